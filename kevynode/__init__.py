@@ -1,0 +1,40 @@
+"""A Redis-compatible cluster node on Trio.
+
+The public names are loaded on first use, so that ``import kevynode.scope`` (pure tables, no I/O) pulls in no Trio:
+
+>>> import kevynode
+>>> kevynode.NodeConfig.from_dict({"server": {"port": 0}}).server.port
+0
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kevynode.config import ConfigError, NodeConfig
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it.
+_HOMES = {
+    "ConfigError": "kevynode.config",
+    "NodeConfig": "kevynode.config",
+}
+
+__all__ = ["ConfigError", "NodeConfig", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use (PEP 562), and keep it."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
