@@ -1,0 +1,130 @@
+"""The catalogue of wire errors: prefix, text, and what a client should do about each.
+
+Texts are Valkey's wherever Valkey has the error, because clients match on them.
+An :class:`ErrorKind` is a template; calling it makes a fresh :class:`ReplyError` to raise or to return inside a reply.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["ErrorKind", "Misdirected", "Quiesced", "ReplyError", "catalogue"]
+
+
+class ReplyError(Exception):
+    """An error reply, as a client reads it: ``-PREFIX text``.
+
+    ``prefix`` is the upper-case first word (``ERR``, ``WRONGTYPE``, ...), ``text`` the rest of the line, both ``str``;
+    bytes that are not UTF-8 travel as surrogate escapes.
+    """
+
+    def __init__(self, prefix: str, text: str) -> None:
+        super().__init__(prefix, text)
+        self.prefix = prefix
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.prefix} {self.text}" if self.text else self.prefix
+
+    def line(self) -> bytes:
+        """The error line without its leading ``-`` and its CRLF; line breaks inside become spaces, as in Valkey."""
+        return str(self).encode("utf-8", "surrogateescape").replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+class Misdirected(ReplyError):
+    """A write for a key whose writer is another node. ``writer`` is that node's client address, ``host:port``."""
+
+    def __init__(self, writer: str) -> None:
+        super().__init__("MISDIRECTED", f"writer is {writer}")
+        self.writer = writer
+
+
+class Quiesced(ReplyError):
+    """A write for a key whose scope is moving. ``target`` is the new writer's client address, ``host:port``."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__("QUIESCED", f"migrating to {target}")
+        self.target = target
+
+
+_catalogue: list[ErrorKind] = []
+
+
+@attrs.frozen
+class ErrorKind:
+    """One kind of error reply: its prefix, its text (a ``str.format`` template) and advice for the client's author."""
+
+    prefix: str
+    template: str
+    advice: str
+
+    def __call__(self, *values: object) -> ReplyError:
+        return ReplyError(self.prefix, self.template.format(*values) if values else self.template)
+
+
+def catalogue() -> tuple[ErrorKind, ...]:
+    """Every kind of error this module declares, in order; the documentation is checked against it."""
+    return tuple(_catalogue)
+
+
+def _kind(prefix: str, template: str, advice: str) -> ErrorKind:
+    kind = ErrorKind(prefix, template, advice)
+    _catalogue.append(kind)
+    return kind
+
+
+def text(data: bytes) -> str:
+    """Bytes from a client as they appear inside an error text."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+FIX = "Correct the command; sending it again will not help."
+LATER = "Try again after a short back-off."
+
+# The command line itself.
+UNKNOWN_COMMAND = _kind("ERR", "unknown command '{}', with args beginning with: {}", FIX)
+UNKNOWN_SUBCOMMAND = _kind("ERR", "unknown subcommand '{}'. Try {} HELP.", FIX)
+WRONG_ARITY = _kind("ERR", "wrong number of arguments for '{}' command", FIX)
+SYNTAX = _kind("ERR", "syntax error", FIX)
+INTERNAL = _kind("ERR", "internal error", "A bug in kevynode: the log has the details. Report it.")
+
+# Values and arguments.
+WRONG_TYPE = _kind("WRONGTYPE", "Operation against a key holding the wrong kind of value", FIX)
+NOT_INTEGER = _kind("ERR", "value is not an integer or out of range", FIX)
+NOT_FLOAT = _kind("ERR", "value is not a valid float", FIX)
+OUT_OF_RANGE = _kind("ERR", "value is out of range", FIX)
+MUST_BE_POSITIVE = _kind("ERR", "value is out of range, must be positive", FIX)
+INDEX_OUT_OF_RANGE = _kind("ERR", "index out of range", FIX)
+NO_SUCH_KEY = _kind("ERR", "no such key", FIX)
+OVERFLOW = _kind("ERR", "increment or decrement would overflow", FIX)
+NAN_OR_INFINITY = _kind("ERR", "increment would produce NaN or Infinity", FIX)
+INVALID_EXPIRE = _kind("ERR", "invalid expire time in '{}' command", FIX)
+TIMEOUT_NOT_FLOAT = _kind("ERR", "timeout is not a float or out of range", FIX)
+TIMEOUT_NEGATIVE = _kind("ERR", "timeout is negative", FIX)
+TIMEOUT_OUT_OF_RANGE = _kind("ERR", "timeout is out of range", FIX)
+STRING_TOO_LONG = _kind("ERR", "string exceeds maximum allowed size (proto-max-bulk-len)", FIX)
+INVALID_CURSOR = _kind("ERR", "invalid cursor", FIX)
+
+# Transactions.
+NESTED_MULTI = _kind("ERR", "MULTI calls can not be nested", FIX)
+EXEC_WITHOUT_MULTI = _kind("ERR", "EXEC without MULTI", FIX)
+DISCARD_WITHOUT_MULTI = _kind("ERR", "DISCARD without MULTI", FIX)
+NOT_IN_TRANSACTION = _kind("ERR", "Command '{}' not allowed inside a transaction", FIX)
+EXEC_ABORT = _kind("EXECABORT", "Transaction discarded because of previous errors.", FIX)
+EXEC_ABORT_BECAUSE = _kind("EXECABORT", "Transaction discarded because of: {}", "Act on the error named in the text.")
+
+# State of the node or of the connection.
+NO_PROTOCOL = _kind("NOPROTO", "unsupported protocol version", "Ask for version 2 or 3.")
+OUT_OF_MEMORY = _kind(
+    "OOM",
+    "command not allowed when used memory > 'maxmemory'.",
+    "Free memory, raise maxmemory, or choose an eviction policy.",
+)
+READ_ONLY = _kind("READONLY", "You can't write against a read only replica.", "Write at the primary.")
+LOADING = _kind("LOADING", "kevynode is loading the dataset in memory", LATER)
+UNBLOCKED = _kind("UNBLOCKED", "client unblocked via CLIENT UNBLOCK", "Somebody ended this wait on purpose.")
+SUBSCRIBED = _kind(
+    "ERR",
+    "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+    "Use a second connection, or HELLO 3.",
+)

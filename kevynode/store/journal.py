@@ -1,0 +1,46 @@
+"""The one door every change of data goes through.
+
+A handler changes the store and records one canonical **effect** for each change; when its command (or the whole EXEC)
+is done, the dispatcher commits them as one **group** at consecutive offsets. Everything that must hear of changes —
+WATCH, blocked clients, keyspace notifications, and whatever streams or stores them — observes groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+__all__ = ["Effect", "Event", "Journal", "Observer"]
+
+# (class flag, event name, key), as Valkey publishes it; see notify.py for the flags.
+Event: TypeAlias = tuple[int, bytes, bytes]
+
+
+# One canonical change: ``(command, key, events)``. ``command`` is the argv that reproduces the change exactly on a copy
+# (absolute deadlines, no randomness); ``key`` the key it changed, or None when it changed all of them; ``events`` what
+# Valkey would publish for it. A plain tuple, because one is made for every write.
+Effect: TypeAlias = tuple[Sequence[bytes], bytes | None, tuple[Event, ...]]
+
+Observer: TypeAlias = Callable[[int, list[Effect]], None]
+
+
+class Journal:
+    """Numbers effects and hands whole groups to the observers. ``offset`` is the number the next effect will get."""
+
+    __slots__ = ("observers", "offset", "pending")
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset
+        self.pending: list[Effect] = []
+        self.observers: list[Observer] = []
+
+    def commit(self) -> None:
+        """Close the open group, if it holds anything, and tell every observer ``(first offset, effects)``."""
+        group = self.pending
+        if not group:
+            return
+        self.pending = []
+        first = self.offset
+        self.offset = first + len(group)
+        for observer in tuple(self.observers):
+            observer(first, group)

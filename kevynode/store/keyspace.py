@@ -1,0 +1,66 @@
+"""The keyspace: a sharded dictionary from key to value whose shards also hold the keys' deadlines and access clocks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from .sharded import Shard, ShardedDict
+from .values import Value
+
+__all__ = ["KeyShard", "Keyspace"]
+
+
+class KeyShard(Shard[Value]):
+    """Keys with their values; ``deadlines`` holds the unix-ms deadline of those that have one.
+
+    ``access`` holds what the eviction policy knows about each key (seconds of the last access for LRU, a counter for
+    LFU); it stays empty while the policy needs nothing. ``accessed`` is the last access to any key of the shard, in
+    seconds of the wall clock.
+    """
+
+    __slots__ = ("access", "accessed", "deadlines")
+
+    def __init__(self, epoch: int = 0, bits: int = 0) -> None:
+        super().__init__(epoch, bits)
+        self.deadlines: dict[bytes, int] = {}
+        self.access: dict[bytes, int] = {}
+        self.accessed = 0
+
+    def take(self, key: bytes, source: Shard[Value]) -> None:
+        source = cast(KeyShard, source)
+        self[key] = source[key]
+        deadline = source.deadlines.get(key)
+        if deadline is not None:
+            self.deadlines[key] = deadline
+        clock = source.access.get(key)
+        if clock is not None:
+            self.access[key] = clock
+        self.accessed = source.accessed
+
+    def copy_at(self, epoch: int) -> KeyShard:
+        fresh = KeyShard(epoch, self.bits)
+        fresh.update(self)
+        fresh.deadlines = dict(self.deadlines)
+        fresh.access = self.access
+        fresh.accessed = self.accessed
+        return fresh
+
+    def memory(self) -> int:
+        return (
+            sys.getsizeof(self) + sys.getsizeof(self.deadlines) + sys.getsizeof(self.access) + 32 * len(self.deadlines)
+        )
+
+
+class Keyspace(ShardedDict[Value]):
+    """All keys of one partition."""
+
+    __slots__ = ()
+    shard_class = KeyShard
+    if TYPE_CHECKING:
+        # Every shard is made by ``shard_class``; a cast at each access would cost as much as the access.
+        directory: list[KeyShard]  # type: ignore[assignment]
+
+        def writable(self, key: bytes) -> KeyShard: ...
+        def shards(self) -> Iterator[KeyShard]: ...

@@ -1,0 +1,348 @@
+"""The values a key can hold. Strings are plain ``bytes``; the containers are the small classes of this module.
+
+Every container knows the epoch it was last copied in (a snapshot may still hold an older one, so the store copies it
+before the first write; see ``Store.write``) and how many bytes its elements take (``payload``), kept up to date by its
+own methods, so that :meth:`memory` costs O(1). Nothing outside a container's methods changes its data.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, ClassVar, TypeAlias
+
+from sortedcontainers import SortedList
+
+from .sharded import SHARD_LIMIT, RandomSource, ShardedDict
+
+__all__ = ["Hash", "List", "Set", "SortedSet", "Value", "bytes_memory", "value_memory"]
+
+# CPython's allocator rounds to 16 bytes; a bytes object is 33 bytes and its content.
+_BYTES_OVERHEAD = 33 + 15
+_FLOAT_MEMORY = 32
+_TUPLE_MEMORY = 64
+# What a cut-up dict takes for one entry, on average between two growths.
+_SHARDED_ENTRY_MEMORY = 64
+
+_Table: TypeAlias = dict[bytes, Any] | ShardedDict[Any]
+
+
+def bytes_memory(value: bytes) -> int:
+    """Bytes of memory that one ``bytes`` object takes."""
+    return (len(value) + _BYTES_OVERHEAD) & ~15
+
+
+def _table_memory(table: _Table) -> int:
+    if isinstance(table, dict):
+        return sys.getsizeof(table)
+    return len(table) * _SHARDED_ENTRY_MEMORY
+
+
+def _sharded(table: dict[bytes, Any]) -> ShardedDict[Any]:
+    cut: ShardedDict[Any] = ShardedDict()
+    for key, value in table.items():
+        cut[key] = value
+    return cut
+
+
+def scan_table(table: _Table, cursor: int, count: int) -> tuple[int, list[bytes]]:
+    """One step of HSCAN, SSCAN or ZSCAN: a small table comes whole, as Valkey's compact encodings do."""
+    if isinstance(table, dict):
+        return 0, list(table)
+    return table.scan(cursor, count)
+
+
+def random_member(table: _Table, random: RandomSource) -> bytes:
+    """A key of a table that is not empty, at random."""
+    if isinstance(table, dict):
+        return next(islice(table, random.randrange(len(table)), None))
+    member = table.random_key(random)
+    assert member is not None
+    return member
+
+
+class Hash:
+    """Fields and their values; a field may have a deadline (unix ms)."""
+
+    __slots__ = ("deadlines", "epoch", "fields", "payload")
+    type_name: ClassVar[bytes] = b"hash"
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.fields: _Table = {}
+        # Deadlines of the fields that have one, in unix milliseconds; None while no field has.
+        self.deadlines: dict[bytes, int] | None = None
+        self.payload = 0
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def get(self, field: bytes) -> bytes | None:
+        """The field's value, expired or not, or None."""
+        value: bytes | None = self.fields.get(field)
+        return value
+
+    def put(self, field: bytes, value: bytes) -> bool:
+        """Set a field and forget its deadline; True if the field is new."""
+        if self.deadlines is not None:
+            self.forget_deadline(field)
+        return self.put_keeping_deadline(field, value)
+
+    def put_keeping_deadline(self, field: bytes, value: bytes) -> bool:
+        """Set a field; its deadline stays. True if the field is new."""
+        fields = self.fields
+        old = fields.get(field)
+        fields[field] = value
+        if old is not None:
+            self.payload += bytes_memory(value) - bytes_memory(old)
+            return False
+        self.payload += bytes_memory(value) + bytes_memory(field)
+        if type(fields) is dict and len(fields) > SHARD_LIMIT:
+            self.fields = _sharded(fields)
+        return True
+
+    def remove(self, field: bytes) -> bool:
+        """Remove a field with its deadline; True if it was there."""
+        old = self.fields.pop(field, None)
+        if old is None:
+            return False
+        self.payload -= bytes_memory(old) + bytes_memory(field)
+        if self.deadlines is not None:
+            self.forget_deadline(field)
+        return True
+
+    def deadline(self, field: bytes) -> int | None:
+        """The field's deadline in unix milliseconds, or None."""
+        return None if self.deadlines is None else self.deadlines.get(field)
+
+    def set_deadline(self, field: bytes, deadline: int) -> None:
+        """Give an existing field a deadline (unix ms)."""
+        if self.deadlines is None:
+            self.deadlines = {}
+        if field not in self.deadlines:
+            self.payload += 100
+        self.deadlines[field] = deadline
+
+    def forget_deadline(self, field: bytes) -> bool:
+        """Take the field's deadline away; True if it had one."""
+        if self.deadlines is None or self.deadlines.pop(field, None) is None:
+            return False
+        self.payload -= 100
+        if not self.deadlines:
+            self.deadlines = None
+        return True
+
+    def copy_at(self, epoch: int) -> Hash:
+        """The same content as a container of that epoch."""
+        twin = Hash(epoch)
+        twin.fields = self.fields.copy()
+        twin.deadlines = None if self.deadlines is None else dict(self.deadlines)
+        twin.payload = self.payload
+        return twin
+
+    def memory(self) -> int:
+        """Bytes of memory this value takes."""
+        return 64 + _table_memory(self.fields) + self.payload
+
+
+class Set:
+    """Members without order; kept in the order of their arrival."""
+
+    __slots__ = ("epoch", "members", "payload")
+    type_name: ClassVar[bytes] = b"set"
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.members: _Table = {}
+        self.payload = 0
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __contains__(self, member: bytes) -> bool:
+        return member in self.members
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.members)
+
+    def add(self, member: bytes) -> bool:
+        """Add a member; True if it is new."""
+        members = self.members
+        if member in members:
+            return False
+        members[member] = True
+        self.payload += bytes_memory(member)
+        if type(members) is dict and len(members) > SHARD_LIMIT:
+            self.members = _sharded(members)
+        return True
+
+    def remove(self, member: bytes) -> bool:
+        """Remove a member; True if it was there."""
+        if self.members.pop(member, None) is None:
+            return False
+        self.payload -= bytes_memory(member)
+        return True
+
+    def copy_at(self, epoch: int) -> Set:
+        """The same content as a container of that epoch."""
+        twin = Set(epoch)
+        twin.members = self.members.copy()
+        twin.payload = self.payload
+        return twin
+
+    def memory(self) -> int:
+        """Bytes of memory this value takes."""
+        return 56 + _table_memory(self.members) + self.payload
+
+
+class List:
+    """Elements from head (left, index 0) to tail (right)."""
+
+    __slots__ = ("elements", "epoch", "payload")
+    type_name: ClassVar[bytes] = b"list"
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.elements: deque[bytes] = deque()
+        self.payload = 0
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def push_left(self, element: bytes) -> None:
+        """Put an element before the head."""
+        self.elements.appendleft(element)
+        self.payload += bytes_memory(element)
+
+    def push_right(self, element: bytes) -> None:
+        """Put an element behind the tail."""
+        self.elements.append(element)
+        self.payload += bytes_memory(element)
+
+    def pop_left(self) -> bytes:
+        """Take the head off; raises IndexError if there is none."""
+        element = self.elements.popleft()
+        self.payload -= bytes_memory(element)
+        return element
+
+    def pop_right(self) -> bytes:
+        """Take the tail off; raises IndexError if there is none."""
+        element = self.elements.pop()
+        self.payload -= bytes_memory(element)
+        return element
+
+    def replace(self, index: int, element: bytes) -> None:
+        """Set the element at ``index`` (negative counts from the tail); raises IndexError outside the list."""
+        self.payload += bytes_memory(element) - bytes_memory(self.elements[index])
+        self.elements[index] = element
+
+    def insert(self, index: int, element: bytes) -> None:
+        """Insert an element before the one at ``index``; O(n)."""
+        self.elements.insert(index, element)
+        self.payload += bytes_memory(element)
+
+    def assign(self, elements: Iterable[bytes]) -> None:
+        """Hold exactly these elements from now on."""
+        self.elements = deque(elements)
+        self.payload = sum(map(bytes_memory, self.elements))
+
+    def between(self, start: int, stop: int) -> list[bytes]:
+        """The elements from ``start`` up to, not including, ``stop``; 0 <= start <= stop <= len.
+
+        Walks from the nearer end.
+        """
+        elements = self.elements
+        size = len(elements)
+        if start <= size - stop:
+            return list(islice(elements, start, stop))
+        tail = list(islice(reversed(elements), size - stop, size - start))
+        tail.reverse()
+        return tail
+
+    def copy_at(self, epoch: int) -> List:
+        """The same content as a container of that epoch."""
+        twin = List(epoch)
+        twin.elements = self.elements.copy()
+        twin.payload = self.payload
+        return twin
+
+    def memory(self) -> int:
+        """Bytes of memory this value takes."""
+        return 56 + 672 + 8 * len(self.elements) + self.payload
+
+
+class SortedSet:
+    """Members with scores, ordered by (score, member)."""
+
+    __slots__ = ("epoch", "order", "payload", "scores")
+    type_name: ClassVar[bytes] = b"zset"
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.scores: _Table = {}
+        self.order: SortedList[tuple[float, bytes]] = SortedList()
+        self.payload = 0
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def score(self, member: bytes) -> float | None:
+        """The member's score, or None."""
+        score: float | None = self.scores.get(member)
+        return score
+
+    def put(self, member: bytes, score: float) -> bool:
+        """Give ``member`` this score (a number, never NaN); True if the member is new."""
+        scores = self.scores
+        old = scores.get(member)
+        if old is not None:
+            if old != score:
+                self.order.remove((old, member))
+                self.order.add((score, member))
+                scores[member] = score
+            return False
+        scores[member] = score
+        self.order.add((score, member))
+        self.payload += bytes_memory(member) + _FLOAT_MEMORY + _TUPLE_MEMORY + 8
+        if type(scores) is dict and len(scores) > SHARD_LIMIT:
+            self.scores = _sharded(scores)
+        return True
+
+    def remove(self, member: bytes) -> bool:
+        """Remove a member; True if it was there."""
+        score = self.scores.pop(member, None)
+        if score is None:
+            return False
+        self.order.remove((score, member))
+        self.payload -= bytes_memory(member) + _FLOAT_MEMORY + _TUPLE_MEMORY + 8
+        return True
+
+    def rank(self, member: bytes) -> int | None:
+        """The member's place counted from the lowest score, or None."""
+        score = self.scores.get(member)
+        return None if score is None else self.order.index((score, member))
+
+    def copy_at(self, epoch: int) -> SortedSet:
+        """The same content as a container of that epoch."""
+        twin = SortedSet(epoch)
+        twin.scores = self.scores.copy()
+        twin.order = self.order.copy()
+        twin.payload = self.payload
+        return twin
+
+    def memory(self) -> int:
+        """Bytes of memory this value takes."""
+        return 56 + 400 + _table_memory(self.scores) + self.payload
+
+
+Value: TypeAlias = bytes | Hash | List | Set | SortedSet
+_BIG_OBJECT = 48
+
+
+def value_memory(value: Value) -> int:
+    """Bytes of memory that a value takes; O(1)."""
+    if isinstance(value, bytes):
+        return (len(value) + _BYTES_OVERHEAD) & ~15
+    return value.memory() + _BIG_OBJECT
