@@ -1,0 +1,148 @@
+"""The differences from Valkey that are accepted, each with its reason.
+
+This table is the only place that excuses a difference: a comparison that fails and matches no entry here is a bug.
+``docs/differences.md`` shows the same table; a test keeps the two equal. To write the page anew:
+``PYTHONPATH=tests python tests/compat/accepted.py > docs/differences.md``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from support.raw_client import Reply
+
+#: (command, reply of valkey, reply of the subject) -> this entry excuses the difference.
+Condition = Callable[[Sequence[bytes], Reply, Reply], bool]
+
+#: Most arguments of one request; the multibulk header may say no more.
+ARGUMENT_LIMIT: Final = 1_048_576
+
+
+class Accepted(NamedTuple):
+    """One accepted difference: what is asked, what each side answers, and why that is right."""
+
+    what: str
+    valkey: str
+    kevynode: str
+    reason: str
+    condition: Condition
+
+
+def _words(argv: Sequence[bytes]) -> list[bytes]:
+    return [argument.lower() for argument in argv]
+
+
+def _too_many_arguments(argv: Sequence[bytes], expected: Reply, actual: Reply) -> bool:
+    return len(argv) > ARGUMENT_LIMIT and actual == Reply("error", b"ERR Protocol error: invalid multibulk length")
+
+
+def _cluster_view(argv: Sequence[bytes], expected: Reply, actual: Reply) -> bool:
+    asks_view = len(argv) > 1 and _words(argv)[0] == b"cluster"
+    refused = expected == Reply("error", b"ERR This instance has cluster support disabled")
+    return asks_view and refused and actual.kind != "error"
+
+
+def _second_database(argv: Sequence[bytes], expected: Reply, actual: Reply) -> bool:
+    return _words(argv)[:1] == [b"select"] and expected == Reply("simple", b"OK") and actual.kind == "error"
+
+
+def _other_database(argv: Sequence[bytes], expected: Reply, actual: Reply) -> bool:
+    words = _words(argv)
+    concerned = words[:1] in ([b"move"], [b"swapdb"]) or (words[:1] == [b"copy"] and b"db" in words)
+    return concerned and actual.kind == "error"
+
+
+def _not_yet(argv: Sequence[bytes], expected: Reply, actual: Reply) -> bool:
+    return (
+        len(argv) > 0
+        and _words(argv)[0].decode("latin-1") in COMMANDS_TO_COME
+        and actual.kind == "error"
+        and actual.value.startswith(b"ERR unknown command")
+    )
+
+
+#: Streams, scripting, HyperLogLog and geo.
+COMMANDS_TO_COME: Final = tuple(
+    word
+    for line in (
+        "xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim",
+        "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script pfadd pfcount pfdebug pfmerge pfselftest",
+        "geoadd geodist geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch",
+        "geosearchstore",
+    )
+    for word in line.split()
+)
+
+ACCEPTED: Final[tuple[Accepted, ...]] = (
+    Accepted(
+        what=f"A request of more than {ARGUMENT_LIMIT:,} arguments",
+        valkey="Accepts up to 2,147,483,647.",
+        kevynode="`ERR Protocol error: invalid multibulk length`, and the connection closes.",
+        reason="An argument costs memory before anything is known about the request; the limit bounds what a header "
+        "of a few bytes can claim.",
+        condition=_too_many_arguments,
+    ),
+    Accepted(
+        what="`CLUSTER INFO`, `MYID`, `SLOTS`, `SHARDS`, `NODES` on a standalone node",
+        valkey="`ERR This instance has cluster support disabled`",
+        kevynode="Shows this node as the owner of all 16,384 slots.",
+        reason="A client library in cluster mode can then use a node as it is.",
+        condition=_cluster_view,
+    ),
+    Accepted(
+        what="`SELECT` of a database other than 0",
+        valkey="`OK` up to the number of configured databases.",
+        kevynode="An error that says there is one database.",
+        reason="Prefixes own keys here; a second numbered keyspace would have no owner.",
+        condition=_second_database,
+    ),
+    Accepted(
+        what="`MOVE`, `SWAPDB` and `COPY … DB n`",
+        valkey="Act on other databases.",
+        kevynode="An error.",
+        reason="There is one database.",
+        condition=_other_database,
+    ),
+    Accepted(
+        what="Streams, scripting, HyperLogLog and geo commands",
+        valkey="Supported.",
+        kevynode="`ERR unknown command`",
+        reason="Not written yet.",
+        condition=_not_yet,
+    ),
+    Accepted(
+        what="`HELLO`: the values of `server`, `version` and `modules`",
+        valkey="`valkey`, its version, its built-in modules.",
+        kevynode="`kevynode`, its version, no modules.",
+        reason="A client that looks should see what it talks to.",
+        condition=lambda argv, expected, actual: False,  # the fields are compared, their values never are
+    ),
+)
+
+
+def find(argv: Sequence[bytes], expected: Reply, actual: Reply) -> Accepted | None:
+    """The entry that excuses this difference, if any."""
+    return next((entry for entry in ACCEPTED if entry.condition(argv, expected, actual)), None)
+
+
+def page() -> str:
+    """The text of docs/differences.md."""
+    lines = [
+        "# Differences from Valkey",
+        "",
+        "Replies, errors and edge cases are those of Valkey 9.1: the tests send the same commands to a valkey-server",
+        "and to a node, in RESP2 and RESP3, and every reply must be the same, type included. What differs on purpose",
+        "stands here, and nowhere else.",
+        "",
+        "| What | Valkey 9.1 | kevynode | Why |",
+        "|---|---|---|---|",
+        *(f"| {entry.what} | {entry.valkey} | {entry.kevynode} | {entry.reason} |" for entry in ACCEPTED),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,108 @@
+"""kevynode as a child process: started as a user starts it, ready when it says so, stopped by SIGTERM."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from support.valkey_server import STOP_TIMEOUT, ServerStartError
+
+#: Seconds a starting node gets until it prints its ready line.
+START_TIMEOUT = 20.0
+
+_READY = re.compile(r"^kevynode ready id=(?P<id>\S*) client=(?P<client>\S+):(?P<port>\d+) replication=(?P<rep>\S+)$")
+
+
+class NodeProcess:
+    """``python -m kevynode run`` on free loopback ports, in a directory of its own. A context manager."""
+
+    def __init__(self, *options: str, config: str | None = None) -> None:
+        """Start a node with further command-line ``options`` and wait for its ready line.
+
+        ``config`` is the text of a configuration file to start with. Raises ServerStartError with what the node
+        printed when it ends or stays silent instead.
+        """
+        self.directory = Path(tempfile.mkdtemp(prefix="kevynode-"))
+        arguments = ["--port", "0", "--dir", str(self.directory), *options]
+        if config is not None:
+            (self.directory / "node.toml").write_text(config, encoding="utf-8")
+            arguments += ["--config", str(self.directory / "node.toml")]
+        self._log_path = self.directory / "stderr.log"
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "kevynode", "run", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        line = self._first_line()
+        match = _READY.match(line)
+        if match is None:
+            self._end_process()
+            said = self.diagnosis()
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise ServerStartError(
+                f"kevynode printed no ready line (got {line!r}, exit code {self._process.returncode}); stderr:\n{said}"
+            )
+        self.node_id = match["id"]
+        self.host = match["client"].strip("[]")
+        self.port = int(match["port"])
+        self.replication_address = match["rep"]
+
+    def _first_line(self) -> str:
+        """The first line on stdout, without its end; what came so far when the node ends or is late."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        collected = b""
+        deadline = time.monotonic() + START_TIMEOUT
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in collected and selector.select(max(0.0, deadline - time.monotonic())):
+                chunk = stdout.read1(4096) if hasattr(stdout, "read1") else stdout.read(1)
+                if not chunk:
+                    break
+                collected += chunk
+        return collected.split(b"\n")[0].decode("utf-8", "replace")
+
+    def _end_process(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def running(self) -> bool:
+        """Whether the process is still alive."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the node."""
+        return self._process.pid
+
+    def diagnosis(self) -> str:
+        """The last lines the node logged."""
+        return self._log_path.read_text(errors="replace")[-4000:]
+
+    def stop(self) -> int:
+        """Stop the node with SIGTERM (SIGKILL if it does not end) and return its exit code; stopping twice is fine."""
+        self._end_process()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return int(self._process.returncode)
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
