@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kevynode.config import ConfigError, NodeConfig
+    from kevynode.errors import Misdirected, Quiesced, ReplyError
 
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it.
 _HOMES = {
     "ConfigError": "kevynode.config",
+    "Misdirected": "kevynode.errors",
     "NodeConfig": "kevynode.config",
+    "Quiesced": "kevynode.errors",
+    "ReplyError": "kevynode.errors",
 }
 
-__all__ = ["ConfigError", "NodeConfig", "__version__"]
+__all__ = ["ConfigError", "Misdirected", "NodeConfig", "Quiesced", "ReplyError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

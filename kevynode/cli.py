@@ -1,0 +1,260 @@
+"""The ``kevynode`` command: reads arguments, prints, and returns the exit status. It decides nothing.
+
+Exit status: 0 done; 1 a start error or a mistake in the configuration, each one line ``kevynode: …`` on standard
+error, or a node that did not answer; 2 wrong use of the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+from kevynode import __version__
+from kevynode.config import ConfigError, NodeConfig, Setting, flag
+from kevynode.config_values import split_address
+from kevynode.log import Logger, open_log
+from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, parse_info
+
+__all__ = ["main"]
+
+_DEFAULT_ADDRESS = "127.0.0.1:6004"
+
+# Flags of `run` that set a key as they stand: attribute of the parsed arguments, flag, key path.
+_KEY_FLAGS = (
+    ("bind", "--bind", "server.bind"),
+    ("port", "--port", "server.port"),
+    ("dir", "--dir", "server.data_dir"),
+    ("node_id", "--node-id", "cluster.node_id"),
+    ("log_level", "--log-level", "log.level"),
+)
+
+# Columns of `status`: heading, and the INFO fields it is taken from; the first that is there counts.
+_COLUMNS = (
+    ("ID", ("node_id",)),
+    ("VERSION", ("kevynode_version", "valkey_version", "redis_version")),
+    ("ROLE", ("role",)),
+    ("SCOPES", ("scopes",)),
+    ("OFFSET", ("slave_repl_offset", "master_repl_offset")),
+    ("REPLICAS", ("connected_slaves",)),
+    ("LINK", ("master_link_status",)),
+    ("LAG", ("master_last_io_seconds_ago",)),
+    ("CLIENTS", ("connected_clients",)),
+    ("MEMORY", ("used_memory_human", "used_memory")),
+    ("UPTIME", ("uptime_in_seconds",)),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (``sys.argv`` if None) and return its exit status; blocks until it is done."""
+    parsed = _parser().parse_args(arguments)
+    status: int = parsed.command(parsed)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kevynode", description="A Redis-compatible cluster node.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"kevynode {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="start a node and serve until SIGTERM or SIGINT", allow_abbrev=False)
+    run.add_argument("--config", metavar="FILE", help="TOML file to read")
+    run.add_argument("--port", metavar="N", help="client port; 0: any free port")
+    run.add_argument("--bind", metavar="ADDR", action="append", help="address to listen on; may be given several times")
+    run.add_argument("--dir", metavar="DIR", help="folder of everything the node writes")
+    run.add_argument("--node-id", metavar="ID", help="this node's id among the peers")
+    run.add_argument("--replicaof", metavar="HOST:PORT", help="follow the primary with this replication address")
+    run.add_argument("--no-aof", action="store_true", help="keep no append-only file")
+    run.add_argument("--trust-config", action="store_true", help="open declared scopes without asking the peers")
+    run.add_argument("--start-empty", action="store_true", help="open scopes without looking for a copy of lost data")
+    run.add_argument("--log-level", metavar="L", help="debug, info, warning or error")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check-config", help="report every mistake in a configuration file", allow_abbrev=False)
+    check.add_argument("file", metavar="FILE")
+    check.set_defaults(command=_check_config)
+
+    status = commands.add_parser("status", help="show the state of nodes", allow_abbrev=False)
+    status.add_argument("addresses", metavar="HOST:PORT", nargs="*", help=f"default: {_DEFAULT_ADDRESS}")
+    status.add_argument("--json", action="store_true", help="everything the nodes tell, as JSON")
+    status.set_defaults(command=_status)
+
+    move = commands.add_parser("move-scope", help="move a key prefix to another writer", allow_abbrev=False)
+    move.add_argument("prefix", metavar="PREFIX")
+    action = move.add_mutually_exclusive_group(required=True)
+    action.add_argument("--to", metavar="ID", help="the node that is to write the prefix")
+    action.add_argument("--status", action="store_true", help="show where a move stands")
+    action.add_argument("--abort", action="store_true", help="call a move off")
+    move.add_argument("--at", metavar="HOST:PORT", default=_DEFAULT_ADDRESS, help="the node that writes it now")
+    move.add_argument("--timeout", metavar="S", type=_seconds, help="give up after so many seconds")
+    move.add_argument("--force", action="store_true", help="move to a node that does not persist")
+    move.set_defaults(command=_move_scope)
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 86400:
+        raise ValueError
+    return value
+
+
+def _fail(problem: object) -> int:
+    """Print one line about ``problem`` and return the status of a failure."""
+    print("kevynode: " + " ".join(str(problem).splitlines()), file=sys.stderr)
+    return 1
+
+
+def _fail_config(error: ConfigError) -> int:
+    for problem in error.problems:
+        _fail(problem)
+    return 1
+
+
+def _flags(parsed: argparse.Namespace) -> Iterator[Setting]:
+    for attribute, name, path in _KEY_FLAGS:
+        value = getattr(parsed, attribute)
+        if value is not None:
+            yield flag(name, path, " ".join(value) if isinstance(value, list) else value)
+    if parsed.replicaof is not None:
+        yield flag("--replicaof", "replication.role", "replica")
+        yield flag("--replicaof", "replication.upstream", parsed.replicaof)
+    if parsed.no_aof:
+        yield flag("--no-aof", "persistence.aof", "no")
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    try:
+        config = NodeConfig.load(
+            parsed.config,
+            flags=_flags(parsed),
+            trust_config=parsed.trust_config,
+            start_empty=parsed.start_empty,
+        )
+    except ConfigError as error:
+        return _fail_config(error)
+    try:
+        log = open_log(config.log)
+    except OSError as error:
+        return _fail(f"log.output: {config.log.output}: {error.strerror or error}")
+    with log:
+        _warn(config, log)
+        return _serve(config, log)
+
+
+def _warn(config: NodeConfig, log: Logger) -> None:
+    for warning in config.warnings:
+        log.warning("config", warning=warning)
+    for path in config.without_effect_yet():
+        log.warning("config_without_effect", key=path, reason="this version does not have the feature yet")
+
+
+def _serve(config: NodeConfig, log: Logger) -> int:
+    import trio
+
+    from kevynode.node import StartError, run
+
+    try:
+        trio.run(run, config, log)
+    except StartError as error:
+        log.error("start_failed", reason=str(error))
+        return _fail(error)
+    except KeyboardInterrupt:
+        # Ctrl-C before the node watches for signals: it has not served anybody yet.
+        log.info("interrupted")
+    return 0
+
+
+def _check_config(parsed: argparse.Namespace) -> int:
+    try:
+        config = NodeConfig.load(parsed.file, environment={})
+    except ConfigError as error:
+        return _fail_config(error)
+    for warning in config.warnings:
+        print(f"warning: {warning}")
+    for path in config.without_effect_yet():
+        print(f"warning: {parsed.file}: {path}: has no effect in this version")
+    print(f"{parsed.file}: good")
+    return 0
+
+
+def _connect(address: str) -> Probe:
+    try:
+        host, port = split_address(address)
+    except ValueError:
+        raise ProbeError(f'{address}: no address (accepted: "host:port", "[ipv6]:port")') from None
+    return Probe(host, port)
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    states = [_state(address) for address in parsed.addresses or [_DEFAULT_ADDRESS]]
+    if parsed.json:
+        print(json.dumps(states, indent=2))
+    else:
+        _print_table(states)
+    return 0 if all(state["ok"] for state in states) else 1
+
+
+def _state(address: str) -> dict[str, object]:
+    """What one node tells about itself, or why it tells nothing."""
+    try:
+        with _connect(address) as probe:
+            reply = probe.call(b"INFO")
+            if not isinstance(reply, bytes):
+                raise ProbeError(f"{address} answered INFO with no text")
+    except (ProbeError, ErrorReply) as error:
+        return {"address": address, "ok": False, "error": str(error)}
+    return {"address": address, "ok": True, "info": parse_info(reply.decode("utf-8", "replace"))}
+
+
+def _cell(text: str) -> str:
+    """What a node says, as it may stand on a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text[:60]) or "-"
+
+
+def _print_table(states: list[dict[str, object]]) -> None:
+    rows = [["NODE", *(heading for heading, _ in _COLUMNS)]]
+    for state in states:
+        info = state.get("info")
+        if isinstance(info, dict):
+            fields = {name: value for section in info.values() for name, value in section.items()}
+            cells = [next((fields[name] for name in names if name in fields), "-") for _, names in _COLUMNS]
+            rows.append([str(state["address"]), *map(_cell, cells)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if len(rows) > 1:
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for state in states:
+        if not state["ok"]:
+            _fail(state["error"])
+
+
+def _move_scope(parsed: argparse.Namespace) -> int:
+    try:
+        with _connect(parsed.at) as probe:
+            reply = probe.call(*command_words(_move_command(parsed, probe)))
+    except (ProbeError, ErrorReply) as error:
+        return _fail(error)
+    print(reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply)
+    return 0
+
+
+def _move_command(parsed: argparse.Namespace, probe: Probe) -> list[str]:
+    if parsed.status:
+        return ["MOVE-SCOPE", "STATUS", parsed.prefix]
+    if parsed.abort:
+        return ["MOVE-SCOPE", "ABORT", parsed.prefix]
+    reply = probe.call(b"INFO")
+    sections = parse_info(reply.decode("utf-8", "replace")) if isinstance(reply, bytes) else {}
+    own_id = next((fields["node_id"] for fields in sections.values() if fields.get("node_id")), None)
+    if own_id is None:
+        raise ProbeError(f"{probe.address} has no cluster.node_id, so it writes no scope")
+    words = ["MOVE-SCOPE", parsed.prefix, "FROM", own_id, "TO", parsed.to]
+    if parsed.timeout is not None:
+        words += ["TIMEOUT", str(round(parsed.timeout * 1000))]
+    if parsed.force:
+        words.append("FORCE")
+    return words
