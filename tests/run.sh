@@ -1,0 +1,95 @@
+#!/bin/sh
+# Everything CI runs: ruff, mypy, and the tests with branch coverage against an installed wheel.
+#
+#   sh tests/run.sh [pytest arguments]       for example: sh tests/run.sh tests/unit -k config
+#
+# Needs Python 3.11 or later with pip and venv, and sets up the rest in .venv-tests beside the sources. PYTHON names
+# the interpreter to use. With arguments only pytest runs, and the coverage floor is not enforced.
+set -eu
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+venv=$root/.venv-tests
+. "$root/deploy/find-python.sh"
+
+# The folder is kept while interpreter and requirements stay the same.
+stamp=$("$python" -c 'import sys; print(sys.version)' | cat - "$root/pyproject.toml" | cksum)
+if [ "$(cat "$venv/stamp" 2>/dev/null || true)" != "$stamp" ]; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+fi
+pip() {
+    "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"
+}
+build_wheel() {
+    rm -rf "$venv/wheel"
+    pip wheel --no-deps --no-build-isolation --wheel-dir "$venv/wheel" "$root"
+    wheel=$(echo "$venv"/wheel/kevynode-*.whl)
+}
+if [ ! -f "$venv/stamp" ]; then
+    echo "== setting up $venv"
+    pip install 'hatchling>=1.27'
+    build_wheel
+    pip install "$wheel[dev]"
+    echo "$stamp" >"$venv/stamp"
+else
+    build_wheel
+    pip install --no-deps --force-reinstall "$wheel"
+fi
+
+failed=
+check() {
+    name=$1
+    shift
+    echo "== $name"
+    "$@" || failed="$failed $name"
+}
+
+cd "$root"
+if [ $# -eq 0 ]; then
+    check ruff "$venv/bin/ruff" check .
+    check ruff-format "$venv/bin/ruff" format --check .
+    check mypy "$venv/bin/mypy"
+fi
+
+# Paths among the arguments are meant from the project's root; the tests themselves start in an empty folder, so that
+# the installed package is imported and not the sources.
+whole=yes
+[ $# -eq 0 ] || whole=
+paths=
+count=$#
+while [ "$count" -gt 0 ]; do
+    argument=$1
+    shift
+    count=$((count - 1))
+    if [ -e "$root/${argument%%::*}" ] && [ "${argument#-}" = "$argument" ]; then
+        paths=yes
+        argument=$root/$argument
+    fi
+    set -- "$@" "$argument"
+done
+[ -n "$paths" ] || set -- "$@" "$root/tests"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+mkdir "$work/empty"
+cd "$work/empty"
+export COVERAGE_FILE="$work/coverage" COVERAGE_RCFILE="$root/pyproject.toml"
+export HYPOTHESIS_STORAGE_DIRECTORY="$venv/hypothesis"
+
+check pytest "$venv/bin/python" -m coverage run -m pytest -c "$root/pyproject.toml" --rootdir "$root" "$@"
+
+if [ -n "$whole" ]; then
+    "$venv/bin/python" -m coverage combine --quiet
+    "$venv/bin/python" -m coverage report >"$work/report" || failed="$failed coverage"
+    case $failed in
+    *coverage*) cat "$work/report" ;;
+    *) echo "== coverage: $(tail -n 1 "$work/report")" ;;
+    esac
+fi
+if [ -n "$failed" ]; then
+    echo "== failed:$failed"
+    exit 1
+fi
+echo "== all good"
