@@ -89,10 +89,16 @@ def listening_pid(port: int) -> int | None:
 
 
 def _open_files(process: Path) -> set[str]:
+    files = set()
     try:
-        return {os.readlink(entry) for entry in (process / "fd").iterdir()}
-    except OSError:
-        return set()
+        for entry in (process / "fd").iterdir():
+            try:
+                files.add(os.readlink(entry))
+            except FileNotFoundError:  # closed since it was listed
+                continue
+    except OSError:  # the process is gone or another user's
+        pass
+    return files
 
 
 def thread_affinities(pid: int) -> dict[int, set[int]]:
