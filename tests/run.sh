@@ -29,7 +29,7 @@ if [ ! -f "$venv/stamp" ]; then
     echo "== setting up $venv"
     pip install 'hatchling>=1.27'
     build_wheel
-    pip install "$wheel[dev]"
+    pip install "${wheel}[dev]"
     echo "$stamp" >"$venv/stamp"
 else
     build_wheel
