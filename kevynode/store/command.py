@@ -12,6 +12,7 @@ entries with :func:`command` beside the handlers::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -171,11 +172,20 @@ class Command:
     subcommands: dict[bytes, Command] = attrs.field(factory=dict)
     # A handler of the store takes (store, argv); any other takes (session, argv).
     on_store: bool = True
-    # Statistics of this run: calls, microseconds, calls rejected before and failed during execution.
+    # Statistics of this run: calls, seconds spent in them, calls rejected before and failed during execution.
     calls: int = 0
-    microseconds: float = 0.0
+    seconds: float = 0.0
     rejected: int = 0
     failed: int = 0
+    # What the fast path asks: a command of the store that never waits, and the bounds of its argument count.
+    plain: bool = attrs.field(init=False)
+    fewest: int = attrs.field(init=False)
+    most: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.plain = self.on_store and "blocking" not in self.flags
+        self.fewest = abs(self.arity)
+        self.most = self.arity if self.arity >= 0 else sys.maxsize
 
     @property
     def full_name(self) -> str:
@@ -208,7 +218,7 @@ class Command:
 
     def accepts(self, count: int) -> bool:
         """Whether ``count`` arguments, the name included, fit the arity."""
-        return count == self.arity if self.arity >= 0 else count >= -self.arity
+        return self.fewest <= count <= self.most
 
     def key_positions(self, argv: Args) -> list[int]:
         """Indexes of every key in ``argv``, by specification. Raises ValueError for a bad number of keys."""
@@ -226,7 +236,8 @@ class Table:
 
     def __init__(self) -> None:
         self.by_name: dict[bytes, Command] = {}
-        self._spellings: dict[bytes, Command] = {}
+        # Lower and upper case; the fast path reads it directly.
+        self.spellings: dict[bytes, Command] = {}
 
     def add(self, entry: Command) -> None:
         """Enter a top-level command; a second one of the same name is a programming error."""
@@ -234,12 +245,12 @@ class Table:
         if name in self.by_name:
             raise ValueError(f"command {entry.name} is declared twice")
         self.by_name[name] = entry
-        self._spellings[name] = entry
-        self._spellings[name.upper()] = entry
+        self.spellings[name] = entry
+        self.spellings[name.upper()] = entry
 
     def get(self, name: bytes) -> Command | None:
         """The command called ``name``, or None."""
-        found = self._spellings.get(name)
+        found = self.spellings.get(name)
         return found if found is not None else self.by_name.get(name.lower())
 
     def __iter__(self) -> Iterator[Command]:
@@ -316,6 +327,7 @@ def container(name: str, *, group: str, since: str, summary: str, flags: str = "
         arity=-2,
         flags=frozenset(flags.split()),
         keys=(),
+        on_store=False,
         group=group,
         since=since,
         summary=summary,

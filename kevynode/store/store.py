@@ -30,7 +30,6 @@ class Store:
     """The data of one node. Owned by one thread; nothing here blocks or checkpoints."""
 
     __slots__ = (
-        "_touched",
         "deletes_expired",
         "epoch",
         "expired_fields",
@@ -44,6 +43,7 @@ class Store:
         "on_event",
         "random",
         "settings",
+        "touched",
         "tracker",
         "used",
     )
@@ -70,7 +70,8 @@ class Store:
         self.used = 0
         self.hits = self.misses = 0
         self.expired_keys = self.expired_fields = 0
-        self._touched: list[tuple[Container, int]] = []
+        # Containers opened for writing since the last settle(), with their memory before: id -> (container, bytes).
+        self.touched: dict[int, tuple[Container, int]] = {}
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class Store:
         if value is None:
             fresh = kind(self.epoch)
             self.put(key, fresh)
-            self._touched.append((fresh, fresh.memory()))
+            self.touched[id(fresh)] = (fresh, fresh.memory())
             return fresh
         return self._open(key, value)
 
@@ -164,7 +165,8 @@ class Store:
         if value.epoch != self.epoch:
             value = value.copy_at(self.epoch)
             self.keyspace.writable(key)[key] = value
-        self._touched.append((value, value.memory()))
+        if id(value) not in self.touched:
+            self.touched[id(value)] = (value, value.memory())
         return value
 
     def put(self, key: bytes, value: Value, keep_deadline: bool = False) -> None:
@@ -228,7 +230,7 @@ class Store:
         self.keyspace = Keyspace(self.keyspace.epoch)
         self.field_deadline_keys = {}
         self.used = 0
-        self._touched.clear()
+        self.touched.clear()
 
     def expire(self, key: bytes) -> bool:
         """Delete a key whose deadline has passed, as a change of its own; False where the stream must delete it."""
@@ -249,12 +251,16 @@ class Store:
         """
         self.journal.pending.append((command, key, events))
 
+    def settle(self) -> None:
+        """Count what the containers opened for writing have grown or shrunk by."""
+        for value, before in self.touched.values():
+            self.used += value.memory() - before
+        self.touched.clear()
+
     def commit(self) -> None:
         """End the running command or EXEC: settle memory, close the group."""
-        if self._touched:
-            for value, before in self._touched:
-                self.used += value.memory() - before
-            self._touched.clear()
+        if self.touched:
+            self.settle()
         if self.journal.pending:
             self.journal.commit()
 

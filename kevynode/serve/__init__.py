@@ -1,0 +1,1 @@
+"""Serving clients: sessions, dispatch and gates, transactions, pub/sub, blocking commands, administration."""

@@ -1,0 +1,112 @@
+"""Clients that wait for a key: who waits for what, and serving them when it comes.
+
+A blocked client is parked on its keys. When a group of effects touches one of them, the client's command simply runs
+again; the first to wait is the first to be served, after the whole EXEC of whoever made the change, and the order of
+the client's own arguments decides between two keys that are ready. What a served command changes may serve others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..reply import Reply
+from ..store.command import Args, Blocked, Command
+from ..store.journal import Effect
+from ..store.store import Store
+from .timers import Timer, Timers
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["Waiters", "Waiting"]
+
+
+class Waiting:
+    """One parked command: what to run again, and the timer that gives up."""
+
+    __slots__ = ("argv", "blocked", "command", "since", "timer")
+
+    def __init__(self, command: Command, argv: Args, blocked: Blocked, since: float) -> None:
+        self.command = command
+        self.argv = argv
+        self.blocked = blocked
+        self.since = since
+        self.timer: Timer | None = None
+
+
+class Waiters:
+    """Everybody who waits for a key, in order of arrival by key."""
+
+    def __init__(self, store: Store, timers: Timers, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._timers = timers
+        self._clock = clock
+        self._by_key: dict[bytes, dict[Session, None]] = {}
+        # Keys that somebody waits for and that have changed, in order of the change.
+        self.ready: dict[bytes, None] = {}
+        self.count = 0
+
+    def observe(self, _offset: int, group: list[Effect]) -> None:
+        """Journal observer: remember which awaited keys a group touched."""
+        by_key = self._by_key
+        for _, key, _ in group:
+            if key in by_key and key is not None:
+                self.ready[key] = None
+
+    def park(self, session: Session, command: Command, argv: Args, blocked: Blocked) -> None:
+        """Let a session wait; it runs no further command until it is served, times out or is unblocked."""
+        waiting = Waiting(command, argv, blocked, self._clock())
+        session.waiting = waiting
+        if not self.count:
+            self._store.journal.observers.append(self.observe)
+        self.count += 1
+        for key in blocked.keys:
+            self._by_key.setdefault(key, {})[session] = None
+        if blocked.timeout:
+            waiting.timer = self._timers.at(
+                waiting.since + blocked.timeout / 1000, lambda: self.release(session, blocked.on_timeout)
+            )
+
+    def forget(self, session: Session) -> None:
+        """Take a session off all its keys, without a reply."""
+        waiting = session.waiting
+        if waiting is None:
+            return
+        session.waiting = None
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        for key in waiting.blocked.keys:
+            queue = self._by_key.get(key)
+            if queue is not None and session in queue:
+                del queue[session]
+                if not queue:
+                    del self._by_key[key]
+        self.count -= 1
+        if not self.count:
+            self._store.journal.observers.remove(self.observe)
+            self.ready.clear()
+
+    def release(self, session: Session, reply: Reply) -> None:
+        """End a wait with ``reply`` and let the session go on."""
+        self.forget(session)
+        session.write(reply)
+        session.resume()
+
+    def serve(self) -> None:
+        """Run again the commands of those whose keys are ready, until nobody more can be served."""
+        while self.ready:
+            key = next(iter(self.ready))
+            del self.ready[key]
+            for session in list(self._by_key.get(key, ())):
+                waiting = session.waiting
+                if waiting is None or session not in self._by_key.get(key, ()):
+                    continue
+                # A key of another type wakes nobody.
+                if type(self._store.lookup(key)) is not waiting.blocked.kind:
+                    break
+                # A client that has hung up must not take an element with it.
+                if session.peer_gone is not None and session.peer_gone():
+                    continue
+                session.serve_waiting(waiting)
+            self._store.commit()

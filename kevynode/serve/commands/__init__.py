@@ -1,0 +1,9 @@
+"""Commands that act on the connection or on the node; importing this package enters them all into the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,183 @@
+"""The careful way of a command: look-up, gates in Valkey's order, queueing, execution, reply.
+
+``Session.run`` takes a short cut for a plain command on a connection and a node with nothing special about them;
+whatever else comes along goes through :func:`process`, which gives the same answers and asks every question.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import errors
+from ..errors import ErrorKind, ReplyError
+from ..reply import QUEUED, Reply
+from ..store.command import Args, Blocked, Command
+
+if TYPE_CHECKING:
+    from .server import Server
+    from .session import Session
+
+__all__ = ["call", "process", "refuse", "resolve"]
+
+NO_AUTHENTICATION = ErrorKind("NOAUTH", "Authentication required.", "Send AUTH or HELLO with AUTH first.")
+
+# What a RESP2 connection may send while it listens to channels.
+_WHILE_SUBSCRIBED = frozenset(
+    ("ping", "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe", "psubscribe", "punsubscribe", "quit", "reset")
+)
+# What runs at once although a transaction is open.
+_NEVER_QUEUED = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
+_SHOWN_ARGUMENTS = 128
+
+
+def process(session: Session, argv: list[bytes]) -> None:
+    """Take one command through all gates, run or queue it, and write its reply. An empty ``argv`` is a protocol error."""
+    if not argv:
+        session.protocol_error()
+        return
+    server = session.server
+    command: Command | None = None
+    try:
+        command = resolve(server, argv)
+        refuse(session, command, argv)
+    except ReplyError as error:
+        _reject(session, command, error)
+        _finish(session)
+        return
+    if _must_pause(session, command):
+        session.postpone(argv)
+        return
+    transaction = session.transaction
+    if transaction is not None and command.name not in _NEVER_QUEUED:
+        transaction.queue(command, argv)
+        session.write(QUEUED)
+        _finish(session)
+        return
+    reply = call(session, command, argv)
+    if isinstance(reply, Blocked):
+        server.store.commit()
+        server.waiters.park(session, command, argv, reply)
+    else:
+        server.store.commit()
+        session.write(reply)
+    _finish(session)
+    if server.waiters.ready:
+        server.waiters.serve()
+
+
+def resolve(server: Server, argv: Args) -> Command:
+    """The command or subcommand that ``argv`` names, with an argument count that fits. Raises ReplyError."""
+    command = server.table.get(argv[0])
+    if command is None:
+        raise _unknown(argv)
+    if command.subcommands:
+        if len(argv) < 2:
+            raise errors.WRONG_ARITY(command.full_name)
+        found = command.subcommands.get(argv[1].lower())
+        if found is None:
+            raise errors.UNKNOWN_SUBCOMMAND(errors.text(argv[1][:_SHOWN_ARGUMENTS]), command.name.upper())
+        command = found
+    if not command.accepts(len(argv)):
+        raise errors.WRONG_ARITY(command.full_name)
+    return command
+
+
+def _unknown(argv: Args) -> ReplyError:
+    shown = ""
+    for argument in argv[1:]:
+        if len(shown) >= _SHOWN_ARGUMENTS:
+            break
+        shown += f"'{errors.text(argument[: _SHOWN_ARGUMENTS - len(shown)])}' "
+    return errors.UNKNOWN_COMMAND(errors.text(argv[0][:_SHOWN_ARGUMENTS]), shown)
+
+
+def refuse(session: Session, command: Command, argv: Args) -> None:
+    """Ask every gate, in Valkey's order; raises the ReplyError of the first that is shut."""
+    server = session.server
+    flags = command.flags
+    transaction = session.transaction
+    if not session.authenticated and "no_auth" not in flags:
+        raise NO_AUTHENTICATION()
+    if transaction is not None:
+        if "no_multi" in flags:
+            raise errors.NOT_IN_TRANSACTION(command.full_name)
+        if command.name == "exec":
+            # EXEC asks again for all that it will run.
+            flags = flags.union(*(queued.flags for queued, _ in transaction.commands))
+    if server.make_room is not None and not server.make_room() and "denyoom" in flags:
+        raise errors.OUT_OF_MEMORY()
+    for refusal in server.refusals:
+        error = refusal(command, flags)
+        if error is not None:
+            raise error
+    if session.protocol == 2 and "subscribed" in session.gates and command.name not in _WHILE_SUBSCRIBED:
+        raise errors.SUBSCRIBED(command.full_name)
+
+
+def _must_pause(session: Session, command: Command) -> bool:
+    pause = session.server.pause
+    if pause is None:
+        return False
+    if pause == "all":
+        return True
+    writes = command.writes or "may_replicate" in command.flags
+    if command.name == "exec" and session.transaction is not None:
+        writes = any(queued.writes or "may_replicate" in queued.flags for queued, _ in session.transaction.commands)
+    return writes
+
+
+def _reject(session: Session, command: Command | None, error: ReplyError) -> None:
+    """Answer a command that did not run; an open transaction will not run either."""
+    server = session.server
+    server.count_error(error)
+    if command is not None:
+        command.rejected += 1
+    if session.transaction is not None:
+        if command is not None and command.name == "exec":
+            session.end_transaction()
+            error = errors.EXEC_ABORT_BECAUSE(str(error))
+        else:
+            session.transaction.failed = True
+    session.write(error)
+
+
+def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
+    """Run a handler and count it; whatever it raises becomes an error reply. The caller commits."""
+    server = session.server
+    store = server.store
+    tracker = store.tracker
+    if session.no_touch and command.name != "touch":
+        store.tracker = None
+    started = server.perf()
+    reply: Reply | Blocked
+    try:
+        reply = command.handler(store if command.on_store else session, argv)
+    except ReplyError as error:
+        reply = error
+    except Exception as error:
+        reply = server.unexpected(command.full_name, error)
+    finally:
+        if session.no_touch:
+            store.tracker = tracker
+    elapsed = server.perf() - started
+    if isinstance(reply, ReplyError):
+        command.failed += 1
+        server.count_error(reply)
+    store.settle()
+    command.calls += 1
+    command.seconds += elapsed
+    session.commands_run += 1
+    session.last_command = command
+    if elapsed > server.slow_after and server.on_slow is not None and command.name != "exec":
+        server.on_slow(session, list(argv), elapsed)
+    return reply
+
+
+def _finish(session: Session) -> None:
+    """After a reply: release what was held behind it, and move CLIENT REPLY SKIP on."""
+    session.release_pushes()
+    if session.reply_mode == "skip":
+        session.reply_mode = "on"
+        session.gates.discard("reply")
+    elif session.reply_mode == "skip next":
+        session.reply_mode = "skip"

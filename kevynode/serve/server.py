@@ -1,0 +1,167 @@
+"""What all sessions of a node share: the store, who is connected, who waits and listens, statistics and parameters.
+
+No I/O and no Trio: clocks, randomness and the log are handed in, and the node's tasks call into it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import attrs
+
+from .. import errors
+from ..store import commands as _store_commands
+from ..store.command import TABLE, Command
+from ..store.store import Store
+from .blocking import Waiters
+from .pubsub import KeyspaceEvents, PubSub
+from .timers import Timers
+from .watch import Watches
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["EventLog", "Server", "Statistics"]
+
+assert _store_commands, "importing the package enters its commands into the table"
+
+
+# (command, flags of it or of all commands that EXEC will run) -> why it is refused now, or None.
+Refusal: TypeAlias = Callable[[Command, frozenset[str]], errors.ReplyError | None]
+
+
+class EventLog(Protocol):
+    """The part of the log that the server writes to: an event name and its facts."""
+
+    def debug(self, event: str, /, **facts: object) -> None: ...
+    def info(self, event: str, /, **facts: object) -> None: ...
+    def warning(self, event: str, /, **facts: object) -> None: ...
+    def error(self, event: str, /, **facts: object) -> None: ...
+
+
+@attrs.define
+class Statistics:
+    """Counters that INFO shows and CONFIG RESETSTAT zeroes; per-command counters live in the command table."""
+
+    connections: int = 0
+    rejected_connections: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+    unexpected_errors: int = 0
+    output_limit_disconnections: int = 0
+    query_limit_disconnections: int = 0
+    error_replies: int = 0
+    unblocked_by_timeout: int = 0
+    pubsub_commands: int = 0
+    # Error prefix -> how often it was answered.
+    errors: dict[str, int] = attrs.field(factory=dict)
+    # Statistics of the sweeper and the evictor live with them.
+
+
+class Server:
+    """The sans-I/O middle of a node.
+
+    ``wall_ms`` gives unix milliseconds, ``monotonic`` seconds for timers, ``perf`` seconds for measuring durations.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        log: EventLog,
+        wall_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        perf: Callable[[], float],
+    ) -> None:
+        self.store = store
+        self.log = log
+        self.wall_ms = wall_ms
+        self.monotonic = monotonic
+        self.perf = perf
+        self.table = TABLE
+        self.commands: dict[bytes, Command] = TABLE.spellings
+        self.sessions: dict[int, Session] = {}
+        self.timers = Timers()
+        self.waiters = Waiters(store, self.timers, monotonic)
+        self.watches = Watches(store)
+        self.pubsub = PubSub()
+        self.events = KeyspaceEvents(store, self.pubsub)
+        self.statistics = Statistics()
+        self.started = monotonic()
+        # What tools that look for a Redis version are told, and "master" or "slave" as Valkey names the roles.
+        self.redis_version = "7.2.4"
+        self.role = "master"
+        # Reasons why commands take the careful way through dispatch; empty while the fast path is open.
+        self.gates: set[str] = set()
+        # The session whose command is running, if any: pushes to it wait until its reply is written.
+        self.current: Session | None = None
+        # Called before a command that may need memory; answers whether there is room (see eviction).
+        self.make_room: Callable[[], bool] | None = None
+        # While set, commands of these kinds wait: "write" or "all" (CLIENT PAUSE).
+        self.pause: str | None = None
+        self.password: bytes | None = None
+        # Bytes; 0 means no limit. See client-query-buffer-limit and client-output-buffer-limit.
+        self.query_limit = 1024 * 1024 * 1024
+        self.output_limits = {"normal": 0, "pubsub": 32 * 1024 * 1024}
+        # Refusals that later parts of a node add (read-only, too few replicas, ...): asked in order for each command.
+        self.refusals: list[Refusal] = []
+        # Seconds; a command that takes longer is remembered. Infinity switches the slow log off.
+        self.slow_after = 0.01
+        self.on_slow: Callable[[Session, list[bytes], float], None] | None = None
+        self._next_id = 0
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+
+    def next_session_id(self) -> int:
+        """Ids grow by one and are never given twice."""
+        self._next_id += 1
+        return self._next_id
+
+    def resume_all(self) -> None:
+        """Let every session look again at what it had put off (a pause has ended)."""
+        for session in tuple(self.sessions.values()):
+            session.resume()
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Take the wall clock for the commands that follow; drivers call it at the start of each batch."""
+        self.store.now = self.wall_ms()
+
+    # -- after changes ----------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Close the group of what has just run, and serve those who waited for it."""
+        self.store.commit()
+        if self.waiters.ready:
+            self.waiters.serve()
+
+    # -- errors -----------------------------------------------------------------------------------------------------
+
+    def count_error(self, error: errors.ReplyError) -> None:
+        """Count an error reply by its prefix; the number of distinct prefixes is bounded by those the code can raise."""
+        statistics = self.statistics
+        statistics.error_replies += 1
+        statistics.errors[error.prefix] = statistics.errors.get(error.prefix, 0) + 1
+
+    def unexpected(self, where: str, error: Exception) -> errors.ReplyError:
+        """Log a failure of our own with its traceback; the error reply that tells the client no more than it must know."""
+        self.statistics.unexpected_errors += 1
+        self.log.error("internal_error", where=where, error=repr(error), traceback="".join(traceback.format_exception(error)))
+        return errors.INTERNAL()
+
+    def all_commands(self) -> Iterator[Command]:
+        """Every command and subcommand of the table."""
+        for command in self.table:
+            yield command
+            yield from command.subcommands.values()
+
+    def reset_statistics(self) -> None:
+        """Zero what CONFIG RESETSTAT zeroes."""
+        self.statistics = Statistics()
+        store = self.store
+        store.hits = store.misses = store.expired_keys = store.expired_fields = 0
+        for command in self.all_commands():
+            command.calls = command.rejected = command.failed = 0
+            command.seconds = 0.0

@@ -1,0 +1,375 @@
+"""One client connection, without its I/O.
+
+A driver feeds bytes in (:meth:`Session.receive`), gives it time to run (:meth:`Session.run`) and sends what
+:meth:`Session.take_output` returns. Everything a command does to the connection itself happens here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .. import errors
+from ..reply import NoReply, Reply, Status, encode_into
+from ..resp import RequestParser
+from ..store.command import Blocked, Command
+from . import dispatch
+from .blocking import Waiting
+
+if TYPE_CHECKING:
+    from .server import Server
+    from .transactions import Transaction
+
+__all__ = ["Session"]
+
+# Replies that pile up in one turn before they are sent.
+_TURN_OUTPUT = 256 * 1024
+
+
+class Session:
+    """The state of one client. Not thread-safe; never blocks."""
+
+    def __init__(self, server: Server, peer: str, local: str, kind: str = "tcp") -> None:
+        self.server = server
+        self.id = server.next_session_id()
+        self.peer = peer
+        self.local = local
+        self.kind = kind
+        self.created = server.monotonic()
+        self.last_active = self.created
+        self.name = b""
+        self.library_name = b""
+        self.library_version = b""
+        self.protocol = 2
+        self.authenticated = server.password is None
+        self.last_command: Command | None = None
+        self.commands_run = 0
+        self.input_bytes = 0
+        self.output_bytes = 0
+
+        self._parser = RequestParser(server.store.settings.proto_max_bulk_len)
+        self._parser.authenticated = self.authenticated
+        self._queue: deque[list[bytes]] = deque()
+        self._output: list[bytes] = []
+        self._held_pushes: list[bytes] = []
+        # Bytes of messages appended in other sessions' turns since the output was last taken.
+        self._pushed = 0
+
+        # Reasons why commands take the careful way; empty while the fast path is open.
+        self.gates: set[str] = set()
+        if not self.authenticated:
+            self.gates.add("auth")
+        self.transaction: Transaction | None = None
+        self.watched: dict[bytes, tuple[bool, bool]] = {}
+        # A watched key has changed.
+        self.dirty = False
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
+        self.shard_channels: dict[bytes, None] = {}
+        self.waiting: Waiting | None = None
+        # Puts off commands until the pause ends.
+        self.paused = False
+        # "on", "off", "skip" (this command's reply) or "skip next"; CLIENT REPLY.
+        self.reply_mode = "on"
+        self.no_evict = False
+        self.no_touch = False
+        self.closing = False
+        # Close at once, without sending what is left.
+        self.discard = False
+        self.close_reason = ""
+        self.gone = False
+
+        # What the driver sets; see kevynode.serve.session_protocol.
+        self.output_pending = 0
+        self.wake: Callable[[], None] | None = None
+        self.peer_gone: Callable[[], bool] | None = None
+
+        server.sessions[self.id] = self
+        server.statistics.connections += 1
+
+    # -- the driver's side ------------------------------------------------------------------------------------------
+
+    @property
+    def runnable(self) -> bool:
+        """Queued commands could run now."""
+        return bool(self._queue) and self.waiting is None and not self.paused and not self.closing
+
+    @property
+    def blocked(self) -> bool:
+        """Parked in a blocking command."""
+        return self.waiting is not None
+
+    @property
+    def wants_read(self) -> bool:
+        """Whether more bytes should be read from the peer."""
+        return not self._queue and self.waiting is None and not self.paused and not self.closing
+
+    @property
+    def has_output(self) -> bool:
+        """There is something to send."""
+        return bool(self._output)
+
+    @property
+    def queued(self) -> int:
+        """Commands that have been read and not run."""
+        return len(self._queue)
+
+    @property
+    def held_input(self) -> int:
+        """Bytes of an unfinished command held in memory."""
+        return self._parser.held
+
+    @property
+    def held_output(self) -> int:
+        """Bytes of replies not yet accepted by the kernel."""
+        return self.output_pending + sum(map(len, self._output))
+
+    def receive(self, data: bytes) -> None:
+        """Parse and queue commands. Bad input queues its error reply and closes."""
+        self.input_bytes += len(data)
+        self.server.statistics.input_bytes += len(data)
+        parser = self._parser
+        commands = parser.feed(data)
+        if commands:
+            self._queue.extend(commands)
+        if parser.error is not None:
+            # The commands before the error still run: the error stands in the queue behind them.
+            self._queue.append([])
+        elif parser.held > self.server.query_limit:
+            self.server.statistics.query_limit_disconnections += 1
+            self.close("query buffer limit reached", discard=True)
+
+    def take_output(self) -> bytes:
+        """Everything to send, joined; empties it."""
+        output = self._output
+        data = output[0] if len(output) == 1 else b"".join(output)
+        self._output = []
+        self._pushed = 0
+        self.output_bytes += len(data)
+        self.server.statistics.output_bytes += len(data)
+        return data
+
+    def disconnected(self, reason: str) -> None:
+        """The connection is gone: give back everything it holds. A second call does nothing."""
+        if self.gone:
+            return
+        self.gone = True
+        self.closing = True
+        self.wake = None
+        self.peer_gone = None
+        self._queue.clear()
+        self._output.clear()
+        server = self.server
+        server.waiters.forget(self)
+        self.forget_state()
+        server.sessions.pop(self.id, None)
+        server.log.debug("client_closed", id=self.id, peer=self.peer, reason=self.close_reason or reason)
+
+    def run(self, deadline: float) -> None:
+        """Run queued commands until none is left, one must wait, or ``server.perf()`` passes ``deadline``."""
+        queue = self._queue
+        if not queue or self.waiting is not None or self.paused or self.closing:
+            return
+        server = self.server
+        store = server.store
+        journal = store.journal
+        waiters = server.waiters
+        find = server.commands.get
+        perf = server.perf
+        output = self._output
+        append = output.append
+        size = 0
+        self.last_active = server.monotonic()
+        server.current = self
+        now = perf()
+        try:
+            while queue:
+                argv = queue.popleft()
+                command = find(argv[0]) if argv else None
+                if (
+                    command is None
+                    or not command.plain
+                    or self.gates
+                    or server.gates
+                    or not command.fewest <= len(argv) <= command.most
+                ):
+                    dispatch.process(self, argv)
+                    if self.waiting is not None or self.closing or self.paused:
+                        return
+                    now = perf()
+                    if now > deadline or len(output) > 1024:
+                        return
+                    continue
+                try:
+                    reply = command.handler(store, argv)
+                except errors.ReplyError as error:
+                    command.failed += 1
+                    server.count_error(error)
+                    reply = error
+                except Exception as error:
+                    reply = server.unexpected(command.name, error)
+                if journal.pending or store.touched:
+                    store.commit()
+                kind = type(reply)
+                if kind is Status:
+                    append(reply.wire)
+                elif kind is bytes:
+                    append(b"$%d\r\n%b\r\n" % (len(reply), reply))
+                    size += len(reply)
+                elif kind is int:
+                    append(b":%d\r\n" % reply)
+                else:
+                    start = len(output)
+                    encode_into(output, reply, self.protocol)
+                    size += sum(map(len, output[start:]))
+                if self._held_pushes:
+                    self.release_pushes()
+                before = now
+                now = perf()
+                command.calls += 1
+                command.seconds += now - before
+                self.commands_run += 1
+                self.last_command = command
+                if now - before > server.slow_after and server.on_slow is not None:
+                    server.on_slow(self, argv, now - before)
+                if waiters.ready:
+                    waiters.serve()
+                if now > deadline or size > _TURN_OUTPUT:
+                    return
+        finally:
+            server.current = None
+
+    # -- what commands do to their connection -----------------------------------------------------------------------
+
+    def write(self, reply: Reply) -> None:
+        """Append a reply in this connection's protocol, unless CLIENT REPLY silences it."""
+        if self.reply_mode == "on" and not isinstance(reply, NoReply):
+            encode_into(self._output, reply, self.protocol)
+
+    def write_header(self, count: int) -> None:
+        """Open an array of ``count`` replies that follow one by one (EXEC)."""
+        if self.reply_mode == "on":
+            self._output.append(b"*%d\r\n" % count)
+
+    def write_now(self, wire: bytes) -> None:
+        """Append encoded bytes in their place among the replies (confirmations of SUBSCRIBE)."""
+        if self.reply_mode == "on" or self.protocol == 3:
+            self._output.append(wire)
+
+    def write_push(self, wire: bytes) -> None:
+        """Append an encoded message from somebody's turn; behind the reply if it is this session's own turn."""
+        if self.gone or self.closing:
+            return
+        if self.server.current is self:
+            self._held_pushes.append(wire)
+            return
+        self._output.append(wire)
+        self._pushed += len(wire)
+        self._check_output_limit()
+        if self.wake is not None:
+            self.wake()
+
+    def release_pushes(self) -> None:
+        """Append the messages that were held back behind a reply."""
+        self._output += self._held_pushes
+        self._held_pushes.clear()
+
+    def close(self, reason: str, discard: bool = False) -> None:
+        """Close once the output is sent, or at once and without it; ``reason`` goes into the log."""
+        if self.closing:
+            return
+        self.closing = True
+        self.close_reason = reason
+        self._queue.clear()
+        if discard:
+            self.discard = True
+            self._output.clear()
+        self.server.waiters.forget(self)
+        if self.wake is not None:
+            self.wake()
+
+    def resume(self) -> None:
+        """Go on after a wait or a pause: the driver is told that there may be work."""
+        self.paused = False
+        if self.wake is not None:
+            self.wake()
+
+    def postpone(self, argv: list[bytes]) -> None:
+        """Put a command back until the pause ends."""
+        self._queue.appendleft(argv)
+        self.paused = True
+
+    def serve_waiting(self, waiting: Waiting) -> None:
+        """Run a parked command again; it ends the wait unless it must go on waiting."""
+        server = self.server
+        reply = dispatch.call(self, waiting.command, waiting.argv)
+        server.store.commit()
+        if isinstance(reply, Blocked):
+            return
+        server.waiters.forget(self)
+        self.write(reply)
+        self.resume()
+
+    def protocol_error(self) -> None:
+        """Answer the parser's error and close."""
+        text = self._parser.error or b""
+        self.server.log.info("protocol_error", id=self.id, peer=self.peer, error=text.decode("latin-1"))
+        self._output.append(b"-ERR Protocol error: %b\r\n" % text)
+        self.close("protocol error")
+
+    def set_authenticated(self, authenticated: bool) -> None:
+        """Open or shut the gate that AUTH opens."""
+        self.authenticated = authenticated
+        self._parser.authenticated = authenticated
+        if authenticated:
+            self.gates.discard("auth")
+        else:
+            self.gates.add("auth")
+
+    def reset(self) -> None:
+        """Become as a new connection: RESP2, no name, no transaction, no subscriptions."""
+        self.forget_state()
+        self.protocol = 2
+        self.name = b""
+        self.reply_mode = "on"
+        self.gates.discard("reply")
+        self.no_evict = self.no_touch = False
+        self.gates.discard("no touch")
+        self.set_authenticated(self.server.password is None)
+
+    def end_transaction(self) -> None:
+        """Leave MULTI, and forget the watched keys."""
+        self.transaction = None
+        self.gates.discard("transaction")
+        self.server.watches.clear(self)
+        self.dirty = False
+
+    def forget_state(self) -> None:
+        """Leave transaction, watches and subscriptions, silently (end of the connection, RESET)."""
+        server = self.server
+        self.end_transaction()
+        for name in self.channels:
+            server.pubsub.leave(server.pubsub.channels, name, self)
+        for name in self.patterns:
+            server.pubsub.leave(server.pubsub.patterns, name, self)
+        for name in self.shard_channels:
+            server.pubsub.leave(server.pubsub.shard_channels, name, self)
+        self.channels, self.patterns, self.shard_channels = {}, {}, {}
+        self.gates.discard("subscribed")
+
+    def subscriptions(self) -> int:
+        """Channels and patterns listened to."""
+        return len(self.channels) + len(self.patterns)
+
+    def _check_output_limit(self) -> None:
+        """Close a listener that reads too slowly; limits are those of client-output-buffer-limit."""
+        limit = self.server.output_limits[self.kind_of_client()]
+        if limit and self._pushed + self.output_pending > limit:
+            self.server.statistics.output_limit_disconnections += 1
+            self.server.log.warning("output_limit", id=self.id, peer=self.peer, bytes=self.held_output)
+            self.close("output buffer limit reached", discard=True)
+
+    def kind_of_client(self) -> str:
+        """``pubsub`` or ``normal``, as CLIENT LIST TYPE and the output limits tell clients apart."""
+        return "pubsub" if self.subscriptions() or self.shard_channels else "normal"
