@@ -117,20 +117,25 @@ class Logger:
         self._format = _json_line if format == "json" else _text_line
         self._clock: Clock = clock or SystemClock()
         self._fields: dict[str, object] = {}
-        self._dropped = _Count()
+        self._shared = _Shared()
         self.set_level(level)
 
     def set_level(self, level: str) -> None:
-        """Change the least important level that is written; ``KeyError`` if there is no such level."""
-        self._threshold = LEVELS[level]
-        self.level = level
+        """Change the least important level that is written, for bound loggers too; ``KeyError`` if there is none."""
+        self._shared.threshold = LEVELS[level]
+        self._shared.level = level
+
+    @property
+    def level(self) -> str:
+        """The least important level that is written."""
+        return self._shared.level
 
     def enabled(self, level: str) -> bool:
         """Whether events of this level are written; ask before computing costly fields."""
-        return LEVELS[level] >= self._threshold
+        return LEVELS[level] >= self._shared.threshold
 
     def bind(self, **fields: object) -> Logger:
-        """A logger to the same place that adds ``fields`` to every event. It keeps the level it was made with."""
+        """A logger to the same place, with the same level, that adds ``fields`` to every event."""
         child = Logger.__new__(type(self))
         child.__dict__.update(self.__dict__)
         child._fields = {**self._fields, **fields}
@@ -138,22 +143,22 @@ class Logger:
 
     def debug(self, event: str, /, **fields: object) -> None:
         """What only someone searching for a fault wants to see."""
-        if self._threshold <= 10:
+        if self._shared.threshold <= 10:
             self._write("debug", event, fields)
 
     def info(self, event: str, /, **fields: object) -> None:
         """What happened, in normal operation."""
-        if self._threshold <= 20:
+        if self._shared.threshold <= 20:
             self._write("info", event, fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
         """What an operator should look at some day."""
-        if self._threshold <= 30:
+        if self._shared.threshold <= 30:
             self._write("warning", event, fields)
 
     def error(self, event: str, /, **fields: object) -> None:
         """What an operator should look at now."""
-        if self._threshold <= 40:
+        if self._shared.threshold <= 40:
             self._write("error", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
@@ -161,10 +166,10 @@ class Logger:
             self._sink.write(self._format(self._clock.wall(), level, event, {**self._fields, **fields}))
         # ValueError: a closed stream, or a number no text can be made of. OverflowError: a time beyond all dates.
         except (OSError, ValueError, OverflowError):
-            self._dropped.value += 1
+            self._shared.dropped += 1
             return
-        if self._dropped.value:
-            count, self._dropped.value = self._dropped.value, 0
+        if self._shared.dropped:
+            count, self._shared.dropped = self._shared.dropped, 0
             self._write("warning", "log_lines_dropped", {"count": count})
 
     def reopen(self) -> None:
@@ -187,10 +192,13 @@ class Logger:
         self.close()
 
 
-class _Count:
-    """A number that bound loggers share."""
+class _Shared:
+    """What a logger and those bound to it have in common."""
 
-    value = 0
+    threshold = LEVELS["info"]
+    level = "info"
+    # Lines that could not be written since the last one that could.
+    dropped = 0
 
 
 def open_log(config: LogConfig, clock: Clock | None = None) -> Logger:

@@ -130,10 +130,11 @@ def test_levels(level: str, count: int) -> None:
     assert len(sink.lines) == count
 
 
-def test_the_level_can_change() -> None:
+def test_the_level_can_change_for_bound_loggers_too() -> None:
     log, sink = logger("error")
+    bound = log.bind(id=1)
     log.set_level("debug")
-    log.debug("x")
+    bound.debug("x")
     assert log.level == "debug"
     assert len(sink.lines) == 1
     with pytest.raises(KeyError):
