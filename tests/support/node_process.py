@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from support.child import restrain
 from support.valkey_server import STOP_TIMEOUT, ServerStartError
 
 #: Seconds a starting node gets until it prints its ready line.
@@ -41,6 +43,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                preexec_fn=restrain(signal.SIGTERM),  # noqa: PLW1509 - no thread runs while servers start
             )
         line = self._first_line()
         match = _READY.match(line)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from support.child import restrain
 from support.raw_client import CLOSED, RawClient, Reply
 
 #: Times the start is tried on another port, because a free port can be taken between the look and the bind.
@@ -63,6 +65,7 @@ class ValkeyServer:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
+                    preexec_fn=restrain(signal.SIGKILL),  # noqa: PLW1509 - no thread runs while servers start
                 )
             reason = self._wait_until_ready()
             if not reason:
