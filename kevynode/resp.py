@@ -159,7 +159,7 @@ class RequestParser:
 
     @staticmethod
     def _line_end(pending: bytearray, place: int, too_long: bytes) -> int:
-        """Where the CRLF of a length line starts, or -1 while it has not arrived. The line feed itself is not checked."""
+        """Where the CRLF of a length line starts, or -1 while it has not arrived. Its line feed is not checked."""
         end = pending.find(b"\r", place, place + INLINE_LIMIT + 1)
         if end < 0:
             if len(pending) - place > INLINE_LIMIT:
@@ -246,7 +246,7 @@ _HEX: Final = b"0123456789abcdefABCDEF"
 
 
 def split_inline(line: bytes) -> list[bytes] | None:
-    """The words of an inline command, with redis-cli's quoting; None if quotes are unbalanced or not followed by a blank."""
+    """The words of an inline command, with redis-cli's quoting; None if a quote is not closed before a blank."""
     if b'"' not in line and b"'" not in line:
         return line.replace(b"\0", b" ").split()
     words: list[bytes] = []
@@ -270,7 +270,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
 
 
 def _quoted(line: bytes, place: int, quote: int, word: bytearray) -> int:
-    """Append a quoted part that starts at ``place`` to ``word``; the index behind its closing quote, or -1 if there is none."""
+    """Append the quoted part from ``place`` on to ``word``; the index behind its closing quote, or -1."""
     size = len(line)
     while place < size:
         char = line[place]

@@ -31,7 +31,7 @@ _SHOWN_ARGUMENTS = 128
 
 
 def process(session: Session, argv: list[bytes]) -> None:
-    """Take one command through all gates, run or queue it, and write its reply. An empty ``argv`` is a protocol error."""
+    """Take one command through all gates, run or queue it, and reply. An empty ``argv`` is a protocol error."""
     if not argv:
         session.protocol_error()
         return

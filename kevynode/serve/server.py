@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import attrs
 
 from .. import errors
-from ..store import commands as _store_commands
 from ..store.command import TABLE, Command
 from ..store.store import Store
 from .blocking import Waiters
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 __all__ = ["EventLog", "Server", "Statistics"]
-
-assert _store_commands, "importing the package enters its commands into the table"
-
 
 # (command, flags of it or of all commands that EXEC will run) -> why it is refused now, or None.
 Refusal: TypeAlias = Callable[[Command, frozenset[str]], errors.ReplyError | None]
@@ -140,15 +136,17 @@ class Server:
     # -- errors -----------------------------------------------------------------------------------------------------
 
     def count_error(self, error: errors.ReplyError) -> None:
-        """Count an error reply by its prefix; the number of distinct prefixes is bounded by those the code can raise."""
+        """Count an error reply by its prefix; the prefixes are those that the code can raise."""
         statistics = self.statistics
         statistics.error_replies += 1
         statistics.errors[error.prefix] = statistics.errors.get(error.prefix, 0) + 1
 
     def unexpected(self, where: str, error: Exception) -> errors.ReplyError:
-        """Log a failure of our own with its traceback; the error reply that tells the client no more than it must know."""
+        """Log a failure of our own with its traceback; the reply tells the client no more than it must know."""
         self.statistics.unexpected_errors += 1
-        self.log.error("internal_error", where=where, error=repr(error), traceback="".join(traceback.format_exception(error)))
+        self.log.error(
+            "internal_error", where=where, error=repr(error), traceback="".join(traceback.format_exception(error))
+        )
         return errors.INTERNAL()
 
     def all_commands(self) -> Iterator[Command]:

@@ -90,10 +90,14 @@ class Session:
 
     # -- the driver's side ------------------------------------------------------------------------------------------
 
+    def is_free(self) -> bool:
+        """Neither waiting for a key, nor paused, nor about to close."""
+        return self.waiting is None and not self.paused and not self.closing
+
     @property
     def runnable(self) -> bool:
         """Queued commands could run now."""
-        return bool(self._queue) and self.waiting is None and not self.paused and not self.closing
+        return bool(self._queue) and self.is_free()
 
     @property
     def blocked(self) -> bool:
@@ -103,7 +107,7 @@ class Session:
     @property
     def wants_read(self) -> bool:
         """Whether more bytes should be read from the peer."""
-        return not self._queue and self.waiting is None and not self.paused and not self.closing
+        return not self._queue and self.is_free()
 
     @property
     def has_output(self) -> bool:
@@ -169,7 +173,7 @@ class Session:
     def run(self, deadline: float) -> None:
         """Run queued commands until none is left, one must wait, or ``server.perf()`` passes ``deadline``."""
         queue = self._queue
-        if not queue or self.waiting is not None or self.paused or self.closing:
+        if not queue or not self.is_free():
             return
         server = self.server
         store = server.store
@@ -195,7 +199,7 @@ class Session:
                     or not command.fewest <= len(argv) <= command.most
                 ):
                     dispatch.process(self, argv)
-                    if self.waiting is not None or self.closing or self.paused:
+                    if not self.is_free():
                         return
                     now = perf()
                     if now > deadline or len(output) > 1024:

@@ -216,6 +216,13 @@ class Command:
             found.add(implied)
         return tuple(sorted(found))
 
+    @property
+    def needs_connection(self) -> bool:
+        """Whether the command makes sense only on a connection that lives on: it changes or watches its state."""
+        return not self.on_store and (self.group in ("transactions", "pubsub", "connection")) and self.name not in (
+            "ping", "echo", "publish", "spublish", "channels", "numsub", "numpat", "shardchannels", "shardnumsub"
+        )
+
     def accepts(self, count: int) -> bool:
         """Whether ``count`` arguments, the name included, fit the arity."""
         return self.fewest <= count <= self.most
