@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Any, ClassVar, TypeAlias
 
@@ -64,9 +65,13 @@ def random_member(table: _Table, random: RandomSource) -> bytes:
 
 
 class Hash:
-    """Fields and their values; a field may have a deadline (unix ms)."""
+    """Fields and their values; a field may have a deadline (unix ms).
 
-    __slots__ = ("deadlines", "epoch", "fields", "payload")
+    A field whose deadline has passed stays until it is removed or overwritten; readers skip it. The methods that take
+    ``now`` (unix ms) skip such fields; ``now=0`` skips none.
+    """
+
+    __slots__ = ("deadlines", "epoch", "fields", "payload", "schedule")
     type_name: ClassVar[bytes] = b"hash"
 
     def __init__(self, epoch: int = 0) -> None:
@@ -74,6 +79,8 @@ class Hash:
         self.fields: _Table = {}
         # Deadlines of the fields that have one, in unix milliseconds; None while no field has.
         self.deadlines: dict[bytes, int] | None = None
+        # A heap of (deadline, field) with an entry for each of ``deadlines``; what those do not confirm is stale.
+        self.schedule: list[tuple[int, bytes]] = []
         self.payload = 0
 
     def __len__(self) -> int:
@@ -83,6 +90,25 @@ class Hash:
         """The field's value, expired or not, or None."""
         value: bytes | None = self.fields.get(field)
         return value
+
+    def live(self, field: bytes, now: int) -> bytes | None:
+        """The value of a field that has not expired, or None."""
+        value: bytes | None = self.fields.get(field)
+        if value is not None and self.deadlines is not None and self.deadlines.get(field, now) < now:
+            return None
+        return value
+
+    def live_items(self, now: int) -> Iterable[tuple[bytes, bytes]]:
+        """Every field that has not expired, with its value."""
+        items: Iterable[tuple[bytes, bytes]] = self.fields.items()
+        if not self.may_have_expired(now):
+            return items
+        deadlines = self.deadlines or {}
+        return [item for item in items if deadlines.get(item[0], now) >= now]
+
+    def may_have_expired(self, now: int) -> bool:
+        """False if certainly no field has expired; O(1)."""
+        return self.deadlines is not None and self.schedule[0][0] < now
 
     def put(self, field: bytes, value: bytes) -> bool:
         """Set a field and forget its deadline; True if the field is new."""
@@ -124,6 +150,11 @@ class Hash:
         if field not in self.deadlines:
             self.payload += 100
         self.deadlines[field] = deadline
+        if len(self.schedule) < 2 * len(self.deadlines) + 64:
+            heappush(self.schedule, (deadline, field))
+        else:
+            self.schedule = [(moment, name) for name, moment in self.deadlines.items()]
+            heapify(self.schedule)
 
     def forget_deadline(self, field: bytes) -> bool:
         """Take the field's deadline away; True if it had one."""
@@ -132,13 +163,28 @@ class Hash:
         self.payload -= 100
         if not self.deadlines:
             self.deadlines = None
+            self.schedule = []
         return True
+
+    def remove_expired(self, now: int, limit: int) -> list[bytes]:
+        """Remove at most ``limit`` fields that have expired, the longest overdue first; their names.
+
+        Takes O(log n) for each and no time for those that are not due.
+        """
+        removed: list[bytes] = []
+        while self.deadlines is not None and len(removed) < limit and self.schedule[0][0] < now:
+            deadline, field = heappop(self.schedule)
+            if self.deadlines.get(field) == deadline:
+                self.remove(field)
+                removed.append(field)
+        return removed
 
     def copy_at(self, epoch: int) -> Hash:
         """The same content as a container of that epoch."""
         twin = Hash(epoch)
         twin.fields = self.fields.copy()
         twin.deadlines = None if self.deadlines is None else dict(self.deadlines)
+        twin.schedule = self.schedule.copy()
         twin.payload = self.payload
         return twin
 
@@ -197,6 +243,11 @@ class Set:
         return 56 + _table_memory(self.members) + self.payload
 
 
+# To index a deque is to skip blocks of 64 elements from the nearer end: that beats walking for a few elements.
+_FEW = 16
+_FAR = 512
+
+
 class List:
     """Elements from head (left, index 0) to tail (right)."""
 
@@ -221,6 +272,16 @@ class List:
         self.elements.append(element)
         self.payload += bytes_memory(element)
 
+    def extend_left(self, elements: Sequence[bytes]) -> None:
+        """Put elements before the head one after the other, so that the last of them becomes the head."""
+        self.elements.extendleft(elements)
+        self.payload += sum(map(bytes_memory, elements))
+
+    def extend_right(self, elements: Sequence[bytes]) -> None:
+        """Put elements behind the tail, in their order."""
+        self.elements.extend(elements)
+        self.payload += sum(map(bytes_memory, elements))
+
     def pop_left(self) -> bytes:
         """Take the head off; raises IndexError if there is none."""
         element = self.elements.popleft()
@@ -232,6 +293,20 @@ class List:
         element = self.elements.pop()
         self.payload -= bytes_memory(element)
         return element
+
+    def pop_left_many(self, count: int) -> list[bytes]:
+        """Take at most ``count`` elements off the head, in the order they are taken."""
+        pop = self.elements.popleft
+        taken = [pop() for _ in range(min(count, len(self.elements)))]
+        self.payload -= sum(map(bytes_memory, taken))
+        return taken
+
+    def pop_right_many(self, count: int) -> list[bytes]:
+        """Take at most ``count`` elements off the tail, in the order they are taken."""
+        pop = self.elements.pop
+        taken = [pop() for _ in range(min(count, len(self.elements)))]
+        self.payload -= sum(map(bytes_memory, taken))
+        return taken
 
     def replace(self, index: int, element: bytes) -> None:
         """Set the element at ``index`` (negative counts from the tail); raises IndexError outside the list."""
@@ -248,13 +323,56 @@ class List:
         self.elements = deque(elements)
         self.payload = sum(map(bytes_memory, self.elements))
 
+    def remove(self, element: bytes, count: int) -> int:
+        """Remove ``count`` occurrences of an element, from the head or, if negative, from the tail; 0 removes all.
+
+        How many have been removed; O(n).
+        """
+        found = self.elements.count(element)
+        wanted = min(found, abs(count)) if count else found
+        if not wanted:
+            return 0
+        self.payload -= wanted * bytes_memory(element)
+        if wanted == found:
+            self.elements = deque([other for other in self.elements if other != element])
+        elif count == 1:
+            self.elements.remove(element)
+        else:
+            self._remove_some(element, found - wanted if count < 0 else 0, wanted)
+        return wanted
+
+    def _remove_some(self, element: bytes, skip: int, wanted: int) -> None:
+        """Remove ``wanted`` occurrences behind the first ``skip``; there are as many."""
+        flat = list(self.elements)
+        kept: deque[bytes] = deque()
+        place = start = 0
+        for number in range(skip + wanted):
+            place = flat.index(element, place)
+            if number >= skip:
+                kept.extend(flat[start:place])
+                start = place + 1
+            place += 1
+        kept.extend(flat[start:])
+        self.elements = kept
+
+    def trim(self, start: int, stop: int) -> None:
+        """Keep only the elements from ``start`` up to, not including, ``stop``; 0 <= start <= stop <= len."""
+        size = len(self.elements)
+        if stop - start < size >> 1:
+            self.assign(self.between(start, stop))
+        else:
+            self.pop_left_many(start)
+            self.pop_right_many(size - stop)
+
     def between(self, start: int, stop: int) -> list[bytes]:
         """The elements from ``start`` up to, not including, ``stop``; 0 <= start <= stop <= len.
 
-        Walks from the nearer end.
+        Walks from the nearer end; to a few elements far inside it jumps.
         """
         elements = self.elements
         size = len(elements)
+        if stop - start <= _FEW and start > _FAR and size - stop > _FAR:
+            return [elements[index] for index in range(start, stop)]
         if start <= size - stop:
             return list(islice(elements, start, stop))
         tail = list(islice(reversed(elements), size - stop, size - start))
