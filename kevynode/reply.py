@@ -25,10 +25,10 @@ value                  RESP2                            RESP3
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from .doubles import format_double
 from .errors import ReplyError
 
 __all__ = [
@@ -134,26 +134,6 @@ OK: Final = Status(b"OK")
 QUEUED: Final = Status(b"QUEUED")
 NULL_ARRAY: Final = NullArray()
 NO_REPLY: Final = NoReply()
-
-
-def format_double(value: float) -> bytes:
-    """The shortest decimal text that reads back as ``value``, in Valkey's form: ``3``, ``3.5``, ``1e+20``, ``inf``."""
-    if value != value:
-        return b"nan"
-    if math.isinf(value):
-        return b"inf" if value > 0 else b"-inf"
-    if value == int(value) and abs(value) < 1e17:
-        if value == 0 and math.copysign(1.0, value) < 0:
-            return b"-0"
-        return b"%d" % int(value)
-    digits = repr(value)
-    mantissa, mark, exponent = digits.partition("e")
-    if not mark:
-        return digits.encode()
-    mantissa = mantissa.removesuffix(".0")
-    power = int(exponent)
-    sign = "-" if power < 0 else "+"
-    return f"{mantissa}e{sign}{abs(power)}".encode()
 
 
 _Encoder: TypeAlias = Callable[[list[bytes], Any, int], None]

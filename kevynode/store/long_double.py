@@ -54,7 +54,7 @@ class LongDouble(NamedTuple):
 
 
 def _rounded(mantissa: int, exponent: int) -> LongDouble:
-    """``mantissa * 2**exponent``, of any size, as the nearest long double, ties to even; infinite beyond the largest."""
+    """``mantissa * 2**exponent``, of any size, as the nearest long double; ties go to even, too large to infinity."""
     magnitude = abs(mantissa)
     excess = max(magnitude.bit_length() - _MANTISSA_BITS, _MIN_EXPONENT - exponent)
     if excess > 0:
@@ -141,7 +141,7 @@ def parse_long_double(data: bytes) -> LongDouble | None:
 
 
 def ceil_product(value: LongDouble, factor: int) -> int:
-    """The whole number not below ``value * factor``, the product rounded to a long double first; ``value`` is finite."""
+    """The product, rounded to a long double, then up to a whole number; ``value`` is finite."""
     mantissa, exponent = _rounded(value.mantissa * factor, value.exponent)
     return mantissa << exponent if exponent >= 0 else -(-mantissa >> -exponent)
 
