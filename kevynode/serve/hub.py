@@ -1,0 +1,531 @@
+"""The hub: one task that serves every socket. Linux only; elsewhere the stream driver does the same work.
+
+The hub owns an epoll object and waits until that is readable. Then it goes through the ready sockets and does for each
+of them, inline, ``recv``, the session's turn, and ``send``. That costs half of what a task that wakes up for every read
+costs. Each connection still has a task of its own, parked in a nursery: cancelling it closes the connection.
+
+What holds:
+
+- A cycle is synchronous and lasts about ``CYCLE`` seconds at most; then other tasks get a turn. What was ready and not
+  served comes first in the next cycle, so a connection waits for at most one turn of each other one.
+- A session's turn writes into buffers of other sessions, never to their sockets: those are put into the queue, which
+  has its turn after the ready sockets.
+- epoll is level-triggered, so nothing is lost by leaving a socket alone, and a socket that will not be read loses its
+  EPOLLIN at once.
+- A connection ends in this order: unregister, leave the map, tell the session, close the socket. The last step comes at
+  the end of the cycle, because a descriptor's number is given to the next connection as soon as it is free. Events that
+  outlive a cycle are checked against the connection's age.
+- A session that raises loses its connection, and nothing else happens.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .faults import traceback_line
+
+if TYPE_CHECKING:
+    from .session_protocol import SessionProtocol
+
+__all__ = ["Hub", "HubLog"]
+
+#: Seconds of clients' work before other tasks get a turn.
+CYCLE: Final = 0.0015
+#: Seconds that one session may run before the next one gets its turn.
+TURN: Final = 0.0005
+#: Seconds that work in the background gets at the end of a cycle.
+BACKGROUND: Final = 0.00025
+#: Bytes read from one socket in one turn.
+READ_SIZE: Final = 65536
+
+# Sockets reported by one look at the epoll object.
+_BATCH: Final = 512
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_RDHUP: Final = select.EPOLLRDHUP
+# Reported whether it was asked for or not.
+_BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class HubLog(Protocol):
+    """Where failures go."""
+
+    def error(self, event: str, /, **fields: object) -> None: ...
+
+
+class _Connection:
+    """One socket and its session."""
+
+    __slots__ = (
+        "born",
+        "closed",
+        "ended",
+        "fd",
+        "hub",
+        "interest",
+        "parked",
+        "plain",
+        "queued",
+        "recv",
+        "send",
+        "session",
+        "sock",
+        "unsent",
+    )
+
+    def __init__(self, hub: Hub, sock: socket.socket, session: SessionProtocol) -> None:
+        self.hub = hub
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.session = session
+        self.recv = sock.recv
+        self.send = sock.send
+        # Nothing but reading is going on. The hot loop looks at no other field of this kind.
+        self.plain = True
+        # Events registered with epoll.
+        self.interest = 0
+        # Taken from the session and not accepted by the kernel.
+        self.unsent: memoryview | None = None
+        # In the hub's queue: there are commands left to run, or somebody else's turn touched the session. It is not
+        # read before it had its turn there.
+        self.queued = False
+        # The peer sends no more: close once everything is answered.
+        self.ended = False
+        # Out of the hub's map.
+        self.closed = False
+        # The connection's task while it sleeps.
+        self.parked: trio.lowlevel.Task | None = None
+        # Number of the last look at epoll before it was registered: events of that look are meant for a predecessor.
+        self.born = 0
+
+    @enable_ki_protection
+    def wake(self) -> None:
+        """Have the hub look at this session before it sleeps again."""
+        if not self.queued and not self.closed:
+            self.hub._enqueue(self)
+
+    def peer_gone(self) -> bool:
+        """Whether the peer has hung up, even behind data that was not read yet."""
+        if self.closed or self.ended:
+            return True
+        poll = select.poll()
+        poll.register(self.fd, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """The connection's task is cancelled; it closes the connection in its own next step."""
+        self.parked = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Hub:
+    """Serves sessions over non-blocking sockets. Run :meth:`run` in one task and :meth:`serve` in one per connection.
+
+    ``before_batch(now)`` is called before the commands of each batch of ready sockets, with the timer's seconds: a
+    place to set the clock. ``background(deadline)`` does a slice of work that can wait and answers whether there is
+    more; it is called after :meth:`start_background`, has to look at the timer, and must not raise, as
+    ``before_batch`` must not. ``timer`` is in seconds and ought to have microseconds; all deadlines are on its clock.
+
+    Use it as a context manager, or call :meth:`close`. Its methods belong to the Trio thread.
+    """
+
+    def __init__(
+        self,
+        log: HubLog,
+        *,
+        before_batch: Callable[[float], object] | None = None,
+        background: Callable[[float], bool] | None = None,
+        timer: Callable[[], float] = time.perf_counter,
+        cycle: float = CYCLE,
+        turn: float = TURN,
+    ) -> None:
+        self._log = log
+        self._before_batch = before_batch
+        self._background = background
+        self._background_wanted = False
+        self._timer = timer
+        self._cycle_seconds = cycle
+        self._turn_seconds = turn
+        self._epoll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        # Events of the last look that had no turn yet, and the number of that look.
+        self._left: list[tuple[int, int]] = []
+        self._looks = 0
+        # Connections to look at without an event, and how many of them come before the next look.
+        self._queue: deque[_Connection] = deque()
+        self._owed = 0
+        # Out of the map; their sockets are closed at the end of the cycle.
+        self._ending: list[_Connection] = []
+        # Cycles begun: a measure of progress that does not depend on the machine.
+        self.cycles = 0
+        self._in_cycle = False
+        self._running = False
+        self._draining = False
+        self._emptied = trio.Event()
+        # Gets the hub's task out of its sleep.
+        self._sleeping = False
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, _IN)
+
+    # -- for the node ---------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> int:
+        """Connections being served."""
+        return len(self._connections)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. May be run again after that; connections keep what they had."""
+        if self._running:
+            raise RuntimeError("the hub is running already")
+        self._running = True
+        try:
+            task_status.started()
+            while True:
+                if self._cycle():
+                    await trio.lowlevel.checkpoint()
+                else:
+                    self._sleeping = True
+                    await trio.lowlevel.wait_readable(self._epoll)
+                    self._sleeping = False
+        finally:
+            self._sleeping = False
+            self._running = False
+
+    async def serve(self, sock: socket.socket, session: SessionProtocol) -> None:
+        """Serve one connection until it ends; the task sleeps all the time.
+
+        The socket must be non-blocking and belongs to the hub now: no other registration, no duplicate. It is closed
+        and the session told, also if this task is cancelled. Failures are logged, and raise nothing.
+        """
+        connection = _Connection(self, sock, session)
+        try:
+            self._register(connection)
+            if connection.closed:
+                await trio.lowlevel.checkpoint()
+            else:
+                connection.parked = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(connection.abort)
+        finally:
+            self._end(connection, "shutting down")
+
+    async def drain(self) -> None:
+        """Read no more, run what was read, send it, and return when every connection is closed.
+
+        Clients that wait for something are closed at once. This lasts as long as a client does not read: give it a
+        deadline, and cancel the connections' tasks then. The hub has to run meanwhile.
+        """
+        self._draining = True
+        for connection in self._connections.values():
+            connection.wake()
+        if self._connections:
+            await self._emptied.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def start_background(self) -> None:
+        """There is work for ``background``: it is called at the end of each cycle until it answers no."""
+        self._background_wanted = self._background is not None
+        if self._sleeping:
+            os.eventfd_write(self._alarm, 1)
+
+    def close(self) -> None:
+        """Close what is left. Cancel the hub's task first; a second call does nothing."""
+        if self._epoll.closed:
+            return
+        for connection in tuple(self._connections.values()):
+            self._end(connection, "shutting down")
+        trio.lowlevel.notify_closing(self._epoll)
+        self._epoll.close()
+        os.close(self._alarm)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- one cycle ------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def _cycle(self) -> bool:
+        """Serve what is ready for a while; whether there is more to do right now.
+
+        A round is: the sockets of one look, then the connections that are in the queue by then. A round that lasts
+        longer than a cycle goes on in the next one where it stopped.
+        """
+        self.cycles += 1
+        self._in_cycle = True
+        before_batch = self._before_batch
+        now = self._timer()
+        deadline = now + self._cycle_seconds
+        more = True
+        try:
+            while True:
+                if not self._left and not self._owed:
+                    self._looks += 1
+                    self._left = self._epoll.poll(0, _BATCH)
+                    self._owed = len(self._queue)
+                    if not self._left and not self._owed:
+                        more = False
+                        break
+                if before_batch is not None:
+                    before_batch(now)
+                if self._left:
+                    now = self._serve_sockets(deadline)
+                    if not self._left:
+                        self._owed = len(self._queue)
+                else:
+                    now = self._serve_queue(deadline)
+                if now > deadline:
+                    break
+            if self._background_wanted and self._background is not None:
+                self._background_wanted = self._background(self._timer() + BACKGROUND)
+                more = more or self._background_wanted or bool(self._queue)
+        finally:
+            self._in_cycle = False
+            if self._ending:
+                self._close_ending()
+        return more
+
+    def _serve_sockets(self, deadline: float) -> float:
+        """Read, run and send for each socket in ``_left`` until the deadline; the time when it stopped."""
+        events = self._left
+        find = self._connections.get
+        timer = self._timer
+        turn = self._turn_seconds
+        now = timer()
+        served = 0
+        for fd, mask in events:
+            served += 1
+            connection = find(fd)
+            if connection is None or mask != _IN or not connection.plain:
+                self._serve_special(connection, fd, mask, now + turn)
+            else:
+                try:
+                    data = connection.recv(READ_SIZE)
+                except BlockingIOError:
+                    # An event for a predecessor with this descriptor.
+                    continue
+                except OSError as error:
+                    self._end(connection, _reason(error))
+                    continue
+                if not data:
+                    self._end_of_stream(connection)
+                    continue
+                session = connection.session
+                try:
+                    session.receive(data)
+                    session.run(now + turn)
+                    data = session.take_output()
+                    if data:
+                        try:
+                            sent = connection.send(data)
+                        except BlockingIOError:
+                            sent = 0
+                        except OSError as error:
+                            self._end(connection, _reason(error))
+                            continue
+                        if sent != len(data):
+                            self._keep(connection, memoryview(data)[sent:])
+                            self._settle(connection)
+                    if session.runnable or not session.wants_read:
+                        self._settle(connection)
+                except Exception as error:
+                    self._fail(connection, error)
+            now = timer()
+            if now > deadline:
+                break
+        self._left = events[served:]
+        return now
+
+    def _serve_queue(self, deadline: float) -> float:
+        """Give their turn to those in the queue that come before the next look; the time when it stopped."""
+        queue = self._queue
+        timer = self._timer
+        now = timer()
+        while self._owed and queue:
+            self._owed -= 1
+            connection = queue.popleft()
+            connection.queued = False
+            if connection.closed:
+                continue
+            try:
+                if connection.session.runnable:
+                    connection.session.run(now + self._turn_seconds)
+            except Exception as error:
+                self._fail(connection, error)
+            else:
+                self._settle(connection)
+            now = timer()
+            if now > deadline:
+                break
+        return now
+
+    def _serve_special(self, connection: _Connection | None, fd: int, mask: int, turn_ends: float) -> None:
+        """An event that is more than "there is something to read from a client that may be read"."""
+        if connection is None:
+            if fd == self._alarm:
+                os.eventfd_read(fd)
+            return
+        if connection.queued or connection.born == self._looks:
+            return
+        if mask & _OUT and connection.unsent is not None and not self._send(connection, connection.unsent):
+            return
+        session = connection.session
+        try:
+            if mask & _IN and connection.interest & _IN:
+                try:
+                    data = connection.recv(READ_SIZE)
+                except BlockingIOError:
+                    pass
+                except OSError as error:
+                    self._end(connection, _reason(error))
+                    return
+                else:
+                    if data:
+                        session.receive(data)
+                        session.run(turn_ends)
+                    else:
+                        connection.ended = True
+            elif mask & _BROKEN:
+                self._end(connection, "connection reset")
+                return
+            elif mask & _RDHUP:
+                # The commands that wait are not answered any more.
+                connection.ended = session.blocked
+        except Exception as error:
+            self._fail(connection, error)
+            return
+        self._settle(connection)
+
+    # -- one connection -------------------------------------------------------------------------------------------
+
+    def _register(self, connection: _Connection) -> None:
+        session = connection.session
+        session.wake = connection.wake
+        session.peer_gone = connection.peer_gone
+        connection.born = self._looks
+        connection.interest = _IN
+        try:
+            self._epoll.register(connection.fd, _IN)
+        except OSError as error:
+            self._end(connection, _reason(error))
+            return
+        self._connections[connection.fd] = connection
+        if self._draining or session.has_output or not session.wants_read:
+            connection.wake()
+
+    def _enqueue(self, connection: _Connection) -> None:
+        connection.queued = True
+        connection.plain = False
+        self._queue.append(connection)
+        if self._sleeping:
+            os.eventfd_write(self._alarm, 1)
+
+    def _settle(self, connection: _Connection) -> None:
+        """Do what the session's state asks for: send, have another turn, end, and watch for the right events."""
+        if connection.closed:
+            return
+        session = connection.session
+        try:
+            if session.discard:
+                self._end(connection, "closed by the server")
+                return
+            if connection.unsent is None and session.has_output:
+                if not self._send(connection, session.take_output()):
+                    return
+            finishing = connection.ended or self._draining
+            runnable = session.runnable
+            if runnable:
+                if not connection.queued:
+                    self._enqueue(connection)
+            elif (connection.unsent is None and (session.closing or finishing)) or (finishing and session.blocked):
+                self._end(connection, "end of stream" if connection.ended else "closed by the server")
+                return
+            interest = 0 if connection.unsent is None else _OUT
+            if not finishing and (session.wants_read or (runnable and connection.interest & _IN)):
+                # It stays registered while it has commands left to run, because that is cheaper than a change.
+                interest |= _IN
+            elif session.blocked:
+                interest |= _RDHUP
+        except Exception as error:
+            self._fail(connection, error)
+            return
+        if interest != connection.interest:
+            connection.interest = interest
+            self._epoll.modify(connection.fd, interest)
+        connection.plain = interest == _IN and not connection.queued
+
+    def _send(self, connection: _Connection, data: bytes | memoryview) -> bool:
+        """Send what the kernel takes and keep the rest; False if that was the connection's end."""
+        try:
+            sent = connection.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end(connection, _reason(error))
+            return False
+        self._keep(connection, memoryview(data)[sent:])
+        return True
+
+    def _keep(self, connection: _Connection, unsent: memoryview) -> None:
+        connection.unsent = unsent if len(unsent) else None
+        connection.session.output_pending = len(unsent)
+
+    def _end_of_stream(self, connection: _Connection) -> None:
+        connection.ended = True
+        self._settle(connection)
+
+    def _fail(self, connection: _Connection, error: Exception) -> None:
+        self._log.error("session_failed", error=error, where=traceback_line(error))
+        self._end(connection, "internal error")
+
+    @enable_ki_protection
+    def _end(self, connection: _Connection, reason: str) -> None:
+        """Take a connection out. Its socket is closed at the end of the cycle, at once outside of one."""
+        if connection.closed:
+            return
+        connection.closed = True
+        session = connection.session
+        if self._connections.get(connection.fd) is connection:
+            self._epoll.unregister(connection.fd)
+            del self._connections[connection.fd]
+        session.wake = session.peer_gone = None
+        try:
+            session.disconnected(reason)
+        except Exception as error:
+            self._log.error("session_failed", error=error, where=traceback_line(error))
+        self._ending.append(connection)
+        if not self._in_cycle:
+            self._close_ending()
+
+    def _close_ending(self) -> None:
+        while self._ending:
+            connection = self._ending.pop()
+            try:
+                connection.sock.close()
+            except OSError as error:
+                self._log.error("close_failed", error=error)
+            task, connection.parked = connection.parked, None
+            if task is not None:
+                trio.lowlevel.reschedule(task)
+        if self._draining and not self._connections:
+            self._emptied.set()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,257 @@
+"""The stream driver: one session over any Trio stream (TLS, streams in memory, platforms without epoll).
+
+Each connection has three tasks in a nursery of its own. The reader feeds the session, the runner gives it turns and
+decides when the connection is over, the sender sends. They tell each other through signals, so a client that sends much
+before it reads anything is served as far as the session's limits allow, and is not waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .faults import traceback_line
+
+if TYPE_CHECKING:
+    from .session_protocol import SessionProtocol
+
+__all__ = ["StreamDriver", "StreamLog"]
+
+#: Seconds that one session may run before other tasks get a turn.
+TURN: Final = 0.0005
+#: Seconds that work in the background gets before other tasks get a turn.
+BACKGROUND: Final = 0.00025
+#: Bytes read in one go.
+READ_SIZE: Final = 65536
+
+# Seconds that a stream may take for its farewell (TLS has one).
+_CLOSE_DEADLINE: Final = 1.0
+
+
+class StreamLog(Protocol):
+    """Where failures go."""
+
+    def error(self, event: str, /, **fields: object) -> None: ...
+
+
+class _Signal:
+    """Wakes one task, now or when it next waits."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+class StreamDriver:
+    """Serves sessions over streams. Run :meth:`serve` in one task per connection.
+
+    The arguments are those of :class:`kevynode.serve.hub.Hub`. Without ``background`` there is no need to :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        log: StreamLog,
+        *,
+        before_batch: Callable[[float], object] | None = None,
+        background: Callable[[float], bool] | None = None,
+        timer: Callable[[], float] = time.perf_counter,
+        turn: float = TURN,
+    ) -> None:
+        self._log = log
+        self._before_batch = before_batch
+        self._background = background
+        self._background_wanted = _Signal()
+        self._timer = timer
+        self._turn_seconds = turn
+        self._connections: set[_StreamConnection] = set()
+        self._draining = False
+        self._emptied = trio.Event()
+
+    @property
+    def connected(self) -> int:
+        """Connections being served."""
+        return len(self._connections)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do the background's work, slice by slice, until cancelled."""
+        task_status.started()
+        while True:
+            await self._background_wanted.wait()
+            while self._background is not None and self._background(self._timer() + BACKGROUND):
+                await trio.lowlevel.checkpoint()
+
+    def start_background(self) -> None:
+        """There is work for ``background``: it is called until it says that there is no more."""
+        self._background_wanted.set()
+
+    async def serve(
+        self, stream: trio.abc.Stream, session: SessionProtocol, peer_gone: Callable[[], bool] | None = None
+    ) -> None:
+        """Serve one connection until it ends, then close the stream, also if this task is cancelled.
+
+        ``peer_gone`` is a look for the end of the stream that does not block, if there is one for this kind of stream;
+        without it the end is known when a read reports it. Failures are logged, and raise nothing.
+        """
+        connection = _StreamConnection(self, stream, session, peer_gone)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            connection.release()
+            if self._draining and not self._connections:
+                self._emptied.set()
+            # Also after a send that was cancelled: nobody knows how much of it has arrived. The stream is closed even
+            # if it does not say goodbye in time.
+            with trio.move_on_after(_CLOSE_DEADLINE):
+                try:
+                    await stream.aclose()
+                except trio.BrokenResourceError:
+                    pass
+
+    async def drain(self) -> None:
+        """Read no more, run what was read, send it, and return when every connection is closed. As the hub's."""
+        self._draining = True
+        for connection in self._connections:
+            connection.stop_reading()
+        if self._connections:
+            await self._emptied.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+
+class _StreamConnection:
+    """One stream and its session."""
+
+    def __init__(
+        self,
+        driver: StreamDriver,
+        stream: trio.abc.Stream,
+        session: SessionProtocol,
+        peer_gone: Callable[[], bool] | None,
+    ) -> None:
+        self._driver = driver
+        self._stream = stream
+        self._session = session
+        self._look = peer_gone
+        self._scope = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        # The reader may go on, there is something to run or to decide, there is something to send.
+        self._room = _Signal()
+        self._work = _Signal()
+        self._output = _Signal()
+        self._sending = False
+        # Nothing more will be read; and whether that is because the peer sends no more.
+        self._ended = False
+        self._hung_up = False
+        self._reason = "shutting down"
+        session.wake = self._work.set
+        session.peer_gone = self._peer_gone
+
+    async def serve(self) -> None:
+        """Until the connection is over. Failures of the session and the stream are logged, and raise nothing."""
+        if self._driver._draining:
+            self.stop_reading()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for task in (self._read, self._send, self._run):
+                    nursery.start_soon(self._guard, task)
+
+    def release(self) -> None:
+        """Tell the session that it is over."""
+        session = self._session
+        session.wake = session.peer_gone = None
+        try:
+            session.disconnected(self._reason)
+        except Exception as error:
+            self._driver._log.error("session_failed", error=error, where=traceback_line(error))
+
+    def stop_reading(self) -> None:
+        """Answer what was read, then close."""
+        self._reading.cancel()
+
+    def _peer_gone(self) -> bool:
+        return self._hung_up or (self._look is not None and self._look())
+
+    def _end(self, reason: str) -> None:
+        if not self._scope.cancel_called:
+            self._reason = reason
+            self._scope.cancel()
+
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._end("connection reset")
+        except Exception as error:
+            self._driver._log.error("session_failed", error=error, where=traceback_line(error))
+            self._end("internal error")
+
+    async def _read(self) -> None:
+        session = self._session
+        with self._reading:
+            while True:
+                while not (session.wants_read or session.blocked):
+                    await self._room.wait()
+                data = await self._stream.receive_some(READ_SIZE)
+                if not data:
+                    self._hung_up = True
+                    break
+                # A blocked client is read to notice its end. What it sent instead waits here, and then in the kernel.
+                while not session.wants_read:
+                    await self._room.wait()
+                session.receive(bytes(data))
+                self._work.set()
+        self._ended = True
+        self._work.set()
+
+    async def _run(self) -> None:
+        session = self._session
+        while True:
+            self._take_turn()
+            if session.discard:
+                self._end("closed by the server")
+                return
+            if session.has_output:
+                self._output.set()
+            if session.runnable:
+                await trio.lowlevel.checkpoint()
+                continue
+            unsent = self._sending or session.has_output
+            if (session.closing and not unsent) or (self._ended and (session.blocked or not unsent)):
+                self._end("end of stream" if self._hung_up else "closed by the server")
+                return
+            self._room.set()
+            await self._work.wait()
+
+    @enable_ki_protection
+    def _take_turn(self) -> None:
+        if self._session.runnable:
+            now = self._driver._timer()
+            if self._driver._before_batch is not None:
+                self._driver._before_batch(now)
+            self._session.run(now + self._driver._turn_seconds)
+
+    async def _send(self) -> None:
+        session = self._session
+        while True:
+            await self._output.wait()
+            while session.has_output:
+                data = session.take_output()
+                session.output_pending = len(data)
+                self._sending = True
+                await self._stream.send_all(data)
+                self._sending = False
+                session.output_pending = 0
+            # Above its output limit a session neither runs nor reads; that may be over now.
+            self._work.set()
