@@ -1,0 +1,47 @@
+"""How much memory keys take, from counts that are kept up to date: for MEMORY USAGE, INFO and the evictor."""
+
+from __future__ import annotations
+
+import sys
+
+from .keyspace import Keyspace
+from .store import Store
+from .values import Value, bytes_memory, value_memory
+
+__all__ = ["MemoryMeter", "key_memory"]
+
+# The structure is measured again when the number of keys has changed by this share.
+_DRIFT = 1 / 16
+
+
+def key_memory(store: Store, key: bytes, value: Value) -> int:
+    """Bytes that ``key``, its ``value`` and its share of the dictionaries around them take."""
+    shard = store.keyspace.directory[hash(key) >> store.keyspace.shift]
+    share = sys.getsizeof(shard) // max(len(shard), 1)
+    if key in shard.deadlines:
+        share += sys.getsizeof(shard.deadlines) // len(shard.deadlines)
+    return bytes_memory(key) + value_memory(value) + share
+
+
+class MemoryMeter:
+    """The store's memory in O(1): the structure, which takes a walk over the shards, is measured once in a while."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._keyspace: Keyspace | None = None
+        self._count = 0
+        self._structure = 0
+
+    def used(self) -> int:
+        """Bytes that keys, values and dictionaries take; the dictionaries' part may be off by a few percent."""
+        store = self.store
+        keyspace = store.keyspace
+        if keyspace is not self._keyspace or abs(keyspace.count - self._count) > 64 + self._count * _DRIFT:
+            self.measure()
+        return store.used + self._structure
+
+    def measure(self) -> None:
+        """Measure the structure now; walks the shards, not the keys."""
+        self._keyspace = self.store.keyspace
+        self._count = self._keyspace.count
+        self._structure = self._keyspace.memory()
