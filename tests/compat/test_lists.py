@@ -1,0 +1,365 @@
+"""Lists, without the commands that wait."""
+
+from compat import runner, sequences
+from compat.runner import Pair
+from compat.sequences import Sequence_
+
+SEQUENCES = r"""
+== push
+LPUSH l a
+LPUSH l b c
+RPUSH l x y
+LRANGE l 0 -1
+LPUSHX l front
+RPUSHX l back
+LPUSHX missing a
+RPUSHX missing a
+EXISTS missing
+LPUSHX l m n
+RPUSHX l o p
+LRANGE l 0 -1
+RPUSH l "" "\x00" "\r\n" 12345 -1
+LRANGE l -5 -1
+LLEN l
+LLEN missing
+LPUSH
+LPUSH l
+RPUSH
+RPUSH l
+LPUSHX l
+RPUSHX l
+LLEN
+LLEN a b
+
+== pop
+RPUSH l a b c d e f g
+LPOP l
+RPOP l
+LPOP l 2
+RPOP l 2
+LPOP l 0
+RPOP l 0
+LRANGE l 0 -1
+LPOP l 100
+EXISTS l
+LPOP l
+RPOP l
+LPOP l 0
+LPOP l 5
+RPOP l 5
+LPOP l -1
+LPOP l abc
+LPOP l 1.5
+LPOP l 9223372036854775808
+RPOP l -1
+RPOP l abc
+LPOP
+RPOP
+LPOP l 1 2
+RPUSH l a
+LPOP l -1
+LPOP l 9223372036854775807
+RPUSH l a b
+RPOP l 9223372036854775807
+EXISTS l
+RPUSH k v
+EXPIRE k 100
+RPOP k
+RPUSH k v
+TTL k
+
+== lrange
+RPUSH l a b c d e
+LRANGE l 0 -1
+LRANGE l 0 0
+LRANGE l 1 3
+LRANGE l -3 -2
+LRANGE l -100 100
+LRANGE l 3 1
+LRANGE l 5 10
+LRANGE l -1 -3
+LRANGE l 0 -100
+LRANGE l -9223372036854775808 9223372036854775807
+LRANGE l a 1
+LRANGE l 1 a
+LRANGE l 1.0 2
+LRANGE missing 0 -1
+LRANGE missing a b
+LRANGE l 0
+LRANGE l 0 1 2
+
+== lindex lset
+RPUSH l a b c
+LINDEX l 0
+LINDEX l -1
+LINDEX l 2
+LINDEX l 3
+LINDEX l -3
+LINDEX l -4
+LINDEX missing 0
+LINDEX l a
+LINDEX missing a
+LINDEX l 1.0
+LINDEX l
+LINDEX l 1 2
+LINDEX l 9223372036854775807
+LINDEX l -9223372036854775808
+LSET l 0 x
+LSET l -1 z
+LSET l 1 ""
+LRANGE l 0 -1
+LSET l 3 x
+LSET l -4 x
+LSET missing 0 x
+LSET missing a x
+LSET l a x
+LSET l 9223372036854775808 x
+LSET l 0
+LSET l 0 a b
+LSET l 1 12345
+LINDEX l 1
+
+== linsert
+RPUSH l a b c b
+LINSERT l BEFORE b X
+LINSERT l AFTER b Y
+LRANGE l 0 -1
+LINSERT l BEFORE missing Z
+LINSERT missing BEFORE a b
+EXISTS missing
+LINSERT l before a first
+LINSERT l AFTER c last
+LINSERT l foo a b
+LINSERT missing foo a b
+LINSERT l BEFORE a
+LINSERT l BEFORE a b c
+LINSERT l AFTER "" x
+LRANGE l 0 -1
+
+== lrem
+RPUSH l a b a c a b a
+LREM l 2 a
+LRANGE l 0 -1
+LREM l -1 a
+LRANGE l 0 -1
+LREM l 0 b
+LRANGE l 0 -1
+LREM l 0 missing
+LREM missing 0 a
+LREM l abc a
+LREM l 1.5 a
+LREM missing abc a
+LREM l
+LREM l 0
+LREM l 0 a b
+LREM l 100 a
+LREM l -9223372036854775807 c
+EXISTS l
+RPUSH n 1 2 1 01 1
+LREM n 0 1
+LRANGE n 0 -1
+
+== ltrim
+RPUSH l a b c d e
+LTRIM l 1 3
+LRANGE l 0 -1
+LTRIM l 0 -1
+LTRIM l -2 -1
+LRANGE l 0 -1
+LTRIM l 0 100
+LTRIM l 5 10
+EXISTS l
+RPUSH l a b c
+LTRIM l 2 1
+EXISTS l
+LTRIM missing 0 -1
+LTRIM missing a b
+RPUSH l a
+LTRIM l a 1
+LTRIM l 1 a
+LTRIM l 0
+LTRIM l 0 1 2
+LTRIM l -100 -50
+EXISTS l
+
+== lpos
+RPUSH l a b c a b c a
+LPOS l a
+LPOS l c
+LPOS l missing
+LPOS missing a
+LPOS l a RANK 2
+LPOS l a RANK -1
+LPOS l a RANK -2
+LPOS l a RANK 4
+LPOS l a RANK -4
+LPOS l a COUNT 0
+LPOS l a COUNT 2
+LPOS l a COUNT 100
+LPOS l missing COUNT 0
+LPOS missing a COUNT 0
+LPOS l a RANK 2 COUNT 0
+LPOS l a RANK -1 COUNT 2
+LPOS l a RANK -2 COUNT 0
+LPOS l a RANK 5 COUNT 0
+LPOS l a MAXLEN 1
+LPOS l c MAXLEN 2
+LPOS l c MAXLEN 3
+LPOS l a MAXLEN 0 COUNT 0
+LPOS l a COUNT 0 MAXLEN 4
+LPOS l a RANK -1 MAXLEN 1
+LPOS l c RANK -1 MAXLEN 1
+LPOS l c RANK -1 MAXLEN 2 COUNT 0
+LPOS l a RANK 0
+LPOS l a COUNT -1
+LPOS l a MAXLEN -1
+LPOS l a RANK abc
+LPOS l a COUNT abc
+LPOS l a MAXLEN abc
+LPOS l a RANK
+LPOS l a COUNT
+LPOS l a foo 1
+LPOS l a foo
+LPOS l a RANK 1 RANK 2
+LPOS l a COUNT 1 COUNT 0
+LPOS l
+LPOS
+LPOS l a rank 2 count 1 maxlen 10
+LPOS l a RANK 9223372036854775807
+LPOS l a RANK -9223372036854775808
+LPOS l a RANK -9223372036854775807
+LPOS l a COUNT 9223372036854775807
+LPOS l a COUNT 9223372036854775808
+LPOS missing a RANK 0
+LPOS missing a foo 1
+
+== lmove rpoplpush
+RPUSH a 1 2 3 4
+LMOVE a b LEFT RIGHT
+LMOVE a b RIGHT LEFT
+LMOVE a b LEFT LEFT
+LMOVE a b RIGHT RIGHT
+EXISTS a
+LRANGE b 0 -1
+LMOVE a b LEFT LEFT
+LMOVE missing other LEFT LEFT
+EXISTS other
+LMOVE b b LEFT RIGHT
+LRANGE b 0 -1
+LMOVE b b RIGHT LEFT
+LMOVE b b LEFT LEFT
+LMOVE b b RIGHT RIGHT
+LRANGE b 0 -1
+LMOVE b c left right
+LMOVE b c UP DOWN
+LMOVE b c LEFT DOWN
+LMOVE missing c UP LEFT
+LMOVE b c LEFT
+LMOVE b c LEFT RIGHT x
+LMOVE
+RPOPLPUSH b c
+LRANGE b 0 -1
+LRANGE c 0 -1
+RPOPLPUSH c c
+LRANGE c 0 -1
+RPOPLPUSH missing c
+RPOPLPUSH b
+RPOPLPUSH b c d
+RPUSH one x
+LMOVE one one LEFT RIGHT
+RPOPLPUSH one one
+EXISTS one
+EXPIRE one 100
+LMOVE one two LEFT LEFT
+TTL two
+SET str v
+LMOVE str b LEFT LEFT
+LMOVE b str LEFT LEFT
+LMOVE missing str LEFT LEFT
+RPOPLPUSH str b
+RPOPLPUSH b str
+RPOPLPUSH missing str
+LRANGE b 0 -1
+
+== lmpop
+RPUSH a 1 2 3
+RPUSH b x y
+LMPOP 1 a LEFT
+LMPOP 2 missing a RIGHT
+LMPOP 2 missing a LEFT COUNT 10
+EXISTS a
+LMPOP 2 a b LEFT COUNT 2
+LMPOP 2 a b LEFT
+LMPOP 1 missing LEFT COUNT 5
+RPUSH b 1 2 3 4
+LMPOP 1 b RIGHT COUNT 2
+LMPOP 1 b left count 1
+LMPOP
+LMPOP 1
+LMPOP 1 b
+LMPOP 0 LEFT
+LMPOP 0 b LEFT
+LMPOP -1 b LEFT
+LMPOP abc b LEFT
+LMPOP 1.5 b LEFT
+LMPOP 2 b LEFT
+LMPOP 3 a b LEFT
+LMPOP 1 b c LEFT
+LMPOP 1 b UP
+LMPOP 1 b LEFT COUNT
+LMPOP 1 b LEFT COUNT 0
+LMPOP 1 b LEFT COUNT -1
+LMPOP 1 b LEFT COUNT abc
+LMPOP 1 b LEFT COUNT 1 COUNT 2
+LMPOP 1 b LEFT foo
+LMPOP 1 b LEFT foo 1
+LMPOP 9223372036854775807 b LEFT
+LMPOP 9223372036854775808 b LEFT
+LMPOP 1 b LEFT COUNT 9223372036854775808
+LMPOP 1 b LEFT COUNT 9223372036854775807
+SET str v
+RPUSH c 1
+LMPOP 1 str LEFT
+LMPOP 2 str c LEFT
+LMPOP 2 c str LEFT
+LMPOP 2 c str LEFT
+
+== wrong type
+SET str v
+LPUSH str a
+RPUSH str a
+LPUSHX str a
+RPUSHX str a
+LPOP str
+LPOP str 1
+LPOP str 0
+LPOP str -1
+RPOP str
+LLEN str
+LRANGE str 0 -1
+LRANGE str a b
+LINDEX str 0
+LINDEX str a
+LSET str 0 a
+LSET str a a
+LINSERT str BEFORE a b
+LREM str 0 a
+LTRIM str 0 1
+LPOS str a
+LPOS str a RANK 0
+
+== large
+RPUSH l {rep:x:1048576} {rep:y:100000} small
+LLEN l
+LINDEX l 0
+LREM l 1 {rep:x:1048576}
+LSET l 0 {rep:z:70000}
+LPOP l
+LRANGE l 0 -1
+OBJECT ENCODING l
+"""
+
+
+@sequences.parametrize(SEQUENCES)
+def test_lists(pair: Pair, mode: tuple[int, bool], sequence: Sequence_) -> None:
+    runner.run(pair, sequence, *mode)

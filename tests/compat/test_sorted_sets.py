@@ -1,0 +1,366 @@
+"""Sorted sets: adding, scores, ranks, counting, removal, popping, random members."""
+
+from compat import runner, sequences
+from compat.runner import Pair
+from compat.sequences import Sequence_
+
+SEQUENCES = r"""
+== zadd
+ZADD z 1 a
+ZADD z 2 a
+ZADD z 1 a 2 b 3 c
+ZADD z 5 d 6 d
+ZSCORE z d
+ZRANGE z 0 -1 WITHSCORES
+ZADD z 1.5 "" -1 "\x00" 2e3 "\xff"
+ZRANGE z 0 -1 WITHSCORES
+ZADD z
+ZADD
+ZADD z 1
+ZADD z 1 a 2
+ZADD z abc a
+ZADD z "" a
+ZADD z " 1" a
+ZADD z "1 " a
+ZADD z nan a
+ZADD z 1 new abc bad
+ZSCORE z new
+ZADD z inf i -inf j +inf k Infinity l -INFINITY m
+ZRANGE z 0 -1 WITHSCORES
+ZADD z 0x10 hex
+ZADD z 1e400 big
+ZADD z 1e-400 tiny
+ZADD z .5 half
+ZADD z 5. five
+ZADD z +3 plus
+ZADD z -0 minuszero
+ZSCORE z minuszero
+ZSCORE z hex
+TYPE z
+
+== zadd options
+ZADD z NX 1 a
+ZADD z NX 2 a 2 b
+ZRANGE z 0 -1 WITHSCORES
+ZADD z XX 5 a 5 c
+ZRANGE z 0 -1 WITHSCORES
+ZADD z XX CH 6 a 5 c
+ZADD z CH 6 a 7 b 8 d
+ZADD z GT 5 a 9 b 1 e
+ZRANGE z 0 -1 WITHSCORES
+ZADD z LT 5 a 10 b 2 f
+ZRANGE z 0 -1 WITHSCORES
+ZADD z GT CH 100 a 1 b
+ZADD z LT CH 1 a 100 b
+ZADD z XX GT 200 a 5 new
+ZADD z XX LT CH -5 a 5 new
+ZADD z NX CH 1 g 1 g
+ZADD z NX XX 1 a
+ZADD z NX GT 1 a
+ZADD z NX LT 1 a
+ZADD z GT LT 1 a
+ZADD z GT LT NX 1 a
+ZADD z XX XX 1 a
+ZADD z nx ch 1 h
+ZADD z NX
+ZADD z NX 1
+ZADD z FOO 1 a
+ZADD z 1 a NX
+ZADD missing XX 1 a
+EXISTS missing
+ZADD missing XX INCR 1 a
+ZADD missing GT 1 a
+
+== zadd incr
+ZADD z INCR 5 a
+ZADD z INCR 2.5 a
+ZADD z INCR 1 a 2 b
+ZADD z INCR abc a
+ZADD z NX INCR 1 a
+ZADD z NX INCR 1 b
+ZADD z XX INCR 1 missing
+ZADD z XX INCR 1 a
+ZADD z GT INCR -1 a
+ZADD z GT INCR 1 a
+ZADD z LT INCR 1 a
+ZADD z LT INCR -1 a
+ZADD z CH INCR 1 a
+ZADD z INCR inf a
+ZADD z INCR -inf a
+ZADD z INCR nan b
+ZSCORE z a
+ZADD z INCR 0 a
+ZADD z INCR 1e308 b
+ZADD z INCR 1e308 b
+ZADD z INCR
+ZADD z INCR 1
+ZADD z GT INCR 5 new
+ZADD z NX GT INCR 5 new
+
+== zincrby
+ZINCRBY z 1 a
+ZINCRBY z 1.5 a
+ZINCRBY z -10 a
+ZINCRBY z inf a
+ZINCRBY z -inf a
+ZINCRBY z nan a
+ZINCRBY z abc a
+ZINCRBY z "" a
+ZINCRBY z
+ZINCRBY z 1
+ZINCRBY z 1 a b
+ZINCRBY z 0.1 f
+ZINCRBY z 0.2 f
+ZINCRBY z 1e20 f
+ZINCRBY missing abc a
+EXISTS missing
+
+== how scores are written
+ZADD z 0.1 a 0.30000000000000004 b 1e20 c 1e21 d 1e22 e 123456789012345680 f 1e-5 g 1e-7 h
+ZADD z 3.0 i -0.0 j 1.7976931348623157e308 k 5e-324 l
+ZRANGE z 0 -1 WITHSCORES
+ZMSCORE z a b c d e f g h i j k l
+ZADD y 9007199254740992 a 9007199254740993 b 4503599627370496.5 c 1e15 d 1e16 e 1e17 f
+ZADD y 0.1234567890123456789 g 100000 h 1234567.125 i
+ZRANGE y 0 -1 WITHSCORES
+ZADD x 99999999999999999 a 999999999999999 b 1e17 c 12345678901234567890 d -1e17 e 1e18 f
+ZADD x 1e19 g 9223372036854775807 h 3.5e18 i
+ZRANGE x 0 -1 WITHSCORES
+ZADD w 0.0001 a 0.00001 b 0.000001 c 0.0000001 d 1.5e-5 e 1e-6 f
+ZRANGE w 0 -1 WITHSCORES
+ZINCRBY w 1e-6 g
+ZINCRBY w 1e21 h
+
+== zscore zmscore
+ZADD z 1 a 2.5 b inf c
+ZSCORE z a
+ZSCORE z b
+ZSCORE z c
+ZSCORE z missing
+ZSCORE missing a
+ZMSCORE z a missing c
+ZMSCORE missing a b
+ZSCORE z
+ZSCORE z a b
+ZMSCORE z
+ZMSCORE
+
+== zcard zcount zlexcount
+ZADD z 1 a 2 b 3 c 4 d
+ZCARD z
+ZCARD missing
+ZCARD
+ZCARD z x
+ZCOUNT z -inf +inf
+ZCOUNT z 2 3
+ZCOUNT z (2 3
+ZCOUNT z (2 (3
+ZCOUNT z 3 2
+ZCOUNT z -inf (4
+ZCOUNT z (4 inf
+ZCOUNT missing 0 1
+ZCOUNT z abc 1
+ZCOUNT z 1 abc
+ZCOUNT z ( 1
+ZCOUNT z nan 1
+ZCOUNT z [1 2
+ZCOUNT z
+ZCOUNT z 1
+ZCOUNT z 1 2 3
+ZCOUNT missing abc 1
+ZADD l 0 a 0 b 0 c 0 d
+ZLEXCOUNT l - +
+ZLEXCOUNT l [b [c
+ZLEXCOUNT l (b [c
+ZLEXCOUNT l (b (c
+ZLEXCOUNT l + -
+ZLEXCOUNT l [a
+ZLEXCOUNT l a b
+ZLEXCOUNT l [a b
+ZLEXCOUNT l "" +
+ZLEXCOUNT missing a b
+ZLEXCOUNT missing - +
+ZLEXCOUNT l - (
+ZLEXCOUNT l [ +
+ZLEXCOUNT l -x +
+ZLEXCOUNT l - +x
+
+== zrank zrevrank
+ZADD z 1 a 2 b 2 c 3 d
+ZRANK z a
+ZRANK z c
+ZRANK z missing
+ZRANK missing a
+ZREVRANK z a
+ZREVRANK z c
+ZREVRANK z missing
+ZREVRANK missing a
+ZRANK z b WITHSCORE
+ZREVRANK z d WITHSCORE
+ZRANK z missing WITHSCORE
+ZRANK missing a WITHSCORE
+ZREVRANK missing a WITHSCORE
+ZRANK z a foo
+ZRANK z a WITHSCORES
+ZRANK z a WITHSCORE x
+ZRANK z
+ZREVRANK z
+ZRANK z a withscore
+ZRANK missing a foo
+
+== zrem
+ZADD z 1 a 2 b 3 c
+ZREM z a missing
+ZREM z a
+ZREM missing a
+ZREM z b b c
+EXISTS z
+ZREM z
+ZREM
+ZADD z 1 a
+EXPIRE z 100
+ZREM z a
+ZADD z 1 a
+TTL z
+
+== zpop
+ZADD z 1 a 2 b 3 c 4 d 5 e
+ZPOPMIN z
+ZPOPMAX z
+ZPOPMIN z 2
+ZPOPMAX z 10
+EXISTS z
+ZPOPMIN z
+ZPOPMAX z
+ZPOPMIN z 5
+ZPOPMAX z 0
+ZADD z 1 a 1 b
+ZPOPMIN z 0
+ZPOPMIN z -1
+ZPOPMIN z abc
+ZPOPMIN z 1.5
+ZPOPMIN z 1 2
+ZPOPMAX z -1
+ZPOPMAX z abc
+ZPOPMIN
+ZPOPMAX
+ZPOPMIN missing -1
+ZPOPMIN missing abc
+ZPOPMAX z
+ZPOPMAX z 1
+ZPOPMIN z 9223372036854775807
+
+== zmpop
+ZADD a 1 x 2 y 3 z
+ZADD b 10 q
+ZMPOP 1 a MIN
+ZMPOP 1 a MAX
+ZMPOP 2 missing a MIN COUNT 10
+ZMPOP 2 a b MAX
+EXISTS a b
+ZMPOP 1 a MIN
+ZMPOP 1 a MIN COUNT 5
+ZADD a 1 x
+ZMPOP
+ZMPOP 1
+ZMPOP 1 a
+ZMPOP 0 MIN
+ZMPOP 0 a MIN
+ZMPOP -1 a MIN
+ZMPOP abc a MIN
+ZMPOP 2 a MIN
+ZMPOP 1 a b MIN
+ZMPOP 1 a FOO
+ZMPOP 1 a MIN COUNT
+ZMPOP 1 a MIN COUNT 0
+ZMPOP 1 a MIN COUNT -1
+ZMPOP 1 a MIN COUNT abc
+ZMPOP 1 a MIN COUNT 1 COUNT 1
+ZMPOP 1 a MIN foo 1
+ZMPOP 1 a min count 1
+SET str v
+ZMPOP 1 str MIN
+ZMPOP 2 missing str MIN
+
+== zrandmember
+ZRANDMEMBER missing
+ZRANDMEMBER missing 5
+ZRANDMEMBER missing -5 WITHSCORES
+ZADD z 1.5 a
+ZRANDMEMBER z #~ exact
+ZRANDMEMBER z 1 #~ exact
+ZRANDMEMBER z 5 WITHSCORES #~ exact
+ZRANDMEMBER z -3 #~ exact
+ZRANDMEMBER z -2 WITHSCORES #~ exact
+ZRANDMEMBER z 0
+ZRANDMEMBER z 0 WITHSCORES
+ZADD z 2 b
+ZRANDMEMBER z
+ZRANDMEMBER z 1
+ZRANDMEMBER z 2 #~ unordered
+ZRANDMEMBER z 10 WITHSCORES #~ pairs
+ZRANDMEMBER z -10
+ZRANDMEMBER z -4 WITHSCORES
+ZRANDMEMBER z abc
+ZRANDMEMBER z 1.5
+ZRANDMEMBER z 1 foo
+ZRANDMEMBER z 1 WITHSCORES x
+ZRANDMEMBER z WITHSCORES
+ZRANDMEMBER
+ZRANDMEMBER z 9223372036854775808
+ZRANDMEMBER z -9223372036854775808
+ZRANDMEMBER z -4611686018427387905 WITHSCORES
+ZRANDMEMBER z 1 withscores
+ZRANDMEMBER missing abc
+ZRANDMEMBER missing 1 foo
+
+== wrong type
+SET str v
+ZADD str 1 a
+ZADD str INCR 1 a
+ZADD str abc a
+ZINCRBY str 1 a
+ZINCRBY str abc a
+ZSCORE str a
+ZMSCORE str a
+ZCARD str
+ZCOUNT str 0 1
+ZCOUNT str a b
+ZLEXCOUNT str - +
+ZLEXCOUNT str a b
+ZRANK str a
+ZREVRANK str a WITHSCORE
+ZREM str a
+ZRANGE str 0 -1
+ZRANGE str a b
+ZRANGE str a b BYSCORE
+ZREVRANGE str 0 -1
+ZRANGEBYSCORE str 0 1
+ZREVRANGEBYSCORE str 0 1
+ZRANGEBYLEX str - +
+ZREVRANGEBYLEX str + -
+ZREMRANGEBYRANK str 0 1
+ZREMRANGEBYSCORE str 0 1
+ZREMRANGEBYSCORE str a b
+ZREMRANGEBYLEX str - +
+ZPOPMIN str
+ZPOPMAX str 1
+ZPOPMIN str 0
+ZPOPMIN str -1
+ZRANDMEMBER str
+ZRANDMEMBER str 1
+HSET h f v
+ZADD h 1 a
+
+== large
+ZADD z 1 {rep:x:1048576} 2 {rep:y:70000}
+ZRANGE z 0 -1 WITHSCORES
+ZSCORE z {rep:x:1048576}
+ZRANK z {rep:y:70000}
+ZREM z {rep:x:1048576}
+"""
+
+
+@sequences.parametrize(SEQUENCES)
+def test_sorted_sets(pair: Pair, mode: tuple[int, bool], sequence: Sequence_) -> None:
+    runner.run(pair, sequence, *mode)
