@@ -1,0 +1,323 @@
+"""The node: builds the parts, runs their tasks, stops them in order.
+
+The nurseries; the inner one is cancelled first::
+
+    sessions                    closed second, after a drain with a deadline
+    ├─ hub, stream driver, one task per client
+    └─ work                     the node's own tasks, cancelled first
+       ├─ one accept loop per listener
+       └─ timers, housekeeping (expiry, eviction, idle clients)
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import Any, Final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+import kevynode.serve.commands
+import kevynode.store.commands
+
+from .changes import Changes
+from .clock import Clock, SystemClock
+from .config import NodeConfig
+from .log import Logger, open_log
+from .serve.housekeeping import Housekeeper
+from .serve.limits import fit_descriptor_limit
+from .serve.listener import Admission, ClientEntrance
+from .serve.local import LocalClient, to_bytes
+from .serve.server import Server
+from .serve.session import Session
+from .serve.stream_driver import StreamDriver
+from .store.store import Store
+from .transport import Listener, SystemTransport, Transport
+
+if sys.platform == "linux":
+    from .serve.hub import Hub
+
+__all__ = ["Node", "StartError", "open_node", "run"]
+
+# Importing these packages enters their commands into the table.
+assert kevynode.serve.commands.__doc__
+assert kevynode.store.commands.__doc__
+
+#: Seconds that clients get to read their last replies when the node stops.
+DRAIN_SECONDS: Final = 5.0
+#: Seconds between two turns of the interpreter's threads. A hub under load lets go of the interpreter's lock only for
+#: moments, so a thread must ask for it soon after the last time; this is below the slice of the hub's background work.
+SWITCH_INTERVAL: Final = 0.0002
+
+
+class StartError(Exception):
+    """The node cannot start; the text says why, for the person who started it."""
+
+
+class Node:
+    """One node. Made by :func:`open_node` and :func:`run`; its methods belong to the Trio thread that runs it.
+
+    Keys and values are ``bytes``, or ``str`` taken as UTF-8.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        log: Logger,
+        *,
+        clock: Clock | None = None,
+        transport: Transport | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.config = config
+        self.log = log
+        self.clock = clock if clock is not None else SystemClock()
+        self.transport = transport if transport is not None else SystemTransport()
+        self.random = random if random is not None else Random(secrets.randbits(256))
+        # Who this start of the node is; a node without an id of its own goes by it.
+        self.run_id = f"{self.random.getrandbits(160):040x}"
+        self.id = config.cluster.node_id or self.run_id
+        self.store = Store(self.random)
+        self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter)
+        self.server.timers.on_earlier = self._wake_timers
+        self.admission = Admission(maxclients=config.server.maxclients)
+        self.housekeeper = Housekeeper(self.server, config.expiry.hz)
+        self.housekeeper.client_timeout = config.server.timeout
+        self._local = LocalClient(self.server)
+        self._listeners: list[Listener] = []
+        self._work = trio.CancelScope()
+        self._timer_alarm = trio.Event()
+
+    def _wall_ms(self) -> int:
+        return int(self.clock.wall() * 1000)
+
+    # -- in-process -------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def get(self, key: bytes | str) -> bytes | None:
+        """The string under ``key``, or None. Synchronous. Raises ReplyError (WRONGTYPE) for another type.
+
+        Nothing else runs between this call and the program's next checkpoint, so the answer stays true until then.
+        """
+        server = self.server
+        server.tick()
+        value = server.store.read_string(to_bytes(key))
+        if server.store.journal.pending:
+            server.commit()
+        return value
+
+    def set(self, key: bytes | str, value: bytes | str) -> None:
+        """Put a string under ``key``. Synchronous: every read after it sees it. It promises memory, not a disk.
+
+        Raises ReplyError where a client would get an error (OOM and the like).
+        """
+        self.execute(b"SET", key, value)
+
+    @enable_ki_protection
+    def execute(self, name: bytes | str, *arguments: bytes | str | int | float) -> Any:
+        """Run any command and return its reply as a plain Python value, as RESP3 types it. Synchronous.
+
+        Statuses and verbatim texts are ``str``, bulk strings ``bytes``, maps ``dict``, sets ``set``, nulls None.
+        Raises ReplyError. A blocking command does not wait: it answers as if its time had passed.
+        """
+        return self._local.execute(name, *arguments)
+
+    def watch(self, prefix: bytes | str = b"") -> Changes:
+        """The changes of keys under a prefix from now on, as an asynchronous iterator; see ``kevynode.changes``."""
+        return Changes(self.store.journal, to_bytes(prefix))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect: ``host:port`` with the real port, and paths of unix sockets."""
+        return [listener.address for listener in self._listeners]
+
+    @property
+    def port(self) -> int:
+        """The real client port; 0 before the node listens."""
+        return self._listeners[0].port if self._listeners else 0
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until :meth:`stop` or cancellation; ``task_status`` starts when clients can connect.
+
+        Raises StartError if it cannot listen; call :meth:`listen` before to get that without an exception group.
+        """
+        self.server.tick()
+        if not self._listeners:
+            await self.listen()
+        try:
+            async with AsyncExitStack() as stack:
+                streams = StreamDriver(self.log, before_batch=self._before_batch)
+                hub = stack.enter_context(Hub(self.log, before_batch=self._before_batch)) if _hub_serves else None
+                sessions = await stack.enter_async_context(trio.open_nursery())
+                if hub is not None:
+                    await sessions.start(hub.run)
+                entrance = ClientEntrance(
+                    self.admission, self._open_session, sessions, self.log, hub=hub, streams=streams
+                )
+                try:
+                    with self._work:
+                        async with trio.open_nursery() as work:
+                            for listener in self._listeners:
+                                await work.start(entrance.listen, listener)
+                            work.start_soon(self._run_timers)
+                            work.start_soon(self._keep_house)
+                            self.log.info("started", id=self.id, addresses=" ".join(self.addresses))
+                            task_status.started()
+                finally:
+                    for listener in self._listeners:
+                        listener.close()
+                with trio.move_on_after(DRAIN_SECONDS) as deadline:
+                    await streams.drain()
+                    if hub is not None:
+                        await hub.drain()
+                if deadline.cancelled_caught:
+                    self.log.warning("drain_timeout", clients=self.admission.connected)
+                sessions.cancel_scope.cancel()
+        finally:
+            self._local.close()
+            self.log.info("stopped", id=self.id)
+
+    def stop(self) -> None:
+        """Begin to stop: no new connections, clients get their last replies, then :meth:`run` returns."""
+        self._work.cancel()
+
+    async def listen(self) -> None:
+        """Take the client addresses; clients are served once :meth:`run` runs. Raises StartError if one is taken."""
+        server = self.config.server
+        try:
+            self._listeners = list(await self.transport.listen(server.bind, server.port))
+        except OSError as error:
+            raise StartError(f"server.bind: cannot listen on port {server.port}: {error}") from error
+        if server.unixsocket:
+            try:
+                self._listeners.append(await self.transport.listen_unix(server.unixsocket))
+            except OSError as error:
+                for listener in self._listeners:
+                    listener.close()
+                raise StartError(f"server.unixsocket: cannot listen on {server.unixsocket}: {error}") from error
+
+    def _open_session(self, peer: str, local: str, kind: str) -> Session:
+        return Session(self.server, peer, local, kind)
+
+    def _before_batch(self, _: float) -> None:
+        self.store.now = int(self.clock.wall() * 1000)
+
+    def _wake_timers(self) -> None:
+        self._timer_alarm.set()
+
+    async def _run_timers(self) -> None:
+        """Sleep until the next timer falls due, then do what it says."""
+        while True:
+            self._timer_alarm = trio.Event()
+            when = self.server.timers.next()
+            with trio.move_on_after(math.inf if when is None else max(0.0, when - self.clock.monotonic())):
+                await self._timer_alarm.wait()
+            self._do_timers()
+
+    @enable_ki_protection
+    def _do_timers(self) -> None:
+        self.server.tick()
+        self.server.timers.run(self.clock.monotonic())
+        self.server.commit()
+
+    async def _keep_house(self) -> None:
+        """A slice of background work ``hz`` times a second, oftener while there is more than a slice to do."""
+        while True:
+            # A slice, then time for clients, whether there is more to do or not.
+            await trio.sleep(self._clean())  # noqa: ASYNC110
+
+    @enable_ki_protection
+    def _clean(self) -> float:
+        self.server.tick()
+        return self.housekeeper.work()
+
+
+_hub_serves: Final = sys.platform == "linux"
+
+
+@asynccontextmanager
+async def open_node(
+    config: NodeConfig | None = None,
+    *,
+    log: Logger | None = None,
+    clock: Clock | None = None,
+    transport: Transport | None = None,
+    random: Random | None = None,
+) -> AsyncIterator[Node]:
+    """Run a node inside this Trio program for the length of the block; its tasks end with the block.
+
+    ``config`` defaults to :class:`NodeConfig`'s defaults, ``log`` to what ``config.log`` says. Clock, transport and
+    randomness replace the machine's. Installs no signal handlers. Raises StartError if it cannot listen.
+
+    >>> async def main():
+    ...     config = NodeConfig.from_dict({"server": {"port": 0}, "log": {"level": "error"}})
+    ...     async with open_node(config) as node:
+    ...         node.set("greeting", "hello")
+    ...         return node.get("greeting"), node.execute("INCR", "visits")
+    >>> trio.run(main)
+    (b'hello', 1)
+    """
+    config = config if config is not None else NodeConfig()
+    with log if log is not None else open_log(config.log) as opened:
+        node = Node(config, opened, clock=clock, transport=transport, random=random)
+        await node.listen()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            try:
+                yield node
+            finally:
+                node.stop()
+
+
+async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] | None = None) -> None:
+    """Be the process ``kevynode run``: serve until SIGTERM, SIGINT or SHUTDOWN; SIGHUP reopens the log.
+
+    ``ready`` is called with the one line that tells the world where the node is. Raises StartError.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    # The receiver opens before anything else, so that no signal can interrupt a command half done.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        node = Node(config, log)
+        try:
+            node.admission.maxclients = fit_descriptor_limit(config.server.maxclients, log)
+        except OSError as error:
+            raise StartError(str(error)) from error
+        await node.listen()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_run_to_the_end, node, nursery.cancel_scope)
+            (ready or print_line)(f"kevynode ready id={node.id} client={node.addresses[0]} replication=-")
+            stopping = False
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    log.reopen()
+                    log.info("log_reopened")
+                elif stopping:
+                    # Asked twice: do not wait for clients.
+                    nursery.cancel_scope.cancel()
+                else:
+                    stopping = True
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    node.stop()
+
+
+async def _run_to_the_end(
+    node: Node, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the node; when it has stopped, for whatever reason, nobody needs to wait for signals any more."""
+    await node.run(task_status=task_status)
+    scope.cancel()
+
+
+def print_line(line: str) -> None:
+    """One line on standard output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
