@@ -17,6 +17,7 @@ from ..arguments import INT64_MAX, parse_int
 from ..command import Args, command, one_key
 from ..store import Store
 from ..values import Hash
+from .expire import GT_WITH_LT, NX_WITH_OTHERS, UNSUPPORTED_OPTION
 
 __all__ = [
     "MILLISECONDS",
@@ -38,9 +39,6 @@ __all__ = [
 NUMBER_OF_FIELDS = errors.ErrorKind(
     "ERR", "numfields should be greater than 0 and match the provided number of fields", errors.FIX
 )
-UNSUPPORTED_OPTION = errors.ErrorKind("ERR", "Unsupported option {}", errors.FIX)
-NX_WITH_OTHERS = errors.ErrorKind("ERR", "NX and XX, GT or LT options at the same time are not compatible", errors.FIX)
-GT_WITH_LT = errors.ErrorKind("ERR", "GT and LT options at the same time are not compatible", errors.FIX)
 
 SECONDS: Final = 1000
 MILLISECONDS: Final = 1

@@ -15,14 +15,12 @@ from ..long_double import parse_long_double
 from ..store import Store
 from ..values import Hash, random_member, scan_table
 from .hash_fields import emit_field_deadlines, remove_fields, writers_clock
+from .lists_reading import COUNT_OUT_OF_RANGE
 from .scan import parse_cursor, parse_options, scan_reply
 
 VALUE_NOT_INTEGER = errors.ErrorKind("ERR", "hash value is not an integer", errors.FIX)
 VALUE_NOT_FLOAT = errors.ErrorKind("ERR", "hash value is not a float", errors.FIX)
 INCREMENT_NOT_FINITE = errors.ErrorKind("ERR", "value is NaN or Infinity", errors.FIX)
-COUNT_OUT_OF_RANGE = errors.ErrorKind(
-    "ERR", f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}", errors.FIX
-)
 
 # A reply of HRANDFIELD with repetitions has at most so many fields: nothing else bounds the memory it takes.
 MOST_REPEATED = 1 << 20

@@ -254,7 +254,7 @@ def lmpop(store: Store, argv: Args) -> Reply:
     """The key and its elements, or a null array."""
     keys, left, count = parse_pop_many(argv, 1)
     found = pop_first(store, keys, left, count)
-    return NULL_ARRAY if found is None else found
+    return NULL_ARRAY if found is None else list(found)
 
 
 # -- moving -----------------------------------------------------------------------------------------------------------

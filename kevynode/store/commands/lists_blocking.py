@@ -72,7 +72,7 @@ def blmpop(store: Store, argv: Args) -> Reply | Blocked:
     keys, left, count = parse_pop_many(argv, 2)
     timeout = parse_timeout(argv[1], store.now)
     found = pop_first(store, keys, left, count)
-    return Blocked(keys, timeout, List) if found is None else found
+    return Blocked(keys, timeout, List) if found is None else list(found)
 
 
 @command(
