@@ -15,14 +15,12 @@ change (but the end of keys that have expired), effects speak the canonical voca
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, cast
 
-import kevynode.store.commands
+import kevynode.store.commands  # noqa: F401  enters the commands into the table
 from kevynode.errors import WRONG_ARITY, ReplyError
 from kevynode.reply import encode
 from kevynode.store import notify
@@ -32,9 +30,6 @@ from kevynode.store.keyspace import KeyShard
 from kevynode.store.settings import StoreSettings
 from kevynode.store.store import Store
 from kevynode.store.values import Hash, List, Set, SortedSet, Value, bytes_memory, value_memory
-
-for _module in pkgutil.iter_modules(kevynode.store.commands.__path__):
-    importlib.import_module(f"{kevynode.store.commands.__name__}.{_module.name}")
 
 Word: TypeAlias = bytes | str | int | float
 #: What a store holds, in a form that compares: key -> (description of the value, deadline).
