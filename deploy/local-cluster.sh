@@ -89,7 +89,7 @@ fi
 
 cat <<EOF
 Starting a node on 127.0.0.1:$port with its data in $data. Ctrl-C stops it.
-Once it says "kevynode ready", try in another terminal:
+Once its ready line shows, try in another terminal:
 
     redis-cli -p $port SET greeting hello
     redis-cli -p $port GET greeting

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kevynode.config import ConfigError, NodeConfig
     from kevynode.errors import Misdirected, Quiesced, ReplyError
+    from kevynode.node import Node, open_node
 
 __version__ = "0.1.0"
 
@@ -22,12 +23,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "ConfigError": "kevynode.config",
     "Misdirected": "kevynode.errors",
+    "Node": "kevynode.node",
     "NodeConfig": "kevynode.config",
     "Quiesced": "kevynode.errors",
     "ReplyError": "kevynode.errors",
+    "open_node": "kevynode.node",
 }
 
-__all__ = ["ConfigError", "Misdirected", "NodeConfig", "Quiesced", "ReplyError", "__version__"]
+__all__ = ["ConfigError", "Misdirected", "Node", "NodeConfig", "Quiesced", "ReplyError", "__version__", "open_node"]
 
 
 def __getattr__(name: str) -> Any:

@@ -160,7 +160,9 @@ def _serve(config: NodeConfig, log: Logger) -> int:
     try:
         trio.run(run, config, log)
     except StartError as error:
-        log.error("start_failed", reason=str(error))
+        # Standard error gets the one line that people and scripts look for; a log elsewhere gets it too.
+        if config.log.output != "stderr":
+            log.error("start_failed", reason=str(error))
         return _fail(error)
     except KeyboardInterrupt:
         # Ctrl-C before the node watches for signals: it has not served anybody yet.

@@ -140,8 +140,17 @@ def test_run_reports_every_mistake_on_a_line_of_its_own(
 def test_run_prints_a_start_error_as_one_line(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     node.failure = StartError("server.port: 6004 is in use\nby another")
     assert main(["run", "--log-level", "error"]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "kevynode: server.port: 6004 is in use by another"
+    assert capsys.readouterr().err == "kevynode: server.port: 6004 is in use by another\n"
+
+
+def test_a_start_error_stands_in_a_log_file_too(
+    node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.failure = StartError("in use")
+    monkeypatch.setenv("KEVYNODE_LOG_OUTPUT", str(tmp_path / "log"))
+    assert main(["run"]) == 1
+    assert capsys.readouterr().err == "kevynode: in use\n"
+    assert (tmp_path / "log").read_text().endswith('error start_failed reason="in use"\n')
 
 
 def test_ctrl_c_before_the_node_watches_signals_is_a_clean_end(node: FakeNode) -> None:
