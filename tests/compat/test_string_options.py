@@ -1,0 +1,396 @@
+"""Strings: SET and its relatives with every condition and deadline."""
+
+from compat import runner, sequences
+from compat.runner import Pair
+from compat.sequences import Sequence_
+
+SEQUENCES = r"""
+== set nx xx
+SET k v NX
+SET k w NX
+GET k
+SET k x XX
+GET k
+SET missing x XX
+GET missing
+SET k v NX XX
+SET k v nx
+SET k v xX
+SET k v NX NX
+SET k v XX XX
+
+== set get
+SET k v GET
+SET k w GET
+SET k x NX GET
+GET k
+SET k y XX GET
+GET k
+SET missing z XX GET
+GET missing
+SET new z NX GET
+GET new
+SET k v GET GET
+RPUSH l a
+SET l v GET
+SET l v NX GET
+SET l v XX GET
+TYPE l
+SET l v NX
+SET l v
+GET l
+
+== set ifeq
+SET k v IFEQ v
+SET k v
+SET k w IFEQ v
+SET k x IFEQ v
+GET k
+SET k x IFEQ v GET
+SET k x IFEQ w GET
+GET k
+SET missing x IFEQ v GET
+GET missing
+SET k x IFEQ
+SET k x IFEQ w NX
+SET k x IFEQ w XX
+SET k x NX IFEQ w
+SET k x XX IFEQ w
+SET k x IFEQ w IFEQ w
+RPUSH l a
+SET l x IFEQ v
+SET l x IFEQ v GET
+SET n 10
+SET n 11 IFEQ 10
+SET n 12 ifeq 011
+GET n
+SET k x IFEQ x EX 100
+TTL k
+SET k x IFEQ nope EX 200
+TTL k
+
+== set ex
+SET k v EX 100
+TTL k
+SET k v PX 100000
+TTL k
+SET k v EXAT 33177117420
+EXPIRETIME k
+PEXPIRETIME k
+SET k v PXAT 33177117420123
+PEXPIRETIME k
+EXPIRETIME k
+SET k v KEEPTTL
+PEXPIRETIME k
+SET k v
+TTL k
+SET k v KEEPTTL
+TTL k
+SET k v ex 100
+SET k v keepttl
+TTL k
+SET k w XX KEEPTTL GET
+TTL k
+SET k v GET EX 100 NX
+SET k v EX 100 GET XX
+TTL k
+
+== set ex in the past
+SET k v EXAT 1
+EXISTS k
+SET k v PXAT 1
+EXISTS k
+SET k v
+SET k w PXAT 1 GET
+EXISTS k
+DBSIZE
+SET k v
+SET k w EXAT 1 NX
+GET k
+SET k w EXAT 1 XX
+GET k
+
+== set bad ttl
+SET k v EX 0
+SET k v EX -1
+SET k v PX 0
+SET k v PX -1
+SET k v EXAT 0
+SET k v EXAT -1
+SET k v PXAT 0
+SET k v PXAT -1
+SET k v EX abc
+SET k v EX 1.5
+SET k v EX " 1"
+SET k v EX ""
+SET k v EX 9223372036854775807
+SET k v EX 9223372036854775808
+SET k v EX 9223372036854776
+SET k v EX 9223372036854775
+SET k v PX 9223372036854775807
+SET k v EXAT 9223372036854775807
+SET k v PXAT 9223372036854775807
+SET k v EXAT 9223372036854775
+SET k v PX -9223372036854775808
+EXISTS k
+set k v ex 0
+set k v px 0
+
+== set syntax
+SET
+SET k
+SET k v EX
+SET k v PX
+SET k v EXAT
+SET k v PXAT
+SET k v foo
+SET k v EX 10 PX 10
+SET k v EX 10 EX 20
+SET k v EX 10 KEEPTTL
+SET k v KEEPTTL EX 10
+SET k v KEEPTTL KEEPTTL
+SET k v EX 10 EXAT 10
+SET k v PXAT 10 EXAT 10
+SET k v NX EX
+SET k v ""
+SET k v PERSIST
+SET k v EX NX
+SET k v GET NX XX
+SET k v 10 EX
+SET k v NX 10
+EXISTS k
+
+== set replaces any type
+RPUSH k a
+SET k v
+TYPE k
+DEL k
+HSET k f v
+SET k v
+TYPE k
+DEL k
+SADD k a
+SET k v
+DEL k
+ZADD k 1 a
+SET k v
+TYPE k
+
+== setnx
+SETNX k v
+SETNX k w
+GET k
+RPUSH l a
+SETNX l v
+TYPE l
+SETNX k
+SETNX k v w
+SETNX
+SET k v EX 100
+SETNX k w
+TTL k
+
+== setex psetex
+SETEX k 100 v
+TTL k
+GET k
+PSETEX k 100000 w
+PTTL k
+GET k
+SETEX k 0 v
+SETEX k -1 v
+SETEX k abc v
+SETEX k 1.0 v
+SETEX k 9223372036854775807 v
+SETEX k 9223372036854776 v
+SETEX k -9223372036854775808 v
+PSETEX k 0 v
+PSETEX k -5 v
+PSETEX k 9223372036854775807 v
+PSETEX k x v
+SETEX k 10
+SETEX k 10 v w
+PSETEX k 10
+PSETEX k 10 v w
+GET k
+RPUSH l a
+SETEX l 100 v
+TYPE l
+PSETEX l 100000 v
+
+== getset
+GETSET k v
+GETSET k w
+GET k
+SET k v EX 100
+GETSET k w
+TTL k
+RPUSH l a
+GETSET l v
+GETSET k
+GETSET k v w
+
+== getdel
+GETDEL missing
+SET k v
+GETDEL k
+EXISTS k
+RPUSH l a
+GETDEL l
+EXISTS l
+GETDEL
+GETDEL a b
+
+== getex
+SET k v
+GETEX k
+TTL k
+GETEX k EX 100
+TTL k
+GETEX k PX 200000
+TTL k
+GETEX k EXAT 33177117420
+PEXPIRETIME k
+GETEX k PXAT 33177117420123
+PEXPIRETIME k
+GETEX k
+PEXPIRETIME k
+GETEX k PERSIST
+TTL k
+GETEX k PERSIST
+GETEX k persist
+GETEX missing
+GETEX missing EX 100
+GETEX missing PERSIST
+GETEX k EX 100 PERSIST
+GETEX k PERSIST EX 100
+GETEX k PERSIST PERSIST
+GETEX k EX 10 PX 10
+GETEX k EX
+GETEX k EX 0
+GETEX k EX -1
+GETEX k PX 0
+GETEX k EXAT 0
+GETEX k PXAT -1
+GETEX k EX abc
+GETEX k EX 9223372036854775807
+GETEX k PX 9223372036854775807
+GETEX k KEEPTTL
+GETEX k NX
+GETEX k GET
+GETEX k IFEQ v
+GETEX k foo
+GETEX
+GETEX missing EX abc
+GETEX missing EX 0
+GETEX missing foo
+RPUSH l a
+GETEX l
+GETEX l EX 100
+GETEX l EX 0
+TTL l
+GETEX k EXAT 1
+EXISTS k
+SET k v
+GETEX k PXAT 1
+EXISTS k
+
+== delifeq
+SET k v
+DELIFEQ k w
+GET k
+DELIFEQ k v
+EXISTS k
+DELIFEQ missing v
+RPUSH l a
+DELIFEQ l a
+DELIFEQ k
+DELIFEQ
+DELIFEQ k v w
+SET n 10
+DELIFEQ n 10
+SET n 010
+DELIFEQ n 10
+DELIFEQ n "010"
+delifeq k ""
+SET k ""
+delifeq k ""
+
+== msetnx
+MSETNX a 1 b 2
+MSETNX b 3 c 4
+MGET a b c
+MSETNX c 1 c 2
+GET c
+MSETNX
+MSETNX a
+MSETNX d 1 e
+MSETNX d
+EXISTS d
+RPUSH l x
+MSETNX l v m v
+EXISTS m
+
+== msetex
+MSETEX 2 a 1 b 2
+MGET a b
+TTL a
+MSETEX 2 a 1 b 2 EX 100
+TTL a
+TTL b
+MSETEX 1 a 1 PX 200000
+TTL a
+MSETEX 1 a 1 EXAT 33177117420
+PEXPIRETIME a
+MSETEX 1 a 1 PXAT 33177117420123
+PEXPIRETIME a
+MSETEX 1 a 5 KEEPTTL
+PEXPIRETIME a
+GET a
+MSETEX 1 a 6
+TTL a
+MSETEX 2 a 1 c 1 NX
+EXISTS c
+MSETEX 2 c 1 d 1 NX
+MGET c d
+MSETEX 2 c 2 e 2 XX
+EXISTS e
+MSETEX 2 c 2 d 2 XX
+MGET c d
+MSETEX 2 c 3 d 3 XX EX 100
+TTL d
+MSETEX 2 c 3 c 4
+GET c
+MSETEX
+MSETEX 1
+MSETEX 1 a
+MSETEX 0 a 1
+MSETEX -1 a 1
+MSETEX abc a 1
+MSETEX 2 a 1
+MSETEX 1 a 1 b
+MSETEX 1 a 1 NX XX
+MSETEX 1 a 1 EX
+MSETEX 1 a 1 EX 0
+MSETEX 1 a 1 EX -1
+MSETEX 1 a 1 EX abc
+MSETEX 1 a 1 EX 10 PX 10
+MSETEX 1 a 1 EX 10 KEEPTTL
+MSETEX 1 a 1 PERSIST
+MSETEX 1 a 1 GET
+MSETEX 1 a 1 IFEQ 1
+MSETEX 9223372036854775807 a 1
+MSETEX 2147483647 a 1
+MSETEX 1000000000000000000000 a 1
+MSETEX 1.0 a 1
+MSETEX 1 a 1 EXAT 1
+EXISTS a
+RPUSH l x
+MSETEX 1 l v
+TYPE l
+"""
+
+
+@sequences.parametrize(SEQUENCES)
+def test_string_options(pair: Pair, mode: tuple[int, bool], sequence: Sequence_) -> None:
+    runner.run(pair, sequence, *mode)
