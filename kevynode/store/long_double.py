@@ -31,11 +31,11 @@ _EXPONENT_DIGITS: Final = 11
 
 # What strtold reads. A leading blank, which strtold would skip, is refused by the server before it asks.
 _NUMBER = re.compile(
-    rb"""(?P<sign>[+-]?)
-    (?: 0[xX] (?=\.?[0-9a-fA-F]) (?P<hex_whole>[0-9a-fA-F]*+) (?:\.(?P<hex_part>[0-9a-fA-F]*+))?
-        (?:[pP](?P<power>[+-]?[0-9]++))?
-    |   (?=\.?[0-9]) (?P<whole>[0-9]*+) (?:\.(?P<part>[0-9]*+))? (?:[eE](?P<exponent>[+-]?[0-9]++))?
-    |   (?P<infinity>[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)
+    rb"""([+-]?)
+    (?: 0[xX] (?=\.?[0-9a-fA-F]) ([0-9a-fA-F]*+) (?:\.([0-9a-fA-F]*+))?
+        (?:[pP]([+-]?[0-9]++))?
+    |   (?=\.?[0-9]) ([0-9]*+) (?:\.([0-9]*+))? (?:[eE]([+-]?[0-9]++))?
+    |   ([iI][nN][fF](?:[iI][nN][iI][tT][yY])?)
     )\Z""",
     re.VERBOSE,
 )
@@ -85,11 +85,11 @@ def _saturated(exponent: bytes | None) -> int:
     return -size if exponent[:1] == b"-" else size
 
 
-def _decimal(whole: bytes, part: bytes, exponent: int) -> LongDouble | None:
-    digits = (whole + part).lstrip(b"0")
+def _decimal(digits: bytes, power: int) -> LongDouble | None:
+    """``digits * 10**power``; None where that is surely out of range."""
+    digits = digits.lstrip(b"0")
     if not digits:
         return LongDouble(0, 0)
-    power = exponent - len(part)
     if power + len(digits) > _MAX_POWER or power + len(digits) < _MIN_POWER:
         return None
     if len(digits) > _SIGNIFICANT_DIGITS:
@@ -103,11 +103,11 @@ def _decimal(whole: bytes, part: bytes, exponent: int) -> LongDouble | None:
     return _rounded(number * 10**power, 0) if power >= 0 else _quotient(number, 10**-power)
 
 
-def _hexadecimal(whole: bytes, part: bytes, power: int) -> LongDouble | None:
-    digits = (whole + part).lstrip(b"0")
+def _hexadecimal(digits: bytes, power: int) -> LongDouble | None:
+    """``digits * 2**power``, the digits hexadecimal; None where that is surely out of range."""
+    digits = digits.lstrip(b"0")
     if not digits:
         return LongDouble(0, 0)
-    power -= 4 * len(part)
     # Only the leading digits matter, and whether anything follows them.
     beyond = digits[32:]
     number = int(digits[:32], 16) << 1 | bool(beyond.strip(b"0"))
@@ -126,18 +126,18 @@ def parse_long_double(data: bytes) -> LongDouble | None:
     found = _NUMBER.match(data)
     if found is None:
         return None
-    negative = found["sign"] == b"-"
-    if found["infinity"]:
-        return LongDouble(-1 if negative else 1, _INFINITE)
-    if found["whole"] is not None:
-        value = _decimal(found["whole"], found["part"] or b"", _saturated(found["exponent"]))
-        zero = not (found["whole"] + (found["part"] or b"")).strip(b"0")
+    sign, hex_whole, hex_part, power, whole, part, exponent, infinity = found.groups()
+    if infinity:
+        return LongDouble(-1 if sign == b"-" else 1, _INFINITE)
+    if whole is not None:
+        digits = whole + part if part else whole
+        value = _decimal(digits, _saturated(exponent) - len(part or b""))
     else:
-        value = _hexadecimal(found["hex_whole"], found["hex_part"] or b"", _saturated(found["power"]))
-        zero = not (found["hex_whole"] + (found["hex_part"] or b"")).strip(b"0")
-    if value is None or value.is_infinite or (not value.mantissa and not zero):
+        digits = hex_whole + (hex_part or b"")
+        value = _hexadecimal(digits, _saturated(power) - 4 * len(hex_part or b""))
+    if value is None or value.is_infinite or (not value.mantissa and digits.strip(b"0")):
         return None
-    return LongDouble(-value.mantissa, value.exponent) if negative else value
+    return LongDouble(-value.mantissa, value.exponent) if sign == b"-" else value
 
 
 def ceil_product(value: LongDouble, factor: int) -> int:

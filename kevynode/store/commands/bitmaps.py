@@ -137,10 +137,10 @@ def _resolve(start: int, end: int, size: int) -> tuple[int, int]:
 )
 def bitcount(store: Store, argv: Args) -> Reply:
     start, end, in_bits = 0, -1, False
-    if len(argv) > 2:
-        start = parse_int(argv[2])
     if len(argv) > 5:
         raise errors.SYNTAX()
+    if len(argv) > 2:
+        start = parse_int(argv[2])
     if len(argv) == 5:
         in_bits = _unit_is_bit(argv)
     if len(argv) > 3:
