@@ -231,9 +231,8 @@ class Node:
 
     async def _keep_house(self) -> None:
         """A slice of background work ``hz`` times a second, oftener while there is more than a slice to do."""
-        while True:
-            # A slice, then time for clients, whether there is more to do or not.
-            await trio.sleep(self._clean())  # noqa: ASYNC110
+        while True:  # noqa: ASYNC110  it does a slice of work each time, it does not wait for a condition
+            await trio.sleep(self._clean())
 
     @enable_ki_protection
     def _clean(self) -> float:

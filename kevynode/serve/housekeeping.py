@@ -46,7 +46,7 @@ class Housekeeper:
         if not self.client_timeout:
             return False
         sessions = self._server.sessions
-        oldest = self._server.monotonic() - self.client_timeout
+        oldest = self._server.perf() - self.client_timeout
         if not self._unvisited:
             self._unvisited = list(sessions)
         while self._unvisited and not over():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import errors
-from ..reply import NoReply, Reply, Status, encode_into
+from ..reply import NoReply, Reply, Status, encode, encode_into
 from ..resp import RequestParser
 from ..store.command import Blocked, Command
 from . import dispatch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+_BULK_HEADERS = [b"$%d\r\n" % length for length in range(4096)]
 # Replies that pile up in one turn before they are sent.
 _TURN_OUTPUT = 256 * 1024
 
@@ -37,7 +38,8 @@ class Session:
         self.local = local
         self.kind = kind
         self.created = server.monotonic()
-        self.last_active = self.created
+        # On the clock that measures durations, which the loop over commands reads anyway.
+        self.last_active = server.perf()
         self.name = b""
         self.library_name = b""
         self.library_version = b""
@@ -74,12 +76,16 @@ class Session:
         self.reply_mode = "on"
         self.no_evict = False
         self.no_touch = False
+        # CLIENT CAPA: the client follows redirects to another node.
+        self.follows_redirects = False
         self.closing = False
         # Close at once, without sending what is left.
         self.discard = False
         self.close_reason = ""
         self.gone = False
 
+        # The descriptor of the connection, for CLIENT LIST; -1 where there is none.
+        self.fd = -1
         # What the driver sets; see kevynode.serve.session_protocol.
         self.output_pending = 0
         self.wake: Callable[[], None] | None = None
@@ -129,6 +135,12 @@ class Session:
         """Bytes of replies not yet accepted by the kernel."""
         return self.output_pending + sum(map(len, self._output))
 
+    @property
+    def memory(self) -> int:
+        """Bytes held for this client: an unfinished command, replies not sent, an open transaction."""
+        transaction = self.transaction
+        return self.held_input + self.held_output + (0 if transaction is None else transaction.bytes)
+
     def receive(self, data: bytes) -> None:
         """Parse and queue commands. Bad input queues its error reply and closes."""
         self.input_bytes += len(data)
@@ -167,82 +179,103 @@ class Session:
         server = self.server
         server.waiters.forget(self)
         self.forget_state()
+        server.stop_monitoring(self)
         server.sessions.pop(self.id, None)
         server.log.debug("client_closed", id=self.id, peer=self.peer, reason=self.close_reason or reason)
 
-    def run(self, deadline: float) -> None:
-        """Run queued commands until none is left, one must wait, or ``server.perf()`` passes ``deadline``."""
+    def run(self, deadline: float) -> bool:
+        """Run queued commands until none is left, one must wait, or ``server.perf()`` passes ``deadline``.
+
+        Whether the driver has to look at what has become of the session: it is not simply ready for more bytes.
+        """
         queue = self._queue
-        if not queue or not self.is_free():
-            return
+        if self.waiting is not None or self.paused or self.closing:
+            return True
+        if not queue:
+            return False
         server = self.server
-        store = server.store
-        journal = store.journal
-        waiters = server.waiters
-        find = server.commands.get
-        perf = server.perf
-        output = self._output
-        append = output.append
-        size = 0
-        self.last_active = server.monotonic()
         server.current = self
-        now = perf()
         try:
-            while queue:
-                argv = queue.popleft()
-                command = find(argv[0]) if argv else None
-                if (
-                    command is None
-                    or not command.plain
-                    or self.gates
-                    or server.gates
-                    or not command.fewest <= len(argv) <= command.most
-                ):
-                    dispatch.process(self, argv)
-                    if not self.is_free():
-                        return
-                    now = perf()
-                    if now > deadline or len(output) > 1024:
-                        return
-                    continue
-                try:
-                    reply = command.handler(store, argv)
-                except errors.ReplyError as error:
-                    command.failed += 1
-                    server.count_error(error)
-                    reply = error
-                except Exception as error:
-                    reply = server.unexpected(command.name, error)
-                if journal.pending or store.touched:
-                    store.commit()
-                kind = type(reply)
-                if kind is Status:
-                    append(reply.wire)
-                elif kind is bytes:
-                    append(b"$%d\r\n%b\r\n" % (len(reply), reply))
-                    size += len(reply)
-                elif kind is int:
-                    append(b":%d\r\n" % reply)
-                else:
-                    start = len(output)
-                    encode_into(output, reply, self.protocol)
-                    size += sum(map(len, output[start:]))
-                if self._held_pushes:
-                    self.release_pushes()
-                before = now
-                now = perf()
-                command.calls += 1
-                command.seconds += now - before
-                self.commands_run += 1
-                self.last_command = command
-                if now - before > server.slow_after and server.on_slow is not None:
-                    server.on_slow(self, argv, now - before)
-                if waiters.ready:
-                    waiters.serve()
-                if now > deadline or size > _TURN_OUTPUT:
-                    return
+            self._run_queue(server, queue, deadline)
         finally:
             server.current = None
+        return bool(queue) or not self.is_free()
+
+    def _run_queue(self, server: Server, queue: deque[list[bytes]], deadline: float) -> None:
+        # Everything that every command needs is a local: this loop is where the node's time goes.
+        store = server.store
+        journal = store.journal
+        ready = server.waiters.ready
+        find = server.commands.get
+        perf = server.perf
+        gates, server_gates = self.gates, server.gates
+        held_pushes = self._held_pushes
+        slow_after = server.slow_after
+        output = self._output
+        size = 0
+        command = None
+        self.last_active = now = perf()
+        while queue:
+            argv = queue.popleft()
+            command = find(argv[0]) if argv else None
+            if (
+                command is None
+                or not command.plain
+                or gates
+                or server_gates
+                or not command.fewest <= len(argv) <= command.most
+            ):
+                dispatch.process(self, argv)
+                # It has noted itself as the last command, or the subcommand that it stands for.
+                command = None
+                if not self.is_free():
+                    return
+                now = perf()
+                if now > deadline or len(output) > 1024:
+                    return
+                continue
+            try:
+                reply = command.handler(store, argv)
+            except errors.ReplyError as error:
+                command.failed += 1
+                server.count_error(error)
+                reply = error
+            except Exception as error:
+                reply = server.unexpected(command.name, error)
+            if journal.pending or store.touched:
+                store.commit()
+            kind = type(reply)
+            if kind is bytes:
+                length = len(reply)
+                if length < 4096:
+                    output += (_BULK_HEADERS[length], reply, b"\r\n")
+                else:
+                    output.append(b"$%d\r\n%b\r\n" % (length, reply))
+                size += length
+            elif kind is Status:
+                output.append(reply.wire)
+            elif kind is int:
+                output.append(b":%d\r\n" % reply)
+            else:
+                wire = encode(reply, self.protocol)
+                output.append(wire)
+                size += len(wire)
+            if held_pushes:
+                self.release_pushes()
+            before = now
+            now = perf()
+            elapsed = now - before
+            command.calls += 1
+            command.seconds += elapsed
+            self.commands_run += 1
+            if elapsed > slow_after and server.on_slow is not None:
+                server.on_slow(self, argv, elapsed)
+            if ready:
+                server.waiters.serve()
+            if now > deadline or size > _TURN_OUTPUT:
+                break
+        if command is not None:
+            self.last_command = command
 
     # -- what commands do to their connection -----------------------------------------------------------------------
 
@@ -334,6 +367,7 @@ class Session:
     def reset(self) -> None:
         """Become as a new connection: RESP2, no name, no transaction, no subscriptions."""
         self.forget_state()
+        self.server.stop_monitoring(self)
         self.protocol = 2
         self.name = b""
         self.reply_mode = "on"
