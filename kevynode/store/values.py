@@ -122,7 +122,8 @@ class Hash:
         old = fields.get(field)
         fields[field] = value
         if old is not None:
-            self.payload += bytes_memory(value) - bytes_memory(old)
+            if len(old) != len(value):
+                self.payload += bytes_memory(value) - bytes_memory(old)
             return False
         self.payload += bytes_memory(value) + bytes_memory(field)
         if type(fields) is dict and len(fields) > SHARD_LIMIT:
@@ -190,7 +191,10 @@ class Hash:
 
     def memory(self) -> int:
         """Bytes of memory this value takes."""
-        return 64 + _table_memory(self.fields) + self.payload
+        fields = self.fields
+        if type(fields) is dict:
+            return 64 + sys.getsizeof(fields) + self.payload
+        return 64 + _table_memory(fields) + self.payload
 
 
 class Set:
@@ -212,6 +216,15 @@ class Set:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.members)
+
+    @classmethod
+    def of(cls, members: Iterable[bytes], epoch: int = 0) -> Set:
+        """A set of these members; those that come twice count once."""
+        made = cls(epoch)
+        table = dict.fromkeys(members, True)
+        made.members = table if len(table) <= SHARD_LIMIT else _sharded(table)
+        made.payload = sum(map(bytes_memory, table))
+        return made
 
     def add(self, member: bytes) -> bool:
         """Add a member; True if it is new."""
@@ -391,6 +404,10 @@ class List:
         return 56 + 672 + 8 * len(self.elements) + self.payload
 
 
+# What one member takes beside itself.
+_ENTRY_MEMORY = _FLOAT_MEMORY + _TUPLE_MEMORY + 8
+
+
 class SortedSet:
     """Members with scores, ordered by (score, member)."""
 
@@ -411,19 +428,34 @@ class SortedSet:
         score: float | None = self.scores.get(member)
         return score
 
-    def put(self, member: bytes, score: float) -> bool:
-        """Give ``member`` this score (a number, never NaN); True if the member is new."""
+    @classmethod
+    def of(cls, scores: dict[bytes, float], epoch: int = 0) -> SortedSet:
+        """A sorted set of these members with their scores (numbers, never NaN)."""
+        made = cls(epoch)
+        # Adding zero turns a negative zero into zero.
+        made.order = SortedList([(score + 0.0, member) for member, score in scores.items()])
+        table = {member: score for score, member in made.order}
+        made.scores = table if len(table) <= SHARD_LIMIT else _sharded(table)
+        made.payload = sum(map(bytes_memory, table)) + len(table) * _ENTRY_MEMORY
+        return made
+
+    def put(self, member: bytes, score: float) -> bool | None:
+        """Give ``member`` this score (a number, neither NaN nor negative zero).
+
+        True if the member is new, False if its score has changed, None if it had this score.
+        """
         scores = self.scores
         old = scores.get(member)
         if old is not None:
-            if old != score:
-                self.order.remove((old, member))
-                self.order.add((score, member))
-                scores[member] = score
+            if old == score:
+                return None
+            self.order.remove((old, member))
+            self.order.add((score, member))
+            scores[member] = score
             return False
         scores[member] = score
         self.order.add((score, member))
-        self.payload += bytes_memory(member) + _FLOAT_MEMORY + _TUPLE_MEMORY + 8
+        self.payload += bytes_memory(member) + _ENTRY_MEMORY
         if type(scores) is dict and len(scores) > SHARD_LIMIT:
             self.scores = _sharded(scores)
         return True
@@ -434,8 +466,25 @@ class SortedSet:
         if score is None:
             return False
         self.order.remove((score, member))
-        self.payload -= bytes_memory(member) + _FLOAT_MEMORY + _TUPLE_MEMORY + 8
+        self.payload -= bytes_memory(member) + _ENTRY_MEMORY
         return True
+
+    def remove_between(self, start: int, stop: int) -> list[tuple[float, bytes]]:
+        """Remove the entries from place ``start`` up to, not including, ``stop``; they are returned in order."""
+        order = self.order
+        if stop - start == 1 and (start == 0 or stop == len(order)):
+            removed = [order.pop(0 if start == 0 else -1)]
+        else:
+            removed = order[start:stop]
+            del order[start:stop]
+        if not order:
+            self.scores = {}
+            self.payload = 0
+            return removed
+        for _, member in removed:
+            self.scores.pop(member)
+            self.payload -= bytes_memory(member) + _ENTRY_MEMORY
+        return removed
 
     def rank(self, member: bytes) -> int | None:
         """The member's place counted from the lowest score, or None."""
