@@ -12,6 +12,7 @@ from .. import errors
 from ..errors import ErrorKind, ReplyError
 from ..reply import QUEUED, Reply
 from ..store.command import Args, Blocked, Command
+from .monitor import feed_monitors
 
 if TYPE_CHECKING:
     from .server import Server
@@ -38,6 +39,8 @@ def process(session: Session, argv: list[bytes]) -> None:
     server = session.server
     command: Command | None = None
     try:
+        if not session.authenticated:
+            _ask_for_password(server, argv)
         command = resolve(server, argv)
         refuse(session, command, argv)
     except ReplyError as error:
@@ -65,14 +68,19 @@ def process(session: Session, argv: list[bytes]) -> None:
         server.waiters.serve()
 
 
+def _ask_for_password(server: Server, argv: Args) -> None:
+    """Before AUTH nothing is told, not even which commands there are."""
+    command = server.table.get(argv[0])
+    if command is None or "no_auth" not in command.flags:
+        raise NO_AUTHENTICATION()
+
+
 def resolve(server: Server, argv: Args) -> Command:
     """The command or subcommand that ``argv`` names, with an argument count that fits. Raises ReplyError."""
     command = server.table.get(argv[0])
     if command is None:
         raise _unknown(argv)
-    if command.subcommands:
-        if len(argv) < 2:
-            raise errors.WRONG_ARITY(command.full_name)
+    if command.subcommands and len(argv) > 1:
         found = command.subcommands.get(argv[1].lower())
         if found is None:
             raise errors.UNKNOWN_SUBCOMMAND(errors.text(argv[1][:_SHOWN_ARGUMENTS]), command.name.upper())
@@ -146,8 +154,11 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
     server = session.server
     store = server.store
     tracker = store.tracker
+    if server.monitors:
+        feed_monitors(session, command, argv)
     if session.no_touch and command.name != "touch":
         store.tracker = None
+    session.last_command = command
     started = server.perf()
     reply: Reply | Blocked
     try:
@@ -167,7 +178,6 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
     command.calls += 1
     command.seconds += elapsed
     session.commands_run += 1
-    session.last_command = command
     if elapsed > server.slow_after and server.on_slow is not None and command.name != "exec":
         server.on_slow(session, list(argv), elapsed)
     return reply

@@ -15,14 +15,18 @@ from .. import errors
 from ..store.command import TABLE, Command
 from ..store.store import Store
 from .blocking import Waiters
+from .process_facts import ProcessFacts
 from .pubsub import KeyspaceEvents, PubSub
-from .timers import Timers
+from .rates import Rates
+from .slowlog import SlowLog
+from .timers import Timer, Timers
 from .watch import Watches
 
 if TYPE_CHECKING:
+    from .parameters import Parameters
     from .session import Session
 
-__all__ = ["EventLog", "Server", "Statistics"]
+__all__ = ["EventLog", "Server", "Shutdown", "Statistics"]
 
 # (command, flags of it or of all commands that EXEC will run) -> why it is refused now, or None.
 Refusal: TypeAlias = Callable[[Command, frozenset[str]], errors.ReplyError | None]
@@ -35,6 +39,15 @@ class EventLog(Protocol):
     def info(self, event: str, /, **facts: object) -> None: ...
     def warning(self, event: str, /, **facts: object) -> None: ...
     def error(self, event: str, /, **facts: object) -> None: ...
+
+
+@attrs.frozen
+class Shutdown:
+    """What SHUTDOWN asks for: ``save`` is None where the client left that to the configuration."""
+
+    save: bool | None = None
+    now: bool = False
+    force: bool = False
 
 
 @attrs.define
@@ -94,8 +107,10 @@ class Server:
         self.current: Session | None = None
         # Called before a command that may need memory; answers whether there is room (see eviction).
         self.make_room: Callable[[], bool] | None = None
-        # While set, commands of these kinds wait: "write" or "all" (CLIENT PAUSE).
+        # While set, commands of these kinds wait: "write" or "all" (CLIENT PAUSE), until pause_timer or CLIENT UNPAUSE.
         self.pause: str | None = None
+        self.pause_end = 0.0
+        self.pause_timer: Timer | None = None
         self.password: bytes | None = None
         # Bytes; 0 means no limit. See client-query-buffer-limit and client-output-buffer-limit.
         self.query_limit = 1024 * 1024 * 1024
@@ -104,7 +119,30 @@ class Server:
         self.refusals: list[Refusal] = []
         # Seconds; a command that takes longer is remembered. Infinity switches the slow log off.
         self.slow_after = 0.01
-        self.on_slow: Callable[[Session, list[bytes], float], None] | None = None
+        self.slow_log = SlowLog(self)
+        self.on_slow: Callable[[Session, list[bytes], float], None] | None = self.slow_log.add
+        # Names of this run and of its history, 40 hexadecimal digits each, as Valkey forms them.
+        self.run_id = f"{store.random.getrandbits(160):040x}"
+        self.history_id = f"{store.random.getrandbits(160):040x}"
+        # Unix seconds of the start, and of the last save that succeeded (the start, as long as there was none).
+        self.started_at = wall_ms() // 1000
+        self.last_save = self.started_at
+        self.rates = Rates(self)
+        # What the node knows and the serve layer may not look up; None until the node says so.
+        self.process: ProcessFacts | None = None
+        self.parameters: Parameters | None = None
+        # Where clients can connect: (kind, address, port), kind "tcp" or "unix" (then the address is the path).
+        self.listeners: list[tuple[str, str, int]] = []
+        self.node_id = ""
+        self.version = ""
+        # Asks the node to stop; raises ReplyError if it will not. It returns at once, and the node stops soon after.
+        self.on_shutdown: Callable[[Shutdown], None] | None = None
+        # Holds the whole thread up for so many seconds (DEBUG SLEEP).
+        self.block_for: Callable[[float], None] | None = None
+        # Whether the sweeper may delete what has expired (DEBUG SET-ACTIVE-EXPIRE).
+        self.active_expire = True
+        # Sessions that watch every command (MONITOR).
+        self.monitors: dict[Session, None] = {}
         self._next_id = 0
 
     # -- sessions ---------------------------------------------------------------------------------------------------
@@ -118,6 +156,35 @@ class Server:
         """Let every session look again at what it had put off (a pause has ended)."""
         for session in tuple(self.sessions.values()):
             session.resume()
+
+    def start_pause(self, kind: str, end: float) -> None:
+        """Let commands of ``kind`` ("write" or "all") wait until the monotonic moment ``end``.
+
+        A pause that lasts already is prolonged or made stricter, never shortened or loosened.
+        """
+        if self.pause_timer is not None:
+            self.pause_timer.cancel()
+        self.pause = "all" if self.pause == "all" else kind
+        self.pause_end = max(self.pause_end, end)
+        self.pause_timer = self.timers.at(self.pause_end, self.end_pause)
+        self.gates.add("pause")
+
+    def end_pause(self) -> None:
+        """Let the commands that wait go on."""
+        if self.pause is None:
+            return
+        if self.pause_timer is not None:
+            self.pause_timer.cancel()
+        self.pause, self.pause_end, self.pause_timer = None, 0.0, None
+        self.gates.discard("pause")
+        self.resume_all()
+
+    def stop_monitoring(self, session: Session) -> None:
+        """Take a session off the list of those that watch every command."""
+        if session in self.monitors:
+            del self.monitors[session]
+            if not self.monitors:
+                self.gates.discard("monitor")
 
     # -- time -------------------------------------------------------------------------------------------------------
 
@@ -163,3 +230,4 @@ class Server:
         for command in self.all_commands():
             command.calls = command.rejected = command.failed = 0
             command.seconds = 0.0
+        self.rates.reset()

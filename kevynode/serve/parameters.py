@@ -1,0 +1,175 @@
+"""The parameters of a running node, under Valkey's names: what CONFIG GET shows and CONFIG SET changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ..config_values import show
+from .parameter_kinds import INT64_MAX
+from .parameter_table import ALIASES, PARAMETERS, Parameter
+
+if TYPE_CHECKING:
+    from ..config import NodeConfig
+    from .server import Server
+
+__all__ = ["ParameterError", "Parameters", "check_parameter"]
+
+# Parameters that are an attribute of the store's settings under the same name, with "_" for "-".
+_STORE_SETTINGS: Final = (
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "lfu-decay-time",
+    "lfu-log-factor",
+    "list-max-listpack-size",
+    "maxmemory",
+    "maxmemory-policy",
+    "maxmemory-samples",
+    "proto-max-bulk-len",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+)
+
+
+class ParameterError(Exception):
+    """A change was refused, and nothing has changed. ``name`` is the parameter as the client wrote it."""
+
+    def __init__(self, name: str, reason: str, unknown: bool = False) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+        self.unknown = unknown
+
+
+def _find(name: str) -> Parameter | None:
+    name = name.lower()
+    return PARAMETERS.get(ALIASES.get(name, name))
+
+
+def check_parameter(name: str, value: str) -> str | None:
+    """What is wrong with a parameter of the configuration, in one line, or None. Pure."""
+    parameter = _find(name)
+    if parameter is None:
+        return "not a Valkey parameter that kevynode knows (CONFIG GET * shows those it knows)"
+    shown = "the value" if parameter.secret else show(value)
+    try:
+        parsed = parameter.kind.parse(value, parameter.default)
+    except ValueError as error:
+        return f"{shown} is not accepted ({error})"
+    if parameter.fixed and parsed != parameter.default:
+        return f"{shown} is not accepted (accepted: {show(parameter.kind.show(parameter.default))}, it cannot be changed)"
+    return None
+
+
+class Parameters:
+    """The values of all parameters. A change takes effect at once, by way of the server and of those who watch it."""
+
+    def __init__(self, server: Server, config: NodeConfig | None = None) -> None:
+        """Take the defaults, then what ``config`` says, and apply everything to ``server``.
+
+        The configuration must have been checked with :func:`check_parameter`; raises ValueError for what is not fine.
+        """
+        self._server = server
+        self._values: dict[str, Any] = {name: parameter.default for name, parameter in PARAMETERS.items()}
+        self._watchers: dict[str, list[Callable[[Any], None]]] = {}
+        if config is not None:
+            self._values.update(_configured(config))
+            for name, text in config.parameters.items():
+                parameter = _find(name)
+                if parameter is None:
+                    raise ValueError(f"{name} is not a parameter")
+                self._values[parameter.name] = parameter.kind.parse(text, self._values[parameter.name])
+        for name, value in self._values.items():
+            self._apply(name, value)
+
+    def value(self, name: str) -> Any:
+        """The value of the parameter called ``name``: int, bool, str, or what its kind makes of the text."""
+        return self._values[ALIASES.get(name, name)]
+
+    def put(self, name: str, value: Any) -> None:
+        """Say what a parameter is (the port that was found, the descriptor limit); not checked."""
+        self._values[name] = value
+        self._apply(name, value)
+
+    def watch(self, name: str, action: Callable[[Any], None]) -> None:
+        """Call ``action`` with the value now and whenever it changes."""
+        self._watchers.setdefault(name, []).append(action)
+        action(self._values[name])
+
+    def shown(self) -> dict[str, str]:
+        """Every name, aliases included, with its value as CONFIG GET shows it; sorted."""
+        values = {name: parameter.kind.show(self._values[name]) for name, parameter in PARAMETERS.items()}
+        values.update((alias, values[name]) for alias, name in ALIASES.items())
+        return dict(sorted(values.items()))
+
+    def change(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Set several parameters, all of them or none; raises :class:`ParameterError` for the first that will not do."""
+        chosen: list[tuple[str, str, Parameter]] = []
+        seen: set[str] = set()
+        for name, text in pairs:
+            parameter = _find(name)
+            if parameter is None:
+                raise ParameterError(name, "", unknown=True)
+            if parameter.immutable:
+                raise ParameterError(name, "can't set immutable config")
+            if name.lower() in seen:
+                raise ParameterError(name, "duplicate parameter")
+            seen.add(name.lower())
+            chosen.append((name, text, parameter))
+        fresh: dict[str, Any] = {}
+        for name, text, parameter in chosen:
+            current = self._values[parameter.name]
+            try:
+                value = parameter.kind.parse(text, current)
+            except ValueError as error:
+                raise ParameterError(name, str(error)) from None
+            if parameter.fixed and value != current:
+                raise ParameterError(name, f"kevynode accepts nothing but {show(parameter.kind.show(current))}")
+            fresh[parameter.name] = value
+        for name, value in fresh.items():
+            self.put(name, value)
+            shown = "(hidden)" if PARAMETERS[name].secret else PARAMETERS[name].kind.show(value)
+            self._server.log.info("parameter_set", name=name, value=shown, effect=not PARAMETERS[name].without_effect)
+
+    def _apply(self, name: str, value: Any) -> None:
+        server = self._server
+        if name in _STORE_SETTINGS:
+            setattr(server.store.settings, name.replace("-", "_"), value)
+        elif name == "requirepass":
+            server.password = value.encode("utf-8", "surrogateescape") or None
+        elif name == "notify-keyspace-events":
+            server.events.configure(value)
+        elif name == "client-query-buffer-limit":
+            server.query_limit = value
+        elif name == "client-output-buffer-limit":
+            server.output_limits = {kind: value[kind][0] for kind in ("normal", "pubsub")}
+        elif name == "slowlog-log-slower-than":
+            # 0 remembers every command, also one that took no measurable time.
+            server.slow_after = math.inf if value < 0 else value / 1_000_000 if value else -1.0
+        elif name == "slowlog-max-len":
+            server.slow_log.limit = value
+        for action in self._watchers.get(name, ()):
+            action(value)
+
+
+def _configured(config: NodeConfig) -> Mapping[str, Any]:
+    """What the sections of the configuration say, under Valkey's names."""
+    replication = config.replication
+    return {
+        "bind": " ".join(config.server.bind),
+        "dir": config.server.data_dir,
+        "hz": config.expiry.hz,
+        "maxclients": config.server.maxclients,
+        "maxmemory": config.memory.maxmemory,
+        "maxmemory-policy": config.memory.maxmemory_policy,
+        "min-replicas-to-write": replication.min_replicas_to_write,
+        "port": config.server.port,
+        "repl-backlog-size": min(replication.replication_buffer_size, INT64_MAX),
+        "replica-read-only": replication.replica_read_only,
+        "timeout": config.server.timeout,
+        "unixsocket": config.server.unixsocket,
+    }
