@@ -133,7 +133,7 @@ NAMED: Final[dict[str, Comparison]] = {
 BY_COMMAND: Final[dict[str, Comparison]] = {
     # The order of a hash table's elements means nothing.
     **dict.fromkeys(("smembers", "sdiff", "sinter", "sunion", "keys", "hkeys", "hvals"), unordered),
-    **dict.fromkeys(("pubsub channels", "pubsub shardchannels", "command", "command list"), unordered),
+    **dict.fromkeys(("pubsub channels", "pubsub shardchannels", "command list"), unordered),
     **dict.fromkeys(("hgetall", "config get"), unordered_pairs),
     "scan": scan(unordered),
     "sscan": scan(unordered),
@@ -152,9 +152,15 @@ BY_COMMAND: Final[dict[str, Comparison]] = {
 }
 
 
+#: What lists the whole command table; a node may lack commands.
+_WHOLE_TABLE: Final = (["command"], ["command", "info"], ["command", "docs"], ["command", "list"], ["command", "count"])
+
+
 def comparison_for(argv: Sequence[bytes]) -> Comparison:
     """The comparison that the table gives for this command."""
     if not argv:
         return exact
     words = [argument.decode("latin-1").lower() for argument in argv[:2]]
+    if words in _WHOLE_TABLE and len(argv) == len(words):
+        return kind
     return BY_COMMAND.get(" ".join(words), BY_COMMAND.get(words[0], exact))
