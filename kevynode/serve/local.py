@@ -74,7 +74,7 @@ class LocalClient:
         server.commit()
         if isinstance(reply, ReplyError):
             raise reply
-        return to_python(reply.on_timeout if isinstance(reply, Blocked) else reply)
+        return to_python(reply.at_once if isinstance(reply, Blocked) else reply)
 
     def close(self) -> None:
         """Leave the node's list of clients."""

@@ -45,16 +45,24 @@ class Blocked:
 
     The dispatcher parks the client on ``keys`` and runs the same argv again when one of them changes and holds a value
     of type ``kind``. ``timeout`` is in milliseconds, 0 waits for ever; ``on_timeout`` is the reply when it passes, and
-    the reply at once where a client cannot wait (inside EXEC, in-process).
+    ``at_once`` the reply where a client cannot wait (inside EXEC, in-process), if that is another one.
     """
 
-    __slots__ = ("keys", "kind", "on_timeout", "timeout")
+    __slots__ = ("at_once", "keys", "kind", "on_timeout", "timeout")
 
-    def __init__(self, keys: Sequence[bytes], timeout: int, kind: type, on_timeout: Reply = NULL_ARRAY) -> None:
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        timeout: int,
+        kind: type,
+        on_timeout: Reply = NULL_ARRAY,
+        at_once: Reply = NULL_ARRAY,
+    ) -> None:
         self.keys = keys
         self.timeout = timeout
         self.kind = kind
         self.on_timeout = on_timeout
+        self.at_once = at_once
 
 
 @attrs.frozen

@@ -162,11 +162,13 @@ class Store:
         return self._open(key, value)
 
     def _open(self, key: bytes, value: C) -> C:
+        before = value.memory()
         if value.epoch != self.epoch:
+            # The copy may be packed tighter than what it stands for, which is what was counted.
             value = value.copy_at(self.epoch)
             self.keyspace.writable(key)[key] = value
         if id(value) not in self.touched:
-            self.touched[id(value)] = (value, value.memory())
+            self.touched[id(value)] = (value, before)
         return value
 
     def put(self, key: bytes, value: Value, keep_deadline: bool = False) -> None:

@@ -50,7 +50,7 @@ def execute(session: Session, argv: Args) -> Reply:
     for queued, arguments in transaction.commands:
         reply = dispatch.call(session, queued, arguments)
         # Nobody waits inside a transaction: a command that would wait answers as if its time had passed.
-        session.write(reply.on_timeout if isinstance(reply, Blocked) else reply)
+        session.write(reply.at_once if isinstance(reply, Blocked) else reply)
     return NO_REPLY
 
 

@@ -91,7 +91,7 @@ def blmove(store: Store, argv: Args) -> Reply | Blocked:
     from_left, to_left = parse_side(argv[3]), parse_side(argv[4])
     timeout = parse_timeout(argv[5], store.now)
     element = move(store, argv[1], argv[2], from_left, to_left)
-    return Blocked((argv[1],), timeout, List) if element is None else element
+    return Blocked((argv[1],), timeout, List, at_once=None) if element is None else element
 
 
 @command(
@@ -109,4 +109,4 @@ def brpoplpush(store: Store, argv: Args) -> Reply | Blocked:
     """As BLMOVE with RIGHT LEFT."""
     timeout = parse_timeout(argv[3], store.now)
     element = move(store, argv[1], argv[2], from_left=False, to_left=True)
-    return Blocked((argv[1],), timeout, List) if element is None else element
+    return Blocked((argv[1],), timeout, List, at_once=None) if element is None else element
