@@ -74,6 +74,7 @@ class _Connection:
         "fd",
         "hub",
         "interest",
+        "lost",
         "parked",
         "plain",
         "queued",
@@ -102,6 +103,8 @@ class _Connection:
         self.queued = False
         # The peer sends no more: close once everything is answered.
         self.ended = False
+        # Why nothing can be sent any more; commands that were read are run all the same.
+        self.lost = ""
         # Out of the hub's map.
         self.closed = False
         # The connection's task while it sleeps.
@@ -337,9 +340,9 @@ class Hub:
                         except BlockingIOError:
                             sent = 0
                         except OSError as error:
-                            self._end(connection, _reason(error))
-                            continue
-                        if sent != len(data):
+                            self._lose(connection, error)
+                            sent = len(data)
+                        if sent != len(data) or connection.ended:
                             self._keep(connection, memoryview(data)[sent:])
                             self._settle(connection)
                     if session.runnable or not session.wants_read:
@@ -383,8 +386,8 @@ class Hub:
             return
         if connection.queued or connection.born == self._looks:
             return
-        if mask & _OUT and connection.unsent is not None and not self._send(connection, connection.unsent):
-            return
+        if mask & _OUT and connection.unsent is not None:
+            self._send(connection, connection.unsent)
         session = connection.session
         try:
             if mask & _IN and connection.interest & _IN:
@@ -402,7 +405,7 @@ class Hub:
                     else:
                         connection.ended = True
             elif mask & _BROKEN:
-                self._end(connection, "connection reset")
+                self._end(connection, "connection reset" if mask & select.EPOLLERR else "end of stream")
                 return
             elif mask & _RDHUP:
                 # The commands that wait are not answered any more.
@@ -446,15 +449,15 @@ class Hub:
                 self._end(connection, "closed by the server")
                 return
             if connection.unsent is None and session.has_output:
-                if not self._send(connection, session.take_output()):
-                    return
+                self._send(connection, session.take_output())
             finishing = connection.ended or self._draining
             runnable = session.runnable
             if runnable:
                 if not connection.queued:
                     self._enqueue(connection)
             elif (connection.unsent is None and (session.closing or finishing)) or (finishing and session.blocked):
-                self._end(connection, "end of stream" if connection.ended else "closed by the server")
+                reason = "end of stream" if connection.ended else "closed by the server"
+                self._end(connection, connection.lost or reason)
                 return
             interest = 0 if connection.unsent is None else _OUT
             if not finishing and (session.wants_read or (runnable and connection.interest & _IN)):
@@ -470,17 +473,21 @@ class Hub:
             self._epoll.modify(connection.fd, interest)
         connection.plain = interest == _IN and not connection.queued
 
-    def _send(self, connection: _Connection, data: bytes | memoryview) -> bool:
-        """Send what the kernel takes and keep the rest; False if that was the connection's end."""
-        try:
-            sent = connection.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._end(connection, _reason(error))
-            return False
+    def _send(self, connection: _Connection, data: bytes | memoryview) -> None:
+        """Send what the kernel takes and keep the rest. Nothing is kept for a peer that is gone."""
+        sent = len(data)
+        if not connection.lost:
+            try:
+                sent = connection.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._lose(connection, error)
         self._keep(connection, memoryview(data)[sent:])
-        return True
+
+    def _lose(self, connection: _Connection, error: OSError) -> None:
+        connection.lost = _reason(error)
+        connection.ended = True
 
     def _keep(self, connection: _Connection, unsent: memoryview) -> None:
         connection.unsent = unsent if len(unsent) else None

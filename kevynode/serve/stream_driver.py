@@ -47,6 +47,10 @@ class _Signal:
     def set(self) -> None:
         self._event.set()
 
+    def clear(self) -> None:
+        if self._event.is_set():
+            self._event = trio.Event()
+
     async def wait(self) -> None:
         await self._event.wait()
         self._event = trio.Event()
@@ -154,6 +158,8 @@ class _StreamConnection:
         # Nothing more will be read; and whether that is because the peer sends no more.
         self._ended = False
         self._hung_up = False
+        # Why nothing can be sent any more; commands that were read are run all the same.
+        self._lost = ""
         self._reason = "shutting down"
         session.wake = self._work.set
         session.peer_gone = self._peer_gone
@@ -167,6 +173,7 @@ class _StreamConnection:
                 for task in (self._read, self._send, self._run):
                     nursery.start_soon(self._guard, task)
 
+    @enable_ki_protection
     def release(self) -> None:
         """Tell the session that it is over."""
         session = self._session
@@ -191,8 +198,6 @@ class _StreamConnection:
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._end("connection reset")
         except Exception as error:
             self._driver._log.error("session_failed", error=error, where=traceback_line(error))
             self._end("internal error")
@@ -203,7 +208,11 @@ class _StreamConnection:
             while True:
                 while not (session.wants_read or session.blocked):
                     await self._room.wait()
-                data = await self._stream.receive_some(READ_SIZE)
+                try:
+                    data = await self._stream.receive_some(READ_SIZE)
+                except trio.BrokenResourceError:
+                    self._lost = "connection reset"
+                    break
                 if not data:
                     self._hung_up = True
                     break
@@ -211,7 +220,10 @@ class _StreamConnection:
                 while not session.wants_read:
                     await self._room.wait()
                 session.receive(bytes(data))
+                # What has come in runs before more is read.
+                self._room.clear()
                 self._work.set()
+                await self._room.wait()
         self._ended = True
         self._work.set()
 
@@ -229,7 +241,7 @@ class _StreamConnection:
                 continue
             unsent = self._sending or session.has_output
             if (session.closing and not unsent) or (self._ended and (session.blocked or not unsent)):
-                self._end("end of stream" if self._hung_up else "closed by the server")
+                self._end(self._lost or ("end of stream" if self._hung_up else "closed by the server"))
                 return
             self._room.set()
             await self._work.wait()
@@ -248,9 +260,15 @@ class _StreamConnection:
             await self._output.wait()
             while session.has_output:
                 data = session.take_output()
+                if self._lost:
+                    continue
                 session.output_pending = len(data)
                 self._sending = True
-                await self._stream.send_all(data)
+                try:
+                    await self._stream.send_all(data)
+                except trio.BrokenResourceError:
+                    self._lost = "connection reset"
+                    self.stop_reading()
                 self._sending = False
                 session.output_pending = 0
             # Above its output limit a session neither runs nor reads; that may be over now.
