@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from ... import errors
@@ -9,7 +11,7 @@ from ..arguments import INT64_MAX, INT64_MIN, parse_int
 from ..sharded import RandomSource, ShardedDict
 from ..values import random_member
 
-__all__ = ["MOST_REPEATED", "Table", "listing", "parse_count", "repeated", "sample"]
+__all__ = ["MOST_REPEATED", "Table", "parse_count", "repeated", "sample", "walk"]
 
 #: Members as the keys of what a set or a sorted set keeps them in.
 Table: TypeAlias = dict[bytes, Any] | ShardedDict[Any]
@@ -34,21 +36,16 @@ def parse_count(data: bytes) -> int:
     return count
 
 
-def listing(table: Table) -> list[bytes]:
-    """Every member of a table."""
-    if isinstance(table, dict):
-        return list(table)
-    found: list[bytes] = []
-    for shard in table.shards():
-        found += shard
-    return found
+def walk(table: Table) -> Iterable[bytes]:
+    """The members of a table one by one; it must not change meanwhile."""
+    return table if isinstance(table, dict) else chain.from_iterable(table.shards())
 
 
 def sample(table: Table, count: int, random: RandomSource) -> list[bytes]:
     """``count`` different members, or all if there are fewer; every choice is (nearly) as likely. O(size) at most."""
     size = len(table)
     if count >= size:
-        return listing(table)
+        return list(walk(table))
     if not isinstance(table, dict) and count <= _FEW and count * _SPARSE <= size:
         drawn: dict[bytes, None] = {}
         while len(drawn) < count:
@@ -70,7 +67,7 @@ def repeated(table: Table, count: int, random: RandomSource) -> list[bytes]:
     fraction = random.random
     places = [int(fraction() * size) for _ in range(count)]
     if count * _SPARSE >= size:
-        members = listing(table)
+        members = list(walk(table))
         return [members[place] for place in places]
     wanted = sorted(set(places))
     found = dict(zip(wanted, _members_at(table, wanted), strict=True))

@@ -16,7 +16,7 @@ from ..arguments import as_int
 from ..command import Args, command, key_number, key_range, one_key
 from ..store import Store
 from ..values import Set
-from .random_members import listing
+from .random_members import walk
 from .set_results import store_result
 from .sets import arranged
 
@@ -41,7 +41,7 @@ def _common(sources: list[Set | None]) -> Iterator[bytes]:
     if len(sets) < len(sources):
         return iter(())
     sets.sort(key=len)
-    members: Iterator[bytes] = iter(listing(sets[0].members))
+    members = iter(walk(sets[0].members))
     for other in sets[1:]:
         members = filter(other.members.__contains__, members)
     return members
@@ -71,14 +71,14 @@ def _different(sources: list[Set | None]) -> Iterable[bytes]:
     if len(first) * len(others) <= 2 * sum(map(len, others)):
         # The largest is the likeliest to have a member.
         others.sort(key=len, reverse=True)
-        left = listing(first.members)
+        left = list(walk(first.members))
         for other in others:
             members = other.members
             left = [member for member in left if member not in members]
         return left
-    table = dict.fromkeys(listing(first.members))
+    table = dict.fromkeys(walk(first.members))
     for other in others:
-        for member in other.members:
+        for member in walk(other.members):
             table.pop(member, None)
     return table
 

@@ -12,7 +12,7 @@ from ..command import Args, command, one_key
 from ..settings import StoreSettings
 from ..store import Store
 from ..values import Set, random_member, scan_table
-from .random_members import listing, parse_count, repeated, sample
+from .random_members import parse_count, repeated, sample, walk
 from .scan import parse_cursor, parse_options, scan_reply
 from .set_results import emit_removal
 
@@ -170,7 +170,7 @@ def smismember(store: Store, argv: Args) -> Reply:
 )
 def smembers(store: Store, argv: Args) -> Reply:
     value = store.read_as(argv[1], Set)
-    return SetReply() if value is None else SetReply(arranged(listing(value.members), store.settings))
+    return SetReply() if value is None else SetReply(arranged(list(walk(value.members)), store.settings))
 
 
 @command(

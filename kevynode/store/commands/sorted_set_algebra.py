@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from math import isinf
 from typing import Final, TypeAlias
@@ -16,7 +16,7 @@ from ..arguments import parse_float, parse_int
 from ..command import Args, command, key_number, one_key
 from ..store import Store
 from ..values import Set, SortedSet
-from .random_members import Table, listing
+from .random_members import Table, walk
 from .set_algebra import parse_limit
 from .set_results import store_result
 
@@ -149,13 +149,13 @@ def _united(query: _Query) -> Scores:
     for source in sorted(query.sources, key=len):
         if not len(source):
             continue
-        weighted = _weighted(source)
         if not scores:
-            scores = weighted
+            scores = _weighted(source)
             continue
-        for member in scores.keys() & weighted.keys():
-            weighted[member] = aggregate(scores[member], weighted[member])
-        scores.update(weighted)
+        get = scores.get
+        for member, score in _weighted(source).items():
+            other = get(member)
+            scores[member] = score if other is None else aggregate(other, score)
     return scores
 
 
@@ -174,7 +174,7 @@ def _different(query: _Query) -> Scores:
         return kept
     scores = _weighted(first)
     for table in others:
-        for member in table:
+        for member in walk(table):
             scores.pop(member, None)
     return scores
 
@@ -314,7 +314,7 @@ def zintercard(store: Store, argv: Args) -> Reply:
     if any(source.table is None for source in sources):
         return 0
     tables = sorted(_tables(sources), key=len)
-    members: Iterator[bytes] = iter(listing(tables[0]))
+    members = iter(walk(tables[0]))
     for table in tables[1:]:
         members = filter(table.__contains__, members)
     return sum(1 for _ in islice(members, limit or None))

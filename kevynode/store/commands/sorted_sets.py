@@ -346,12 +346,10 @@ def zscan(store: Store, argv: Args) -> Reply:
     if value is None:
         return scan_reply(0, [])
     options = parse_options(argv, 3, SortedSet)
-    scores = value.scores
-    if type(scores) is dict:
-        # All of a small one, by score as Valkey's compact encoding has it.
-        members, cursor = [member for _, member in value.order], 0
-    else:
-        cursor, members = scan_table(scores, cursor, options.count)
+    cursor, members = scan_table(value.scores, cursor, options.count)
+    if len(members) == len(value):
+        # What comes whole comes by score, as Valkey's compact encoding has it.
+        members = [member for _, member in value.order]
     members = options.filter(members)
     if options.keys_only:
         return scan_reply(cursor, members)
