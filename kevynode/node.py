@@ -24,9 +24,6 @@ from typing import Any, Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-import kevynode.serve.commands
-import kevynode.store.commands
-
 from .changes import Changes
 from .clock import Clock, SystemClock
 from .config import NodeConfig
@@ -38,6 +35,7 @@ from .serve.local import LocalClient, to_bytes
 from .serve.server import Server
 from .serve.session import Session
 from .serve.stream_driver import StreamDriver
+from .serve.table import TABLE
 from .store.store import Store
 from .transport import Listener, SystemTransport, Transport
 
@@ -45,10 +43,6 @@ if sys.platform == "linux":
     from .serve.hub import Hub
 
 __all__ = ["Node", "StartError", "open_node", "run"]
-
-# Importing these packages enters their commands into the table.
-assert kevynode.serve.commands.__doc__
-assert kevynode.store.commands.__doc__
 
 #: Seconds that clients get to read their last replies when the node stops.
 DRAIN_SECONDS: Final = 5.0
@@ -85,7 +79,7 @@ class Node:
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.id = config.cluster.node_id or self.run_id
         self.store = Store(self.random)
-        self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter)
+        self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter, TABLE)
         self.server.timers.on_earlier = self._wake_timers
         self.admission = Admission(maxclients=config.server.maxclients)
         self.housekeeper = Housekeeper(self.server, config.expiry.hz)
@@ -298,7 +292,6 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
             async for number in signals:
                 if number == signal.SIGHUP:
                     log.reopen()
-                    log.info("log_reopened")
                 elif stopping:
                     # Asked twice: do not wait for clients.
                     nursery.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import attrs
 
 from .. import errors
-from ..store.command import TABLE, Command
+from ..store.command import Command, Table
 from ..store.store import Store
 from .blocking import Waiters
 from .process_facts import ProcessFacts
@@ -64,6 +64,8 @@ class Statistics:
     error_replies: int = 0
     unblocked_by_timeout: int = 0
     pubsub_commands: int = 0
+    evicted_keys: int = 0
+    denied_logins: int = 0
     # Error prefix -> how often it was answered.
     errors: dict[str, int] = attrs.field(factory=dict)
     # Statistics of the sweeper and the evictor live with them.
@@ -82,14 +84,15 @@ class Server:
         wall_ms: Callable[[], int],
         monotonic: Callable[[], float],
         perf: Callable[[], float],
+        table: Table,
     ) -> None:
         self.store = store
         self.log = log
         self.wall_ms = wall_ms
         self.monotonic = monotonic
         self.perf = perf
-        self.table = TABLE
-        self.commands: dict[bytes, Command] = TABLE.spellings
+        self.table = table
+        self.commands: dict[bytes, Command] = table.spellings
         self.sessions: dict[int, Session] = {}
         self.timers = Timers()
         self.waiters = Waiters(store, self.timers, monotonic)
@@ -144,6 +147,11 @@ class Server:
         # Sessions that watch every command (MONITOR).
         self.monitors: dict[Session, None] = {}
         self._next_id = 0
+
+    @property
+    def tcp_port(self) -> int:
+        """The client port; 0 where clients cannot connect by TCP."""
+        return next((port for kind, _, port in self.listeners if kind == "tcp"), 0)
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 

@@ -220,15 +220,29 @@ class Command:
             found.add("dangerous")
         found.add("fast" if "fast" in self.flags else "slow")
         implied = _GROUP_CATEGORIES.get(self.group)
-        if implied:
+        # A container is in no group's category, and a command that names a group's category is in that one only.
+        if implied and not self.subcommands and found.isdisjoint(_GROUP_CATEGORIES.values()):
             found.add(implied)
         return tuple(sorted(found))
 
     @property
     def needs_connection(self) -> bool:
         """Whether the command makes sense only on a connection that lives on: it changes or watches its state."""
-        return not self.on_store and (self.group in ("transactions", "pubsub", "connection")) and self.name not in (
-            "ping", "echo", "publish", "spublish", "channels", "numsub", "numpat", "shardchannels", "shardnumsub"
+        return (
+            not self.on_store
+            and (self.group in ("transactions", "pubsub", "connection"))
+            and self.name
+            not in (
+                "ping",
+                "echo",
+                "publish",
+                "spublish",
+                "channels",
+                "numsub",
+                "numpat",
+                "shardchannels",
+                "shardnumsub",
+            )
         )
 
     def accepts(self, count: int) -> bool:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import kevynode.serve.commands
-import kevynode.store.commands
 from kevynode.serve.server import Server
 from kevynode.serve.session import Session
+from kevynode.serve.table import TABLE
 from kevynode.store.store import Store
-
-assert kevynode.serve.commands
-assert kevynode.store.commands
 
 
 def request(*arguments: bytes | str) -> bytes:
@@ -84,7 +80,9 @@ class ServerHarness:
         self.monotonic = 1000.0
         self.log = MemoryLog()
         self.store = Store(random.Random(seed))
-        self.server = Server(self.store, self.log, lambda: self.wall, lambda: self.monotonic, lambda: self.monotonic)
+        self.server = Server(
+            self.store, self.log, lambda: self.wall, lambda: self.monotonic, lambda: self.monotonic, TABLE
+        )
         self.server.tick()
 
     def connect(self) -> Client:

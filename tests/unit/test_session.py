@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from support.session_harness import ServerHarness, request
 
 PONG = b"+PONG\r\n"
