@@ -47,6 +47,11 @@ class Waiters:
         self.ready: dict[bytes, None] = {}
         self.count = 0
 
+    @property
+    def key_count(self) -> int:
+        """How many keys somebody waits for."""
+        return len(self._by_key)
+
     def observe(self, _offset: int, group: list[Effect]) -> None:
         """Journal observer: remember which awaited keys a group touched."""
         by_key = self._by_key

@@ -20,6 +20,11 @@ class Watches:
         self._store = store
         self._by_key: dict[bytes, dict[Session, None]] = {}
 
+    @property
+    def count(self) -> int:
+        """How many keys are watched."""
+        return len(self._by_key)
+
     def add(self, session: Session, key: bytes) -> None:
         """Watch ``key`` for ``session``, noting what is there now."""
         if key in session.watched:

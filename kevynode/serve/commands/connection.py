@@ -35,7 +35,7 @@ _PONG = Status(b"PONG")
 @command(
     "ping",
     arity=-1,
-    flags="fast loading stale",
+    flags="fast",
     group="connection",
     since="1.0.0",
     summary="Answers, so that a client knows the node lives.",
@@ -78,6 +78,7 @@ def authenticate(session: Session, user: bytes, password: bytes) -> None:
     """Open the session if user and password fit; raises ReplyError. The comparison takes the same time for any guess."""
     expected = session.server.password
     if user != b"default" or (expected is not None and not hmac.compare_digest(password, expected)):
+        session.server.statistics.denied_logins += 1
         session.server.log.warning("authentication_failed", id=session.id, peer=session.peer)
         raise _WRONG_PASSWORD()
     session.set_authenticated(True)
@@ -86,7 +87,7 @@ def authenticate(session: Session, user: bytes, password: bytes) -> None:
 @command(
     "auth",
     arity=-2,
-    flags="noscript loading stale fast no_auth sentinel allow_busy",
+    flags="noscript loading stale fast no_auth allow_busy",
     group="connection",
     since="1.0.0",
     summary="Proves to the node who the client is.",
@@ -109,7 +110,7 @@ def auth(session: Session, argv: Args) -> Reply:
 @command(
     "hello",
     arity=-1,
-    flags="noscript loading stale fast no_auth sentinel allow_busy",
+    flags="noscript loading stale fast no_auth allow_busy",
     group="connection",
     since="6.0.0",
     summary="Chooses the protocol version, and says who the node is.",
@@ -161,7 +162,7 @@ def hello(session: Session, argv: Args) -> Reply:
 @command(
     "select",
     arity=2,
-    flags="loading stale fast",
+    flags="loading stale fast allow_busy",
     group="connection",
     since="1.0.0",
     summary="Chooses the database; a node has one, number 0.",

@@ -59,7 +59,7 @@ def _leave(
 @command(
     "subscribe",
     arity=-2,
-    flags="pubsub noscript loading stale sentinel",
+    flags="pubsub noscript loading stale",
     group="pubsub",
     since="2.0.0",
     summary="Listens to messages sent to channels.",
@@ -75,7 +75,7 @@ def subscribe(session: Session, argv: Args) -> Reply:
 @command(
     "unsubscribe",
     arity=-1,
-    flags="pubsub noscript loading stale sentinel",
+    flags="pubsub noscript loading stale",
     group="pubsub",
     since="2.0.0",
     summary="Stops listening to channels, or to all of them.",
@@ -91,7 +91,7 @@ def unsubscribe(session: Session, argv: Args) -> Reply:
 @command(
     "psubscribe",
     arity=-2,
-    flags="pubsub noscript loading stale sentinel",
+    flags="pubsub noscript loading stale",
     group="pubsub",
     since="2.0.0",
     summary="Listens to messages sent to channels whose names match patterns.",
@@ -107,7 +107,7 @@ def psubscribe(session: Session, argv: Args) -> Reply:
 @command(
     "punsubscribe",
     arity=-1,
-    flags="pubsub noscript loading stale sentinel",
+    flags="pubsub noscript loading stale",
     group="pubsub",
     since="2.0.0",
     summary="Stops listening by patterns, or by all of them.",
@@ -157,7 +157,7 @@ def sunsubscribe(session: Session, argv: Args) -> Reply:
 @command(
     "publish",
     arity=3,
-    flags="pubsub loading stale fast may_replicate sentinel",
+    flags="pubsub loading stale fast may_replicate",
     group="pubsub",
     since="2.0.0",
     summary="Sends a message to everybody who listens to a channel.",

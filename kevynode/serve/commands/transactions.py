@@ -29,7 +29,7 @@ def multi(session: Session, argv: Args) -> Reply:
 @command(
     "exec",
     arity=1,
-    flags="noscript loading stale skip_slowlog",
+    flags="noscript loading stale skip_commandlog",
     group="transactions",
     since="1.2.0",
     summary="Runs all queued commands, with nothing in between, as one group.",

@@ -1,0 +1,196 @@
+"""INFO, TIME, LASTSAVE, ROLE, WAIT, WAITAOF, SHUTDOWN, MONITOR: the node as a whole."""
+
+from __future__ import annotations
+
+from ... import errors
+from ...errors import FIX, ErrorKind
+from ...reply import NO_REPLY, OK, Reply, Verbatim
+from ...store.arguments import as_int
+from ...store.command import Args, Blocked, command
+from ..info import info_text
+from ..server import Shutdown
+from ..session import Session
+
+_NO_SHUTDOWN = ErrorKind("ERR", "No shutdown in progress.", FIX)
+_SHUTDOWN_FAILED = ErrorKind("ERR", "Errors trying to SHUTDOWN. Check logs.", "Stop the process with a signal.")
+_TIMEOUT_NOT_INTEGER = ErrorKind("ERR", "timeout is not an integer or out of range", FIX)
+_LOCAL_OUT_OF_RANGE = ErrorKind("ERR", "value is out of range, value must between 0 and 1", FIX)
+_NO_APPEND_ONLY_FILE = ErrorKind(
+    "ERR", "WAITAOF cannot be used when numlocal is set but appendonly is disabled.", "Switch the append-only file on."
+)
+
+
+@command(
+    "info",
+    arity=-1,
+    flags="loading stale",
+    group="server",
+    since="1.0.0",
+    summary="The state of the node, in sections of name:value lines.",
+    complexity="O(1)",
+    syntax="[section [section ...]]",
+    categories="dangerous",
+    tips=("nondeterministic_output", "request_policy:all_shards", "response_policy:special"),
+    on_store=False,
+)
+def info(session: Session, argv: Args) -> Reply:
+    text = info_text(session.server, (word.decode("latin-1") for word in argv[1:]))
+    return Verbatim(text.encode("utf-8", "surrogateescape"))
+
+
+@command(
+    "time",
+    arity=1,
+    flags="loading stale fast",
+    group="server",
+    since="2.6.0",
+    summary="The node's clock: unix seconds, and microseconds beyond them.",
+    complexity="O(1)",
+    tips=("nondeterministic_output",),
+    on_store=False,
+)
+def time(session: Session, argv: Args) -> Reply:
+    seconds, milliseconds = divmod(session.server.wall_ms(), 1000)
+    return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
+
+
+@command(
+    "lastsave",
+    arity=1,
+    flags="loading stale fast",
+    group="server",
+    since="1.0.0",
+    summary="When the last save succeeded, in unix seconds; the start of the node if there was none.",
+    complexity="O(1)",
+    categories="admin dangerous",
+    tips=("nondeterministic_output",),
+    on_store=False,
+)
+def lastsave(session: Session, argv: Args) -> Reply:
+    return session.server.last_save
+
+
+@command(
+    "role",
+    arity=1,
+    flags="noscript loading stale fast",
+    group="server",
+    since="2.8.12",
+    summary="Whether the node is a primary or a replica, and how far its stream has come.",
+    complexity="O(1)",
+    categories="admin dangerous",
+    on_store=False,
+)
+def role(session: Session, argv: Args) -> Reply:
+    server = session.server
+    return [server.role.encode(), server.store.journal.offset, []]
+
+
+def _timeout(word: bytes, now: int) -> int:
+    milliseconds = as_int(word)
+    if milliseconds is None:
+        raise _TIMEOUT_NOT_INTEGER()
+    if milliseconds < 0:
+        raise errors.TIMEOUT_NEGATIVE()
+    if milliseconds > (1 << 63) - 1 - now:
+        raise errors.TIMEOUT_OUT_OF_RANGE()
+    return milliseconds
+
+
+def _wait_for_nobody(milliseconds: int, answer: Reply) -> Blocked:
+    """There is nobody to hear from: only the timeout ends the wait, and 0 means none."""
+    return Blocked((), milliseconds, bytes, answer)
+
+
+@command(
+    "wait",
+    arity=3,
+    flags="blocking",
+    group="generic",
+    since="3.0.0",
+    summary="Waits until so many replicas have all that this connection wrote.",
+    complexity="O(1)",
+    syntax="numreplicas timeout",
+    categories="connection",
+    tips=("request_policy:all_shards", "response_policy:agg_min"),
+    on_store=False,
+)
+def wait(session: Session, argv: Args) -> Reply | Blocked:
+    replicas = as_int(argv[1])
+    if replicas is None:
+        raise errors.NOT_INTEGER()
+    milliseconds = _timeout(argv[2], session.server.store.now)
+    return 0 if replicas <= 0 else _wait_for_nobody(milliseconds, 0)
+
+
+@command(
+    "waitaof",
+    arity=4,
+    flags="blocking",
+    group="generic",
+    since="7.2.0",
+    summary="Waits until what this connection wrote is on the disk, here and on so many replicas.",
+    complexity="O(1)",
+    syntax="numlocal numreplicas timeout",
+    categories="connection",
+    tips=("request_policy:all_shards", "response_policy:agg_min"),
+    on_store=False,
+)
+def waitaof(session: Session, argv: Args) -> Reply | Blocked:
+    local, replicas = as_int(argv[1]), as_int(argv[2])
+    if local is None:
+        raise errors.NOT_INTEGER()
+    if local not in (0, 1):
+        raise _LOCAL_OUT_OF_RANGE()
+    if replicas is None or replicas < 0:
+        raise errors.MUST_BE_POSITIVE()
+    milliseconds = _timeout(argv[3], session.server.store.now)
+    if local:
+        raise _NO_APPEND_ONLY_FILE()
+    return [0, 0] if not replicas else _wait_for_nobody(milliseconds, [0, 0])
+
+
+@command(
+    "shutdown",
+    arity=-1,
+    flags="admin noscript loading stale no_multi allow_busy",
+    group="server",
+    since="1.0.0",
+    summary="Stops the node.",
+    complexity="O(N) when saving, where N is the number of keys; otherwise O(1)",
+    syntax="[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+    on_store=False,
+)
+def shutdown(session: Session, argv: Args) -> Reply:
+    words = [word.lower() for word in argv[1:]]
+    if any(word not in (b"nosave", b"save", b"now", b"force", b"abort") for word in words):
+        raise errors.SYNTAX()
+    if (b"nosave" in words and b"save" in words) or (b"abort" in words and len(set(words)) > 1):
+        raise errors.SYNTAX()
+    server = session.server
+    if b"abort" in words:
+        # A stop cannot be called back: it begins when it is asked for.
+        raise _NO_SHUTDOWN()
+    if server.on_shutdown is None:
+        raise _SHUTDOWN_FAILED()
+    save = True if b"save" in words else False if b"nosave" in words else None
+    server.on_shutdown(Shutdown(save=save, now=b"now" in words, force=b"force" in words))
+    return NO_REPLY
+
+
+@command(
+    "monitor",
+    arity=1,
+    flags="admin noscript loading stale",
+    group="server",
+    since="1.0.0",
+    summary="Shows every command that the node runs, from now on.",
+    complexity="",
+    on_store=False,
+)
+def monitor(session: Session, argv: Args) -> Reply:
+    server = session.server
+    if session.kind != "local":
+        server.monitors[session] = None
+        server.gates.add("monitor")
+    return OK
