@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from .sharded import Shard, ShardedDict
+from .sharded import Shard, ShardedDict, is_roomy
 from .values import Value
 
 __all__ = ["KeyShard", "Keyspace"]
@@ -47,6 +47,9 @@ class KeyShard(Shard[Value]):
         fresh.accessed = self.accessed
         return fresh
 
+    def roomy(self) -> bool:
+        return is_roomy(self) or is_roomy(self.deadlines)
+
     def memory(self) -> int:
         return (
             sys.getsizeof(self) + sys.getsizeof(self.deadlines) + sys.getsizeof(self.access) + 32 * len(self.deadlines)
@@ -64,3 +67,4 @@ class Keyspace(ShardedDict[Value]):
 
         def writable(self, key: bytes) -> KeyShard: ...
         def shards(self) -> Iterator[KeyShard]: ...
+        def shard_at(self, position: int) -> tuple[KeyShard, int]: ...

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from .keyspace import Keyspace
+from .keyspace import KeyShard, Keyspace
 from .store import Store
 from .values import Value, bytes_memory, value_memory
 
-__all__ = ["MemoryMeter", "key_memory"]
+__all__ = ["MemoryMeter", "compact_values", "key_memory"]
 
 # The structure is measured again when the number of keys has changed by this share.
 _DRIFT = 1 / 16
@@ -45,3 +45,15 @@ class MemoryMeter:
         self._keyspace = self.store.keyspace
         self._count = self._keyspace.count
         self._structure = self._keyspace.memory()
+
+
+def compact_values(store: Store, shard: KeyShard) -> None:
+    """Give back the memory that deletions have left inside the containers of one shard.
+
+    A container that a snapshot may still hold is left alone.
+    """
+    for value in shard.values():
+        if not isinstance(value, bytes) and value.epoch == store.epoch:
+            before = value.memory()
+            value.compact(store.random)
+            store.used += value.memory() - before

@@ -16,13 +16,18 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sized
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 __all__ = ["SHARD_LIMIT", "RandomSource", "Shard", "ShardedDict"]
 
 SHARD_LIMIT = 1024
+# Two neighbours are merged when they hold no more keys together, so far below the limit that they do not split again.
+_MERGE_LIMIT = SHARD_LIMIT // 4
+# No dict that only ever grew takes more bytes for an entry; one that does was emptied.
+_ROOMY_ENTRY = 96
+_ROOMY_BASE = 512
 _HASH_BITS = 64
 _HALF = 1 << (_HASH_BITS - 1)
 _END = 1 << _HASH_BITS
@@ -63,9 +68,33 @@ class Shard(dict[bytes, V]):
         fresh.update(self)
         return fresh
 
+    def roomy(self) -> bool:
+        """Whether a copy would take far less memory: a dict keeps its size when keys are deleted."""
+        return is_roomy(self)
+
     def memory(self) -> int:
         """Bytes of the structure itself, without keys and values."""
         return sys.getsizeof(self)
+
+
+def is_roomy(table: Sized) -> bool:
+    """Whether a dict takes far more memory than its entries need."""
+    return sys.getsizeof(table) > _ROOMY_BASE + _ROOMY_ENTRY * len(table)
+
+
+def slice_in_hash_order(table: Collection[bytes], start: int, room: int) -> tuple[int, list[bytes]]:
+    """The first keys of ``table`` in hash order from the place ``start``, and the place behind them; 0: no key is left.
+
+    At most ``room`` keys, plus those that share the last one's hash.
+    """
+    ordered = sorted(table, key=hash)
+    first = bisect_left(ordered, start - _HALF, key=hash) if start else 0
+    stop = first + room
+    while stop < len(ordered) and hash(ordered[stop]) == hash(ordered[stop - 1]):
+        stop += 1
+    if stop >= len(ordered):
+        return 0, ordered[first:]
+    return (hash(ordered[stop - 1]) + 1 + _HALF) % _END, ordered[first:stop]
 
 
 class ShardedDict(Generic[V]):
@@ -206,6 +235,63 @@ class ShardedDict(Generic[V]):
             self.directory[slot] = fresh
         return fresh
 
+    # -- giving memory back -------------------------------------------------------------------------------------------
+
+    def shard_at(self, position: int) -> tuple[Shard[V], int]:
+        """The shard at a place in hash order (0 <= position < 2**64), and the place behind it; 0 behind the last."""
+        shard = self.directory[(position - _HALF) >> self.shift]
+        width = 1 << (_HASH_BITS - shard.bits)
+        return shard, (position // width + 1) * width % _END
+
+    def compact_at(self, position: int) -> int:
+        """Give back the memory that deletions have left at one place in hash order; the place to go on, 0 at the end.
+
+        Merges the shard there with its neighbours while they hold few keys together, makes its dict anew if that is
+        far larger than its content, and halves the directory at the end. Looks at one place only: call it now and then.
+        """
+        shard, _ = self.shard_at(position)
+        while shard.bits:
+            merged = self._merge(position, shard)
+            if merged is None:
+                break
+            shard = merged
+        if shard.roomy():
+            self._put_at(position, shard.copy_at(self.epoch))
+        _, following = self.shard_at(position)
+        if not following:
+            self._halve_directory()
+        return following
+
+    def _merge(self, position: int, shard: Shard[V]) -> Shard[V] | None:
+        """The union of the shard at ``position`` and the one it was split from; None if that one is split or large."""
+        width = 1 << (_HASH_BITS - shard.bits)
+        neighbour = self.directory[((position ^ width) - _HALF) >> self.shift]
+        if neighbour.bits != shard.bits or len(shard) + len(neighbour) > _MERGE_LIMIT:
+            return None
+        union = shard.empty(self.epoch, shard.bits - 1)
+        for part in (shard, neighbour):
+            for key in part:
+                union.take(key, part)
+        self._put_at(position, union)
+        return union
+
+    def _put_at(self, position: int, shard: Shard[V]) -> None:
+        """Enter ``shard`` in every slot of its share of hash space, which holds ``position``."""
+        width = 1 << (self.bits - shard.bits)
+        start = ((position >> (_HASH_BITS - shard.bits)) * width if shard.bits else 0) - (1 << self.bits >> 1)
+        for slot in range(start, start + width):
+            self.directory[slot] = shard
+
+    def _halve_directory(self) -> None:
+        """Make the directory as small as its deepest shard allows."""
+        while self.bits and all(shard.bits < self.bits for shard in self.shards()):
+            half = len(self.directory) >> 1
+            signed = (self.directory[half:] + self.directory[:half])[::2]
+            middle = len(signed) >> 1
+            self.bits -= 1
+            self.shift += 1
+            self.directory = signed[middle:] + signed[:middle]
+
     # -- walking ----------------------------------------------------------------------------------------------------
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
@@ -217,25 +303,13 @@ class ShardedDict(Generic[V]):
         found: list[bytes] = []
         position = cursor
         while position < _END:
-            slot = (position - _HALF) >> self.shift
-            shard = self.directory[slot]
-            ordered = sorted(shard, key=hash)
-            start = bisect_left(ordered, position - _HALF, key=hash) if position else 0
-            room = count - len(found)
-            if len(ordered) - start > room:
-                stop = start + room
-                last = hash(ordered[stop - 1])
-                while stop < len(ordered) and hash(ordered[stop]) == last:
-                    stop += 1
-                found += ordered[start:stop]
-                position = last + 1 + _HALF
-                return (0 if position >= _END else position), found
-            found += ordered[start:]
-            width = 1 << (_HASH_BITS - shard.bits)
-            position = (position // width + 1) * width
-            if len(found) >= count:
-                break
-        return (0 if position >= _END else position), found
+            shard, following = self.shard_at(position)
+            position, keys = slice_in_hash_order(shard, position, count - len(found))
+            found += keys
+            position = position or following
+            if not position or len(found) >= count:
+                return position, found
+        return 0, found
 
     def random_key(self, random: RandomSource) -> bytes | None:
         """A key, nearly uniformly at random; None if there is none."""

@@ -12,56 +12,26 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from sortedcontainers import SortedList
 
-from .sharded import SHARD_LIMIT, RandomSource, ShardedDict
+from .sharded import SHARD_LIMIT, RandomSource
+from .tables import Table, compact_table, cut_up, random_member, scan_table, table_memory
 
-__all__ = ["Hash", "List", "Set", "SortedSet", "Value", "bytes_memory", "value_memory"]
+__all__ = ["Hash", "List", "Set", "SortedSet", "Value", "bytes_memory", "random_member", "scan_table", "value_memory"]
 
 # CPython's allocator rounds to 16 bytes; a bytes object is 33 bytes and its content.
 _BYTES_OVERHEAD = 33 + 15
 _FLOAT_MEMORY = 32
 _TUPLE_MEMORY = 64
-# What a cut-up dict takes for one entry, on average between two growths.
-_SHARDED_ENTRY_MEMORY = 64
-
-_Table: TypeAlias = dict[bytes, Any] | ShardedDict[Any]
+# A deadline of a field: its number, its entry in the table of deadlines, and its tuple and place in the schedule.
+_DEADLINE_MEMORY = 190
 
 
 def bytes_memory(value: bytes) -> int:
     """Bytes of memory that one ``bytes`` object takes."""
     return (len(value) + _BYTES_OVERHEAD) & ~15
-
-
-def _table_memory(table: _Table) -> int:
-    if isinstance(table, dict):
-        return sys.getsizeof(table)
-    return len(table) * _SHARDED_ENTRY_MEMORY
-
-
-def _sharded(table: dict[bytes, Any]) -> ShardedDict[Any]:
-    cut: ShardedDict[Any] = ShardedDict()
-    for key, value in table.items():
-        cut[key] = value
-    return cut
-
-
-def scan_table(table: _Table, cursor: int, count: int) -> tuple[int, list[bytes]]:
-    """One step of HSCAN, SSCAN or ZSCAN: a small table comes whole, as Valkey's compact encodings do."""
-    if isinstance(table, dict):
-        return 0, list(table)
-    return table.scan(cursor, count)
-
-
-def random_member(table: _Table, random: RandomSource) -> bytes:
-    """A key of a table that is not empty, at random."""
-    if isinstance(table, dict):
-        return next(islice(table, random.randrange(len(table)), None))
-    member = table.random_key(random)
-    assert member is not None
-    return member
 
 
 class Hash:
@@ -76,7 +46,7 @@ class Hash:
 
     def __init__(self, epoch: int = 0) -> None:
         self.epoch = epoch
-        self.fields: _Table = {}
+        self.fields: Table = {}
         # Deadlines of the fields that have one, in unix milliseconds; None while no field has.
         self.deadlines: dict[bytes, int] | None = None
         # A heap of (deadline, field) with an entry for each of ``deadlines``; what those do not confirm is stale.
@@ -127,7 +97,7 @@ class Hash:
             return False
         self.payload += bytes_memory(value) + bytes_memory(field)
         if type(fields) is dict and len(fields) > SHARD_LIMIT:
-            self.fields = _sharded(fields)
+            self.fields = cut_up(fields)
         return True
 
     def remove(self, field: bytes) -> bool:
@@ -149,7 +119,7 @@ class Hash:
         if self.deadlines is None:
             self.deadlines = {}
         if field not in self.deadlines:
-            self.payload += 100
+            self.payload += _DEADLINE_MEMORY
         self.deadlines[field] = deadline
         if len(self.schedule) < 2 * len(self.deadlines) + 64:
             heappush(self.schedule, (deadline, field))
@@ -161,7 +131,7 @@ class Hash:
         """Take the field's deadline away; True if it had one."""
         if self.deadlines is None or self.deadlines.pop(field, None) is None:
             return False
-        self.payload -= 100
+        self.payload -= _DEADLINE_MEMORY
         if not self.deadlines:
             self.deadlines = None
             self.schedule = []
@@ -189,12 +159,16 @@ class Hash:
         twin.payload = self.payload
         return twin
 
+    def compact(self, random: RandomSource) -> None:
+        """Give back memory that deletions have left unused; bounded work (see ``compact_table``)."""
+        self.fields = compact_table(self.fields, random)
+
     def memory(self) -> int:
         """Bytes of memory this value takes."""
         fields = self.fields
         if type(fields) is dict:
             return 64 + sys.getsizeof(fields) + self.payload
-        return 64 + _table_memory(fields) + self.payload
+        return 64 + table_memory(fields) + self.payload
 
 
 class Set:
@@ -205,7 +179,7 @@ class Set:
 
     def __init__(self, epoch: int = 0) -> None:
         self.epoch = epoch
-        self.members: _Table = {}
+        self.members: Table = {}
         self.payload = 0
 
     def __len__(self) -> int:
@@ -222,7 +196,7 @@ class Set:
         """A set of these members; those that come twice count once."""
         made = cls(epoch)
         table = dict.fromkeys(members, True)
-        made.members = table if len(table) <= SHARD_LIMIT else _sharded(table)
+        made.members = table if len(table) <= SHARD_LIMIT else cut_up(table)
         made.payload = sum(map(bytes_memory, table))
         return made
 
@@ -234,7 +208,7 @@ class Set:
         members[member] = True
         self.payload += bytes_memory(member)
         if type(members) is dict and len(members) > SHARD_LIMIT:
-            self.members = _sharded(members)
+            self.members = cut_up(members)
         return True
 
     def remove(self, member: bytes) -> bool:
@@ -251,9 +225,13 @@ class Set:
         twin.payload = self.payload
         return twin
 
+    def compact(self, random: RandomSource) -> None:
+        """Give back memory that deletions have left unused; bounded work (see ``compact_table``)."""
+        self.members = compact_table(self.members, random)
+
     def memory(self) -> int:
         """Bytes of memory this value takes."""
-        return 56 + _table_memory(self.members) + self.payload
+        return 56 + table_memory(self.members) + self.payload
 
 
 # To index a deque is to skip blocks of 64 elements from the nearer end: that beats walking for a few elements.
@@ -399,6 +377,9 @@ class List:
         twin.payload = self.payload
         return twin
 
+    def compact(self, random: RandomSource) -> None:
+        """Do nothing: a list gives memory back as it shrinks."""
+
     def memory(self) -> int:
         """Bytes of memory this value takes."""
         return 56 + 672 + 8 * len(self.elements) + self.payload
@@ -416,7 +397,7 @@ class SortedSet:
 
     def __init__(self, epoch: int = 0) -> None:
         self.epoch = epoch
-        self.scores: _Table = {}
+        self.scores: Table = {}
         self.order: SortedList[tuple[float, bytes]] = SortedList()
         self.payload = 0
 
@@ -435,7 +416,7 @@ class SortedSet:
         # Adding zero turns a negative zero into zero.
         made.order = SortedList([(score + 0.0, member) for member, score in scores.items()])
         table = {member: score for score, member in made.order}
-        made.scores = table if len(table) <= SHARD_LIMIT else _sharded(table)
+        made.scores = table if len(table) <= SHARD_LIMIT else cut_up(table)
         made.payload = sum(map(bytes_memory, table)) + len(table) * _ENTRY_MEMORY
         return made
 
@@ -457,7 +438,7 @@ class SortedSet:
         self.order.add((score, member))
         self.payload += bytes_memory(member) + _ENTRY_MEMORY
         if type(scores) is dict and len(scores) > SHARD_LIMIT:
-            self.scores = _sharded(scores)
+            self.scores = cut_up(scores)
         return True
 
     def remove(self, member: bytes) -> bool:
@@ -499,9 +480,13 @@ class SortedSet:
         twin.payload = self.payload
         return twin
 
+    def compact(self, random: RandomSource) -> None:
+        """Give back memory that deletions have left unused; bounded work (see ``compact_table``)."""
+        self.scores = compact_table(self.scores, random)
+
     def memory(self) -> int:
         """Bytes of memory this value takes."""
-        return 56 + 400 + _table_memory(self.scores) + self.payload
+        return 56 + 400 + table_memory(self.scores) + self.payload
 
 
 Value: TypeAlias = bytes | Hash | List | Set | SortedSet
