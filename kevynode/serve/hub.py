@@ -33,6 +33,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .faults import traceback_line
+from .hub_connection import HubConnection
 
 if TYPE_CHECKING:
     from .session_protocol import SessionProtocol
@@ -64,74 +65,6 @@ class HubLog(Protocol):
     def error(self, event: str, /, **fields: object) -> None: ...
 
 
-class _Connection:
-    """One socket and its session."""
-
-    __slots__ = (
-        "born",
-        "closed",
-        "ended",
-        "fd",
-        "hub",
-        "interest",
-        "lost",
-        "parked",
-        "plain",
-        "queued",
-        "recv",
-        "send",
-        "session",
-        "sock",
-        "unsent",
-    )
-
-    def __init__(self, hub: Hub, sock: socket.socket, session: SessionProtocol) -> None:
-        self.hub = hub
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.session = session
-        self.recv = sock.recv
-        self.send = sock.send
-        # Nothing but reading is going on. The hot loop looks at no other field of this kind.
-        self.plain = True
-        # Events registered with epoll.
-        self.interest = 0
-        # Taken from the session and not accepted by the kernel.
-        self.unsent: memoryview | None = None
-        # In the hub's queue: there are commands left to run, or somebody else's turn touched the session. It is not
-        # read before it had its turn there.
-        self.queued = False
-        # The peer sends no more: close once everything is answered.
-        self.ended = False
-        # Why nothing can be sent any more; commands that were read are run all the same.
-        self.lost = ""
-        # Out of the hub's map.
-        self.closed = False
-        # The connection's task while it sleeps.
-        self.parked: trio.lowlevel.Task | None = None
-        # Number of the last look at epoll before it was registered: events of that look are meant for a predecessor.
-        self.born = 0
-
-    @enable_ki_protection
-    def wake(self) -> None:
-        """Have the hub look at this session before it sleeps again."""
-        if not self.queued and not self.closed:
-            self.hub._enqueue(self)
-
-    def peer_gone(self) -> bool:
-        """Whether the peer has hung up, even behind data that was not read yet."""
-        if self.closed or self.ended:
-            return True
-        poll = select.poll()
-        poll.register(self.fd, select.POLLRDHUP)
-        return bool(poll.poll(0))
-
-    def abort(self, _: object) -> trio.lowlevel.Abort:
-        """The connection's task is cancelled; it closes the connection in its own next step."""
-        self.parked = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-
 class Hub:
     """Serves sessions over non-blocking sockets. Run :meth:`run` in one task and :meth:`serve` in one per connection.
 
@@ -161,15 +94,15 @@ class Hub:
         self._cycle_seconds = cycle
         self._turn_seconds = turn
         self._epoll = select.epoll()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, HubConnection] = {}
         # Events of the last look that had no turn yet, and the number of that look.
         self._left: list[tuple[int, int]] = []
         self._looks = 0
         # Connections to look at without an event, and how many of them come before the next look.
-        self._queue: deque[_Connection] = deque()
+        self._queue: deque[HubConnection] = deque()
         self._owed = 0
         # Out of the map; their sockets are closed at the end of the cycle.
-        self._ending: list[_Connection] = []
+        self._ending: list[HubConnection] = []
         # Cycles begun: a measure of progress that does not depend on the machine.
         self.cycles = 0
         self._in_cycle = False
@@ -212,7 +145,7 @@ class Hub:
         The socket must be non-blocking and belongs to the hub now: no other registration, no duplicate. It is closed
         and the session told, also if this task is cancelled. Failures are logged, and raise nothing.
         """
-        connection = _Connection(self, sock, session)
+        connection = HubConnection(self, sock, session)
         try:
             self._register(connection)
             if connection.closed:
@@ -332,7 +265,7 @@ class Hub:
                 session = connection.session
                 try:
                     session.receive(data)
-                    session.run(now + turn)
+                    special = session.run(now + turn)
                     data = session.take_output()
                     if data:
                         try:
@@ -344,8 +277,8 @@ class Hub:
                             sent = len(data)
                         if sent != len(data) or connection.ended:
                             self._keep(connection, memoryview(data)[sent:])
-                            self._settle(connection)
-                    if session.runnable or not session.wants_read:
+                            special = True
+                    if special:
                         self._settle(connection)
                 except Exception as error:
                     self._fail(connection, error)
@@ -378,7 +311,7 @@ class Hub:
                 break
         return now
 
-    def _serve_special(self, connection: _Connection | None, fd: int, mask: int, turn_ends: float) -> None:
+    def _serve_special(self, connection: HubConnection | None, fd: int, mask: int, turn_ends: float) -> None:
         """An event that is more than "there is something to read from a client that may be read"."""
         if connection is None:
             if fd == self._alarm:
@@ -417,7 +350,7 @@ class Hub:
 
     # -- one connection -------------------------------------------------------------------------------------------
 
-    def _register(self, connection: _Connection) -> None:
+    def _register(self, connection: HubConnection) -> None:
         session = connection.session
         session.wake = connection.wake
         session.peer_gone = connection.peer_gone
@@ -432,14 +365,15 @@ class Hub:
         if self._draining or session.has_output or not session.wants_read:
             connection.wake()
 
-    def _enqueue(self, connection: _Connection) -> None:
+    def enqueue(self, connection: HubConnection) -> None:
+        """Give a connection a turn before the hub sleeps again, without an event; it is not in the queue yet."""
         connection.queued = True
         connection.plain = False
         self._queue.append(connection)
         if self._sleeping:
             os.eventfd_write(self._alarm, 1)
 
-    def _settle(self, connection: _Connection) -> None:
+    def _settle(self, connection: HubConnection) -> None:
         """Do what the session's state asks for: send, have another turn, end, and watch for the right events."""
         if connection.closed:
             return
@@ -454,7 +388,7 @@ class Hub:
             runnable = session.runnable
             if runnable:
                 if not connection.queued:
-                    self._enqueue(connection)
+                    self.enqueue(connection)
             elif (connection.unsent is None and (session.closing or finishing)) or (finishing and session.blocked):
                 reason = "end of stream" if connection.ended else "closed by the server"
                 self._end(connection, connection.lost or reason)
@@ -473,7 +407,7 @@ class Hub:
             self._epoll.modify(connection.fd, interest)
         connection.plain = interest == _IN and not connection.queued
 
-    def _send(self, connection: _Connection, data: bytes | memoryview) -> None:
+    def _send(self, connection: HubConnection, data: bytes | memoryview) -> None:
         """Send what the kernel takes and keep the rest. Nothing is kept for a peer that is gone."""
         sent = len(data)
         if not connection.lost:
@@ -485,24 +419,24 @@ class Hub:
                 self._lose(connection, error)
         self._keep(connection, memoryview(data)[sent:])
 
-    def _lose(self, connection: _Connection, error: OSError) -> None:
+    def _lose(self, connection: HubConnection, error: OSError) -> None:
         connection.lost = _reason(error)
         connection.ended = True
 
-    def _keep(self, connection: _Connection, unsent: memoryview) -> None:
+    def _keep(self, connection: HubConnection, unsent: memoryview) -> None:
         connection.unsent = unsent if len(unsent) else None
         connection.session.output_pending = len(unsent)
 
-    def _end_of_stream(self, connection: _Connection) -> None:
+    def _end_of_stream(self, connection: HubConnection) -> None:
         connection.ended = True
         self._settle(connection)
 
-    def _fail(self, connection: _Connection, error: Exception) -> None:
+    def _fail(self, connection: HubConnection, error: Exception) -> None:
         self._log.error("session_failed", error=error, where=traceback_line(error))
         self._end(connection, "internal error")
 
     @enable_ki_protection
-    def _end(self, connection: _Connection, reason: str) -> None:
+    def _end(self, connection: HubConnection, reason: str) -> None:
         """Take a connection out. Its socket is closed at the end of the cycle, at once outside of one."""
         if connection.closed:
             return

@@ -66,10 +66,11 @@ class SessionProtocol(Protocol):
         """Parse bytes of the peer and queue their commands. Bad input raises nothing: its error reply is queued."""
         ...
 
-    def run(self, deadline: float) -> None:
+    def run(self, deadline: float) -> bool:
         """Run queued commands until none is left or one has to wait, or the driver's timer has passed ``deadline``.
 
-        The deadline is looked at after each command, so that every call makes progress.
+        The deadline is looked at after each command, so that every call makes progress. True if there is more to do
+        than to send the output and to read on: ``runnable``, or not ``wants_read``.
         """
         ...
 

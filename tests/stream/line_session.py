@@ -105,7 +105,7 @@ class LineSession:
         *lines, self._partial = (self._partial + data).split(b"\n")
         self._queue.extend(lines)
 
-    def run(self, deadline: float) -> None:
+    def run(self, deadline: float) -> bool:
         while self.runnable:
             line = self._queue.popleft()
             self.room.executed.append((self, line))
@@ -113,7 +113,8 @@ class LineSession:
             self._execute(*line.partition(b" ")[::2])
             self.room.timer.now += self.room.cost
             if self.room.timer.now > deadline:
-                return
+                break
+        return self.runnable or not self.wants_read
 
     def take_output(self) -> bytes:
         data = b"".join(self._output)

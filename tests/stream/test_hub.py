@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -140,6 +141,63 @@ async def test_a_reset_amid_output_ends_the_connection() -> None:
         assert hub_of(it).connected == 0
 
 
+async def test_a_command_that_came_before_a_reset_is_run() -> None:
+    async with driving("hub over tcp") as it:
+        _, first = await it.connect()
+        client, second = await it.connect()
+        # Both are in one batch, and the reset comes in between.
+        first.called = lambda: reset(client)
+        it.raw[first].send(b"call\n")
+        it.raw[second].send(b"push x\n")
+        await second.gone.wait()
+        assert it.room.elements == [b"x"]
+
+
+async def test_an_error_of_the_socket_ends_the_connection() -> None:
+    async with driving("hub over tcp") as it:
+        _, first = await it.connect()
+        _, second = await it.connect()
+
+        def shut() -> None:
+            # As if the other end were gone before its bytes were read.
+            served = next(connection for connection in hub_of(it)._connections.values() if connection.session is second)
+            served.recv = _refuse
+
+        first.called = shut
+        it.raw[first].send(b"call\n")
+        it.raw[second].send(b"echo lost\n")
+        await second.gone.wait()
+        assert second.reasons == [os.strerror(errno.ECONNRESET)]
+
+
+def _refuse(*_: object) -> bytes:
+    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+async def test_commands_that_were_read_run_though_their_replies_cannot_be_sent() -> None:
+    async with driving("hub over unix", cost=1.0) as it:
+        client, session = await it.connect()
+        session.called = lambda: close_now(client)
+        it.raw[session].send(b"echo a\ncall\n" + b"push x\n" * 10)
+        await session.gone.wait()
+        assert it.room.elements == [b"x"] * 10
+        assert session.reasons == [os.strerror(errno.EPIPE)]
+        assert session.output_pending == 0
+
+
+async def test_a_session_that_fails_after_a_wait_ends_alone() -> None:
+    async with driving("hub over unix") as it:
+        client, session = await it.connect()
+        pusher, _ = await it.connect()
+        await client.send_all(b"block\nboom\n")
+        await settled()
+        await pusher.send_all(b"push gift\n")
+        assert await receive_line(pusher) == b"ok"
+        await session.gone.wait()
+        assert session.reasons == ["internal error"]
+        assert it.log.names() == ["session_failed"]
+
+
 @pytest.mark.parametrize("kind", ["hub over unix", "hub over tcp"])
 @pytest.mark.parametrize("last_words", [b"", b"echo unread\n"])
 async def test_no_element_is_handed_to_a_client_that_has_hung_up(kind: str, last_words: bytes) -> None:
@@ -176,7 +234,8 @@ def pair_with(descriptor: int) -> tuple[socket.socket, socket.socket]:
     return one, other
 
 
-async def test_events_for_a_closed_connection_do_not_reach_its_successor() -> None:
+@pytest.mark.parametrize("last_words", [b"", b"echo unread\n"])
+async def test_events_for_a_closed_connection_do_not_reach_its_successor(last_words: bytes) -> None:
     # A command takes longer than a cycle, so that the second event of a batch is left over.
     async with driving("hub over unix", cost=1.0) as it:
         hub = hub_of(it)
@@ -194,16 +253,20 @@ async def test_events_for_a_closed_connection_do_not_reach_its_successor() -> No
         await settled()
         descriptor = far.fileno()
         it.raw[session].send(b"call\n")
-        near.close()
+        near.send(last_words)
+        if not last_words:
+            near.close()
         await settled()
         assert [left for left, _ in hub._left] == [descriptor]
         scope.cancel()
         await doomed.gone.wait()
+        near.close()
         near, far = pair_with(descriptor)
         successor = it.room.session()
         it.nursery.start_soon(hub.serve, far, successor)
         await settled()
         it.nursery.start_soon(it.run)
+        await settled()
         near.send(b"echo alive\n")
         await trio.lowlevel.wait_readable(near)
         assert near.recv(100) == b"alive\n"

@@ -69,10 +69,11 @@ async def house(way: str) -> AsyncIterator[House]:
                 inner.cancel_scope.cancel()
             with pytest.raises(OSError, match=r"(?i)connect"):
                 await it.connect()
-            with trio.move_on_after(1):
-                await it.streams.drain()
+            async with trio.open_nursery() as draining:
+                draining.cancel_scope.deadline = trio.current_time() + PATIENCE
+                draining.start_soon(it.streams.drain)
                 if it.hub is not None:
-                    await it.hub.drain()
+                    draining.start_soon(it.hub.drain)
             sessions.cancel_scope.cancel()
     if it.hub is not None:
         it.hub.close()
