@@ -21,8 +21,8 @@ _MIN_EXPONENT: Final = -16445
 _MAX_EXPONENT: Final = 16384
 _INFINITE: Final = 1 << 30
 
-# Decimal digits beyond these cannot change a rounding, except that one of them is not zero.
-_SIGNIFICANT_DIGITS: Final = 12_000
+# The server copies a number into a buffer of this size, and refuses one that does not fit with its end mark.
+_TEXT_LIMIT: Final = 5 * 1024
 # Powers of ten that are surely too large and too small, whatever the first digit.
 _MAX_POWER: Final = 4_940
 _MIN_POWER: Final = -4_970
@@ -92,12 +92,6 @@ def _decimal(digits: bytes, power: int) -> LongDouble | None:
         return LongDouble(0, 0)
     if power + len(digits) > _MAX_POWER or power + len(digits) < _MIN_POWER:
         return None
-    if len(digits) > _SIGNIFICANT_DIGITS:
-        power += len(digits) - _SIGNIFICANT_DIGITS
-        digits, beyond = digits[:_SIGNIFICANT_DIGITS], digits[_SIGNIFICANT_DIGITS:]
-        if beyond.strip(b"0"):
-            digits += b"1"
-            power -= 1
     # int() refuses very long text; Decimal reads and converts any.
     number = int(digits) if len(digits) < 100 else int(Decimal(digits.decode()))
     return _rounded(number * 10**power, 0) if power >= 0 else _quotient(number, 10**-power)
@@ -120,10 +114,10 @@ def _hexadecimal(digits: bytes, power: int) -> LongDouble | None:
 def parse_long_double(data: bytes) -> LongDouble | None:
     """The number ``data`` says, or None if it says none.
 
-    As strtold reads it: decimal or hexadecimal, infinities, no NaN; but no blanks, and nothing too large, nor too small
-    to be told from zero.
+    As strtold reads it: decimal or hexadecimal, infinities, no NaN; but no blanks, nothing of 5,120 bytes or more, and
+    nothing too large, nor too small to be told from zero.
     """
-    found = _NUMBER.match(data)
+    found = _NUMBER.match(data) if len(data) < _TEXT_LIMIT else None
     if found is None:
         return None
     sign, hex_whole, hex_part, power, whole, part, exponent, infinity = found.groups()
