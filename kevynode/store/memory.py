@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Final
 
 from .keyspace import KeyShard, Keyspace
 from .store import Store
@@ -11,16 +11,16 @@ from .values import Value, bytes_memory, value_memory
 __all__ = ["MemoryMeter", "compact_values", "key_memory"]
 
 # The structure is measured again when the number of keys has changed by this share.
-_DRIFT = 1 / 16
+_DRIFT: Final = 1 / 16
+# What a key's entry in a dict takes, on average between two growths, and the number of a deadline.
+_ENTRY_MEMORY: Final = 44
+_INT_MEMORY: Final = 32
 
 
 def key_memory(store: Store, key: bytes, value: Value) -> int:
-    """Bytes that ``key``, its ``value`` and its share of the dictionaries around them take."""
-    shard = store.keyspace.directory[hash(key) >> store.keyspace.shift]
-    share = sys.getsizeof(shard) // max(len(shard), 1)
-    if key in shard.deadlines:
-        share += sys.getsizeof(shard.deadlines) // len(shard.deadlines)
-    return bytes_memory(key) + value_memory(value) + share
+    """Bytes that ``key``, its ``value``, its deadline and its entry in the keyspace take; O(1)."""
+    size = bytes_memory(key) + value_memory(value) + _ENTRY_MEMORY
+    return size if store.deadline(key) is None else size + _ENTRY_MEMORY + _INT_MEMORY
 
 
 class MemoryMeter:

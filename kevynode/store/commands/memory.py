@@ -1,11 +1,11 @@
-"""MEMORY USAGE and MEMORY HELP. What looks at the process as a whole is for the server's own commands to add."""
+"""MEMORY USAGE. What looks at the process as a whole is for the server's own commands to add."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from ... import errors
-from ...reply import Reply, Status
+from ...reply import Reply
 from ..arguments import parse_int
 from ..command import Args, command, container, one_key
 from ..memory import key_memory
@@ -14,15 +14,6 @@ from ..store import Store
 __all__ = ["MEMORY"]
 
 MEMORY: Final = container("memory", group="server", since="4.0.0", summary="Tells where the memory goes.")
-
-_HELP: Final = (
-    b"MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    b"USAGE <key> [SAMPLES <count>]",
-    b"    Bytes of memory that the key and its value take. Sizes are always known in",
-    b"    full: the number of samples is accepted and changes nothing.",
-    b"HELP",
-    b"    Print this help.",
-)
 
 
 @command(
@@ -44,17 +35,3 @@ def memory_usage(store: Store, argv: Args) -> Reply:
             raise errors.SYNTAX()
     value = store.peek(argv[2])
     return None if value is None else key_memory(store, argv[2], value)
-
-
-@command(
-    "help",
-    arity=2,
-    flags="loading stale",
-    group="server",
-    since="4.0.0",
-    summary="What MEMORY can do.",
-    complexity="O(1)",
-    parent=MEMORY,
-)
-def memory_help(store: Store, argv: Args) -> Reply:
-    return [Status(line) for line in _HELP]

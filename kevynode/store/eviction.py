@@ -1,0 +1,157 @@
+"""Eviction: making room when the data has reached ``maxmemory``, by the policies of Valkey.
+
+As Valkey does, a few keys are sampled at random and the best of them go into a small pool of candidates, which is kept
+from one call to the next; the best candidate that still exists is evicted.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Final
+
+from . import notify
+from .access import follow_policy, frequency, idle_seconds
+from .keyspace import KeyShard
+from .store import Store
+
+__all__ = ["Evictor"]
+
+# As Valkey.
+_POOL_SIZE: Final = 16
+# Evictions between two looks at the clock.
+_BATCH: Final = 16
+# Slots tried for a shard that has something to offer, before the shards are searched one by one.
+_TRIES: Final = 8
+
+
+class Evictor:
+    """Deletes keys by the policy ``store.settings.maxmemory_policy`` while more than ``maxmemory`` bytes are in use.
+
+    ``used_memory`` tells how much is in use; it is asked once for each call of :meth:`make_room`. Every evicted key is
+    a group of its own in the journal: DEL with the event ``evicted``.
+    """
+
+    def __init__(self, store: Store, used_memory: Callable[[], int]) -> None:
+        self.store = store
+        self.used_memory = used_memory
+        self.evicted_keys = 0
+        # More than maxmemory was still in use when the time of the last call was over.
+        self.behind = False
+        # Candidates (score, key): the last one has waited longest, is used least, or expires first.
+        self._pool: list[tuple[int, bytes]] = []
+        self._policy = ""
+        self.follow_policy()
+
+    def follow_policy(self) -> None:
+        """Keep the access clocks that the policy needs. Call it when the policy has been set."""
+        if self.store.settings.maxmemory_policy != self._policy:
+            self._policy = self.store.settings.maxmemory_policy
+            self._pool.clear()
+        follow_policy(self.store)
+
+    def make_room(self, over: Callable[[], bool]) -> bool:
+        """Evict until there is room or ``over()`` turns True; False if the policy leaves nothing to evict.
+
+        Commands that need memory are to be refused then. At most a batch of keys is evicted after the time is over, and
+        ``behind`` says that there is more to do. Never blocks. Not to be called inside a command, for its effects would
+        join that command's group.
+        """
+        limit = self.store.settings.maxmemory
+        self.behind = False
+        if not limit:
+            return True
+        excess = self.used_memory() - limit
+        if excess <= 0:
+            return True
+        if not self.store.deletes_expired:
+            # What a copy holds is its writer's choice.
+            return True
+        self.follow_policy()
+        target = self.store.used - excess
+        number = 0
+        while self.store.used > target:
+            key = self._choose()
+            if key is None:
+                return False
+            self._evict(key)
+            number += 1
+            if number % _BATCH == 0 and over():
+                self.behind = self.store.used > target
+                return True
+        return True
+
+    def _evict(self, key: bytes) -> None:
+        store = self.store
+        store.delete(key)
+        self.evicted_keys += 1
+        store.emit((b"DEL", key), key, (notify.EVICTED, b"evicted", key))
+        store.commit()
+
+    # -- choosing -----------------------------------------------------------------------------------------------------
+
+    def _choose(self) -> bytes | None:
+        """The key to evict next, or None if the policy allows none."""
+        policy = self._policy
+        if policy == "noeviction":
+            return None
+        volatile = policy.startswith("volatile-")
+        if policy.endswith("-random"):
+            found = self._sample(volatile)
+            return None if found is None else found[1]
+        while True:
+            if not self._fill_pool(volatile):
+                return None
+            while self._pool:
+                _, key = self._pool.pop()
+                shard = self._shard(key)
+                # Since it became a candidate it may have been deleted or become permanent.
+                if key in (shard.deadlines if volatile else shard):
+                    return key
+
+    def _fill_pool(self, volatile: bool) -> bool:
+        """Sample some keys and keep the best candidates; False if there is nothing to sample."""
+        pool = self._pool
+        waiting = {key for _, key in pool}
+        for _ in range(self.store.settings.maxmemory_samples):
+            found = self._sample(volatile)
+            if found is None:
+                return False
+            shard, key = found
+            if key in waiting:
+                continue
+            insort(pool, (self._score(shard, key), key))
+            waiting.add(key)
+            if len(pool) > _POOL_SIZE:
+                waiting.discard(pool.pop(0)[1])
+        return True
+
+    def _score(self, shard: KeyShard, key: bytes) -> int:
+        """How much ``key`` deserves to be evicted."""
+        if self._policy.endswith("-lru"):
+            return idle_seconds(self.store, shard, key)
+        if self._policy.endswith("-lfu"):
+            return -frequency(self.store, shard, key)
+        return -shard.deadlines[key]
+
+    def _sample(self, volatile: bool) -> tuple[KeyShard, bytes] | None:
+        """A key at random, with its shard, among all keys or those with a deadline; None if there are none."""
+        random = self.store.random
+        directory = self.store.keyspace.directory
+        for _ in range(_TRIES):
+            shard = directory[random.randrange(len(directory))]
+            keys: Mapping[bytes, object] = shard.deadlines if volatile else shard
+            if keys:
+                return shard, next(islice(keys, random.randrange(len(keys)), None))
+        start = random.randrange(len(directory))
+        for slot in range(start, start + len(directory)):
+            shard = directory[slot % len(directory)]
+            keys = shard.deadlines if volatile else shard
+            if keys:
+                return shard, next(islice(keys, random.randrange(len(keys)), None))
+        return None
+
+    def _shard(self, key: bytes) -> KeyShard:
+        keyspace = self.store.keyspace
+        return keyspace.directory[hash(key) >> keyspace.shift]
