@@ -51,7 +51,7 @@ class Housekeeper:
             self._unvisited = list(sessions)
         while self._unvisited and not over():
             session = sessions.get(self._unvisited.pop())
-            if session is None or session.last_active >= oldest or session.kind == "local":
+            if session is None or session.last_active >= oldest:
                 continue
             if session.waiting is None and session.kind_of_client() == "normal":
                 session.close("idle too long", discard=True)

@@ -91,8 +91,10 @@ class Session:
         self.wake: Callable[[], None] | None = None
         self.peer_gone: Callable[[], bool] | None = None
 
-        server.sessions[self.id] = self
-        server.statistics.connections += 1
+        # The program that the node lives in is no client: nobody lists, counts or kills it.
+        if kind != "local":
+            server.sessions[self.id] = self
+            server.statistics.connections += 1
 
     # -- the driver's side ------------------------------------------------------------------------------------------
 
