@@ -1,4 +1,4 @@
-"""Facts about this process and its machine; the real implementation of :class:`kevynode.serve.process_facts.ProcessFacts`."""
+"""Facts about this process and its machine, as ``kevynode.serve.process_facts`` asks for them."""
 
 from __future__ import annotations
 

@@ -194,7 +194,9 @@ class Filters:
             ids.add(number)
             place += 1
         self._tests[option] = (
-            (lambda session, now: session.id in ids) if option == b"ID" else (lambda session, now: session.id not in ids)
+            (lambda session, now: session.id in ids)
+            if option == b"ID"
+            else (lambda session, now: session.id not in ids)
         )
         return place
 
@@ -211,5 +213,11 @@ class Filters:
 
 
 _KNOWN: Final = frozenset(
-    (b"SKIPME", b"ID", b"NOT-ID", *_OPTIONS, *(b"NOT-" + name for name, (_, negatable) in _OPTIONS.items() if negatable))
+    (
+        b"SKIPME",
+        b"ID",
+        b"NOT-ID",
+        *_OPTIONS,
+        *(b"NOT-" + name for name, (_, negatable) in _OPTIONS.items() if negatable),
+    )
 )

@@ -35,7 +35,7 @@ def client_flags(session: Session) -> str:
 def client_line(session: Session) -> bytes:
     """The line of one client, without its line feed.
 
-    Sizes are bytes; what does not exist here (a reply buffer apart from the replies, redirection of tracking) is 0 or -1.
+    Sizes are bytes; what does not exist here (a buffer apart from the replies, redirected tracking) is 0 or -1.
     """
     now = session.server.monotonic()
     transaction = session.transaction

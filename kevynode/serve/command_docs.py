@@ -20,13 +20,11 @@ from ..reply import SetReply, Status
 
 __all__ = ["Argument", "argument_maps", "parse_arguments", "parse_syntax"]
 
-_TOKEN: Final = re.compile(
-    r"[A-Z][A-Z0-9-]*(?:\|[A-Z][A-Z0-9-]*)+(?=[\s\[\]<>]|$)|\[|\]|<|>|\||\.\.\.|[^\s\[\]<>|]+"
-)
+_TOKEN: Final = re.compile(r"[A-Z][A-Z0-9-]*(?:\|[A-Z][A-Z0-9-]*)+(?=[\s\[\]<>]|$)|\[|\]|<|>|\||\.\.\.|[^\s\[\]<>|]+")
 _INTEGERS: Final = frozenset(
     "count cursor decrement increment index start stop end offset bit milliseconds seconds timeout maxlen maxage idle "
-    "freq rank num-matches len numkeys limit numfields numreplicas numlocal db index1 index2 client-id protover value-n "
-    "client-id threshold port samples destination-db bits position slot pivot-rank".split()
+    "freq rank num-matches len numkeys limit numfields numreplicas numlocal db index1 index2 client-id protover "
+    "threshold port samples destination-db bits position slot".split()
 )
 _DOUBLES: Final = frozenset(("score", "weight", "fraction"))
 _TIMES: Final = frozenset(("unix-time-seconds", "unix-time-milliseconds", "timestamp"))

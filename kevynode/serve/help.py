@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import FIX, ErrorKind
 from ..reply import Reply, Status
 from ..store.command import Args, Command, command
 
 if TYPE_CHECKING:
     from .session import Session
 
-__all__ = ["add_help", "help_lines"]
+__all__ = ["UNKNOWN_FORM", "add_help", "help_lines"]
+
+UNKNOWN_FORM = ErrorKind("ERR", "unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.", FIX)
 
 
 def help_lines(container: Command) -> list[Status]:

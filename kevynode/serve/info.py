@@ -25,12 +25,8 @@ def human_size(size: int) -> str:
     """Bytes as people read them: ``512B``, ``1.50K``, ``3.41M``."""
     if size < 1024:
         return f"{size}B"
-    value = float(size)
-    for unit in "KMGTP":
-        value /= 1024
-        if value < 1024:
-            break
-    return f"{value:.2f}{unit}"
+    power = min((size.bit_length() - 1) // 10, 5)
+    return f"{size / 1024**power:.2f}{'BKMGTP'[power]}"
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -79,8 +75,9 @@ def _clients(server: Server) -> Fields:
     yield "tracking_clients", 0
     yield "pubsub_clients", sum(session.kind_of_client() == "pubsub" for session in sessions)
     yield "watching_clients", sum(bool(session.watched) for session in sessions)
-    yield "clients_in_timeout_table", sum(
-        session.waiting is not None and session.waiting.timer is not None for session in sessions
+    yield (
+        "clients_in_timeout_table",
+        sum(session.waiting is not None and session.waiting.timer is not None for session in sessions),
     )
     yield "total_watched_keys", server.watches.count
     yield "total_blocking_keys", server.waiters.key_count

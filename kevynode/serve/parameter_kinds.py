@@ -54,7 +54,7 @@ class ParameterKind(ABC):
 
     @abstractmethod
     def parse(self, text: str, current: Any) -> Any:
-        """The value ``text`` stands for; raises ValueError with Valkey's complaint. ``current`` is the present value."""
+        """The value ``text`` stands for; ``current`` is the present one. Raises ValueError with Valkey's complaint."""
 
     def show(self, value: Any) -> str:
         """The value as CONFIG GET shows it."""

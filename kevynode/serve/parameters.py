@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config_values import show
+from ..store.access import follow_policy
 from .parameter_kinds import INT64_MAX
 from .parameter_table import ALIASES, PARAMETERS, Parameter
 
@@ -61,7 +62,7 @@ def check_parameter(name: str, value: str) -> str | None:
     except ValueError as error:
         return f"{shown} is not accepted ({error})"
     if parameter.fixed and parsed != parameter.default:
-        return f"{shown} is not accepted (accepted: {show(parameter.kind.show(parameter.default))}, it cannot be changed)"
+        return f"{shown} is not accepted (accepted: {show(parameter.kind.show(parameter.default))})"
     return None
 
 
@@ -107,7 +108,7 @@ class Parameters:
         return dict(sorted(values.items()))
 
     def change(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Set several parameters, all of them or none; raises :class:`ParameterError` for the first that will not do."""
+        """Set several parameters, all or none; raises :class:`ParameterError` for the first that will not do."""
         chosen: list[tuple[str, str, Parameter]] = []
         seen: set[str] = set()
         for name, text in pairs:
@@ -139,6 +140,8 @@ class Parameters:
         server = self._server
         if name in _STORE_SETTINGS:
             setattr(server.store.settings, name.replace("-", "_"), value)
+            if name == "maxmemory-policy":
+                follow_policy(server.store)
         elif name == "requirepass":
             server.password = value.encode("utf-8", "surrogateescape") or None
         elif name == "notify-keyspace-events":

@@ -136,6 +136,8 @@ class Server:
         self.parameters: Parameters | None = None
         # Where clients can connect: (kind, address, port), kind "tcp" or "unix" (then the address is the path).
         self.listeners: list[tuple[str, str, int]] = []
+        # Where redirects and CLUSTER say the node is, host:port; empty: where the client found it.
+        self.advertise = ""
         self.node_id = ""
         self.version = ""
         # Asks the node to stop; raises ReplyError if it will not. It returns at once, and the node stops soon after.

@@ -86,7 +86,9 @@ def client_id(session: Session, argv: Args) -> Reply:
     return session.id
 
 
-@_client("info", arity=2, flags=_PLAIN, since="6.2.0", summary="This connection as a line of CLIENT LIST.", tips=_CHANGING)
+@_client(
+    "info", arity=2, flags=_PLAIN, since="6.2.0", summary="This connection as a line of CLIENT LIST.", tips=_CHANGING
+)
 def client_info(session: Session, argv: Args) -> Reply:
     return Verbatim(client_line(session) + b"\n")
 
@@ -117,9 +119,7 @@ def client_list(session: Session, argv: Args) -> Reply:
 )
 def client_kill(session: Session, argv: Args) -> Reply:
     by_address = len(argv) == 3
-    filters = (
-        Filters.parse((b"ADDR", argv[2]), skip_me=False) if by_address else Filters.parse(argv[2:], skip_me=True)
-    )
+    filters = Filters.parse((b"ADDR", argv[2]), skip_me=False) if by_address else Filters.parse(argv[2:], skip_me=True)
     # The program that the node lives in cannot be disconnected.
     victims = [client for client in filters.select(session) if client.kind != "local"]
     if by_address and not victims:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...reply import NO_REPLY, Push, Reply, encode
 from ...store.command import Args, KeySpec, command, container
 from ...store.glob import glob_match
+from ..help import add_help
 from ..pubsub import PubSub
 from ..session import Session
 
@@ -189,6 +190,7 @@ def spublish(session: Session, argv: Args) -> Reply:
 
 
 PUBSUB = container("pubsub", group="pubsub", since="2.8.0", summary="A container for Pub/Sub commands.")
+add_help(PUBSUB, "6.2.0")
 
 
 def _active(listeners: dict[bytes, dict[Session, None]], argv: Args) -> Reply:
