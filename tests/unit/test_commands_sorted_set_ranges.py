@@ -148,6 +148,15 @@ class TestRanges:
         assert run("ZRANGEBYLEX z + -") == []
         assert run("ZRANGEBYLEX z [f +") == []
 
+    def test_members_and_many_scores_that_ascend_together(self, harness: Harness) -> None:
+        words = [word for number in range(1000) for word in (number, f"m{number:03}")]
+        harness.call("ZADD", "z", *words)
+        assert harness.call("ZLEXCOUNT", "z", "-", "+") == 1000
+        assert harness.call("ZLEXCOUNT", "z", "[m100", "(m200") == 100
+        assert harness.call("ZRANGEBYLEX", "z", "(m997", "[m998") == [b"m998"]
+        assert harness.call("ZREVRANGEBYLEX", "z", "[m998", "[m997") == [b"m998", b"m997"]
+        assert harness.call("ZRANGEBYLEX", "z", "+", "-") == []
+
     def test_large(self, harness: Harness) -> None:
         fill(harness, "z", 5000)
         members = [b"m%d" % number for number in range(5000)]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from ... import errors
 from ..arguments import INT64_MAX, INT64_MIN, parse_int
-from ..sharded import RandomSource, ShardedDict
-from ..values import random_member
+from ..sharded import RandomSource
+from ..tables import Table, random_member
 
-__all__ = ["MOST_REPEATED", "Table", "parse_count", "repeated", "sample", "walk"]
-
-#: Members as the keys of what a set or a sorted set keeps them in.
-Table: TypeAlias = dict[bytes, Any] | ShardedDict[Any]
+__all__ = ["MOST_REPEATED", "parse_count", "repeated", "sample", "walk"]
 
 COUNT_OUT_OF_RANGE = errors.ErrorKind(
     "ERR", f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}", errors.FIX

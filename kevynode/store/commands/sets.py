@@ -11,7 +11,8 @@ from ..arguments import INT64_MAX, as_int
 from ..command import Args, command, one_key
 from ..settings import StoreSettings
 from ..store import Store
-from ..values import Set, random_member, scan_table
+from ..tables import random_member, scan_table
+from ..values import Set
 from .random_members import parse_count, repeated, sample, walk
 from .scan import parse_cursor, parse_options, scan_reply
 from .set_results import emit_removal

@@ -15,8 +15,9 @@ from .. import notify
 from ..arguments import parse_float, parse_int
 from ..command import Args, command, key_number, one_key
 from ..store import Store
+from ..tables import Table
 from ..values import Set, SortedSet
-from .random_members import Table, walk
+from .random_members import walk
 from .set_algebra import parse_limit
 from .set_results import store_result
 

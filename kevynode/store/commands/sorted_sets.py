@@ -14,7 +14,8 @@ from .. import notify
 from ..arguments import INT64_MAX, parse_float
 from ..command import Args, command, one_key
 from ..store import Store
-from ..values import SortedSet, random_member, scan_table
+from ..tables import random_member, scan_table
+from ..values import SortedSet
 from .random_members import parse_count, repeated, sample
 from .scan import parse_cursor, parse_options, scan_reply
 
