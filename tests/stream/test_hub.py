@@ -235,7 +235,8 @@ def pair_with(descriptor: int) -> tuple[socket.socket, socket.socket]:
 
 
 @pytest.mark.parametrize("last_words", [b"", b"echo unread\n"])
-async def test_events_for_a_closed_connection_do_not_reach_its_successor(last_words: bytes) -> None:
+@pytest.mark.parametrize("paused", [False, True])
+async def test_events_for_a_closed_connection_do_not_reach_its_successor(last_words: bytes, paused: bool) -> None:
     # A command takes longer than a cycle, so that the second event of a batch is left over.
     async with driving("hub over unix", cost=1.0) as it:
         hub = hub_of(it)
@@ -251,10 +252,14 @@ async def test_events_for_a_closed_connection_do_not_reach_its_successor(last_wo
 
         it.nursery.start_soon(serve)
         await settled()
+        # A paused one is not read, so that its event is nothing but the end.
+        doomed.paused = paused
+        doomed.rouse()
+        await settled()
         descriptor = far.fileno()
         it.raw[session].send(b"call\n")
         near.send(last_words)
-        if not last_words:
+        if paused or not last_words:
             near.close()
         await settled()
         assert [left for left, _ in hub._left] == [descriptor]
@@ -273,6 +278,58 @@ async def test_events_for_a_closed_connection_do_not_reach_its_successor(last_wo
         assert not successor.reasons
         assert doomed.reasons == ["shutting down"]
         near.close()
+
+
+async def test_a_descriptor_is_not_free_before_the_cycle_ends() -> None:
+    async with driving("hub over unix") as it:
+        _, first = await it.connect()
+        leaving, session = await it.connect()
+        _, third = await it.connect()
+        served = {connection.session: connection.fd for connection in hub_of(it)._connections.values()}
+        opened: list[int] = []
+
+        def look() -> None:
+            # The lowest free descriptors are given out first.
+            pair = socket_pair("unix")
+            opened.extend(end.fileno() for end in pair)
+            for end in pair:
+                end.close()
+
+        third.called = look
+        for session_, line in ((first, b"echo a"), (session, b"close"), (third, b"call")):
+            it.raw[session_].send(line + b"\n")
+        assert await receive_all(leaving) == b"bye\n"
+        await settled()
+        assert [line for _, line in it.room.executed] == [b"echo a", b"close", b"call"]
+        assert session.reasons == ["closed by the server"]
+        assert served[session] not in opened
+        assert len(opened) == 2
+
+
+class Attentive(LineSession):
+    """Notes at which look at epoll its output is taken."""
+
+    hub: Hub
+    looks: list[int]
+
+    def take_output(self) -> bytes:
+        if self.has_output:
+            self.looks.append(self.hub._looks)
+        return super().take_output()
+
+
+async def test_what_others_are_told_is_sent_before_the_next_look() -> None:
+    async with driving("hub over unix") as it:
+        client, listener = await it.connect()
+        listener.__class__ = Attentive
+        assert isinstance(listener, Attentive)
+        listener.hub, listener.looks = hub_of(it), []
+        _, speaker = await it.connect()
+        looks: list[int] = []
+        speaker.called = lambda: looks.append(hub_of(it)._looks)
+        it.raw[speaker].send(b"call\nshout hello\n")
+        assert await receive_line(client) == b"hello"
+        assert listener.looks == looks
 
 
 async def test_descriptors_that_are_used_again_within_one_batch() -> None:

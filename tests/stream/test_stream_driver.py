@@ -89,6 +89,20 @@ async def test_commands_that_were_read_run_though_nobody_reads_their_replies(nur
     assert not it.log.events
 
 
+async def test_a_peer_that_cannot_be_answered_is_not_listened_to(nursery: trio.Nursery) -> None:
+    room = Room()
+    session = room.session()
+    to_server, from_client = trio.testing.memory_stream_one_way_pair()
+    to_client, from_server = trio.testing.memory_stream_one_way_pair()
+    nursery.start_soon(StreamDriver(Log(), timer=room.timer).serve, trio.StapledStream(to_client, from_client), session)
+    await from_server.aclose()
+    await to_server.send_all(b"echo a\npush x\n")
+    await session.gone.wait()
+    assert session.reasons == ["connection reset"]
+    assert room.elements == [b"x"]
+    await to_server.aclose()
+
+
 async def test_a_look_at_the_peer_is_asked_before_an_element_is_handed_over(nursery: trio.Nursery) -> None:
     room = Room()
     driver = StreamDriver(Log(), timer=room.timer)
