@@ -28,8 +28,10 @@ def _long_strings(store: Store) -> None:
 
 def _deadlines(store: Store) -> None:
     for number in range(200_000):
-        store.put(b"session:%d" % number, b"token %d" % number)
-        store.set_deadline(b"session:%d" % number, 1_700_000_000_000 + number)
+        # One object for both dictionaries, as with SET k v EX n of a new key.
+        key = b"session:%d" % number
+        store.put(key, b"token %d" % number)
+        store.set_deadline(key, 1_700_000_000_000 + number)
 
 
 def _small_hashes(store: Store) -> None:
