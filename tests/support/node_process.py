@@ -141,7 +141,7 @@ class NodeProcess:
             raise AssertionError(f"the node does not end; its log:\n{self.diagnosis()}") from None
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until ``condition()`` is true. Raises AssertionError naming ``what`` if it stays false or the node ends."""
+        """Wait until ``condition()`` is true. Raises AssertionError with ``what`` if it is not, or if the node ends."""
         deadline = time.monotonic() + CONDITION_TIMEOUT
         while not condition():
             try:
