@@ -12,6 +12,10 @@ from .values import Value
 __all__ = ["KeyShard", "Keyspace"]
 
 
+# The number, and half of a second key object: EXPIRE brings one of its own, SET with an option shares it.
+_DEADLINE_MEMORY = 32 + 20
+
+
 class KeyShard(Shard[Value]):
     """Keys with their values; ``deadlines`` holds the unix-ms deadline of those that have one.
 
@@ -52,7 +56,10 @@ class KeyShard(Shard[Value]):
 
     def memory(self) -> int:
         return (
-            sys.getsizeof(self) + sys.getsizeof(self.deadlines) + sys.getsizeof(self.access) + 32 * len(self.deadlines)
+            sys.getsizeof(self)
+            + sys.getsizeof(self.deadlines)
+            + sys.getsizeof(self.access)
+            + _DEADLINE_MEMORY * len(self.deadlines)
         )
 
 

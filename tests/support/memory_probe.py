@@ -34,6 +34,13 @@ def _deadlines(store: Store) -> None:
         store.set_deadline(key, 1_700_000_000_000 + number)
 
 
+def _own_deadlines(store: Store) -> None:
+    for number in range(200_000):
+        # An object for each dictionary, as with EXPIRE of a key that is there.
+        store.put(b"session:%d" % number, b"token %d" % number)
+        store.set_deadline(b"session:%d" % number, 1_700_000_000_000 + number)
+
+
 def _small_hashes(store: Store) -> None:
     for number in range(60_000):
         value = store.write_or_create(b"person:%d" % number, Hash)
@@ -106,6 +113,7 @@ KINDS: Final[dict[str, Callable[[Store], None]]] = {
     "strings": _strings,
     "long-strings": _long_strings,
     "deadlines": _deadlines,
+    "own-deadlines": _own_deadlines,
     "small-hashes": _small_hashes,
     "big-hash": _big_hash,
     "field-deadlines": _field_deadlines,
