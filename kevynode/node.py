@@ -170,9 +170,10 @@ class Node:
                     for listener in self._listeners:
                         listener.close()
                 with trio.move_on_after(DRAIN_SECONDS) as deadline:
-                    await streams.drain()
-                    if hub is not None:
-                        await hub.drain()
+                    async with trio.open_nursery() as drains:
+                        drains.start_soon(streams.drain)
+                        if hub is not None:
+                            drains.start_soon(hub.drain)
                 if deadline.cancelled_caught:
                     self.log.warning("drain_timeout", clients=self.admission.connected)
                 sessions.cancel_scope.cancel()

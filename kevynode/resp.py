@@ -131,7 +131,8 @@ class RequestParser:
                     if end < 0:
                         return
                     if pending[place] != 0x24:
-                        raise ProtocolError(b"expected '$', got '%c'" % pending[place])
+                        got = pending[place]
+                        raise ProtocolError(b"expected '$', got '%c'" % (0x20 if got in b"\r\n" else got))
                     length = _length(pending[place + 1 : end])
                     if length is None or length < 0 or length > self.bulk_limit:
                         raise ProtocolError(b"invalid bulk length")
@@ -142,7 +143,8 @@ class RequestParser:
                 stop = place + self._bulk
                 if len(pending) < stop + 2:
                     return
-                # As in Valkey, the two bytes behind an argument are skipped, whatever they are.
+                if pending[stop : stop + 2] != b"\r\n":
+                    raise ProtocolError(b"invalid CRLF in request")
                 self._arguments.append(bytes(pending[place:stop]))
                 self._held += self._bulk + 64
                 place = stop + 2
@@ -159,18 +161,22 @@ class RequestParser:
 
     @staticmethod
     def _line_end(pending: bytearray, place: int, too_long: bytes) -> int:
-        """Where the CRLF of a length line starts, or -1 while it has not arrived. Its line feed is not checked."""
-        end = pending.find(b"\r", place, place + INLINE_LIMIT + 1)
+        """Where the CRLF of a length line starts, or -1 while it has not arrived."""
+        end = pending.find(b"\r", place)
         if end < 0:
             if len(pending) - place > INLINE_LIMIT:
                 raise ProtocolError(too_long)
             return -1
-        return end if end + 1 < len(pending) else -1
+        if end + 1 == len(pending):
+            return -1
+        if pending[end + 1] != 0x0A:
+            raise ProtocolError(b"invalid CRLF in request")
+        return end
 
     @staticmethod
     def _inline(pending: bytearray, place: int) -> tuple[int, list[bytes] | None]:
         """The arguments of an inline command and where it ends; None while its line has not ended."""
-        end = pending.find(b"\n", place, place + INLINE_LIMIT + 1)
+        end = pending.find(b"\n", place)
         if end < 0:
             if len(pending) - place > INLINE_LIMIT:
                 raise ProtocolError(b"too big inline request")
@@ -240,15 +246,15 @@ def _length(digits: bytearray) -> int | None:
     return -int(number) if sign else int(number)
 
 
-_BLANKS: Final = b" \n\r\t\v\f\0"
+_BLANKS: Final = b" \n\r\t\v\f"
 _ESCAPES: Final = {0x6E: 0x0A, 0x72: 0x0D, 0x74: 0x09, 0x62: 0x08, 0x61: 0x07}
 _HEX: Final = b"0123456789abcdefABCDEF"
 
 
 def split_inline(line: bytes) -> list[bytes] | None:
-    """The words of an inline command, with redis-cli's quoting; None if a quote is not closed before a blank."""
+    """The words of an inline command, with redis-cli's quoting; None if a quote is not closed."""
     if b'"' not in line and b"'" not in line:
-        return line.replace(b"\0", b" ").split()
+        return line.split()
     words: list[bytes] = []
     place, size = 0, len(line)
     while True:
@@ -264,7 +270,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
                 place += 1
                 continue
             place = _quoted(line, place + 1, quote, word)
-            if place < 0 or (place < size and line[place] not in _BLANKS):
+            if place < 0:
                 return None
         words.append(bytes(word))
 

@@ -107,9 +107,9 @@ class Waiters:
                 waiting = session.waiting
                 if waiting is None or session not in self._by_key.get(key, ()):
                     continue
-                # A key of another type wakes nobody.
+                # A key of another type does not wake this one; the next may wait for that type.
                 if type(self._store.lookup(key)) is not waiting.blocked.kind:
-                    break
+                    continue
                 # A client that has hung up must not take an element with it.
                 if session.peer_gone is not None and session.peer_gone():
                     continue

@@ -29,12 +29,18 @@ _WHILE_SUBSCRIBED = frozenset(
 # What runs at once although a transaction is open.
 _NEVER_QUEUED = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 _SHOWN_ARGUMENTS = 128
+_WEB_REQUESTS = frozenset((b"post", b"host:"))
 
 
 def process(session: Session, argv: list[bytes]) -> None:
     """Take one command through all gates, run or queue it, and reply. An empty ``argv`` is a protocol error."""
     if not argv:
         session.protocol_error()
+        return
+    if argv[0].lower() in _WEB_REQUESTS:
+        # A browser that a hostile page sent here: nothing that follows may be taken for commands. As Valkey.
+        session.server.log.warning("web_request_refused", id=session.id, peer=session.peer)
+        session.close("looks like a web request", discard=True)
         return
     server = session.server
     command: Command | None = None
@@ -44,7 +50,7 @@ def process(session: Session, argv: list[bytes]) -> None:
         command = resolve(server, argv)
         refuse(session, command, argv)
     except ReplyError as error:
-        _reject(session, command, error)
+        _reject(session, command or server.table.get(argv[0]), error)
         _finish(session)
         return
     if _must_pause(session, command):
@@ -95,8 +101,13 @@ def _unknown(argv: Args) -> ReplyError:
     for argument in argv[1:]:
         if len(shown) >= _SHOWN_ARGUMENTS:
             break
-        shown += f"'{errors.text(argument[: _SHOWN_ARGUMENTS - len(shown)])}' "
-    return errors.UNKNOWN_COMMAND(errors.text(argv[0][:_SHOWN_ARGUMENTS]), shown)
+        shown += f"'{_shown(argument, _SHOWN_ARGUMENTS - len(shown))}' "
+    return errors.UNKNOWN_COMMAND(_shown(argv[0], _SHOWN_ARGUMENTS), shown)
+
+
+def _shown(word: bytes, most: int) -> str:
+    """A client's word inside an error text: as in Valkey, cut to length and at the first NUL."""
+    return errors.text(word[:most].partition(b"\0")[0])
 
 
 def refuse(session: Session, command: Command, argv: Args) -> None:
@@ -140,12 +151,11 @@ def _reject(session: Session, command: Command | None, error: ReplyError) -> Non
     server.count_error(error)
     if command is not None:
         command.rejected += 1
-    if session.transaction is not None:
-        if command is not None and command.name == "exec":
-            session.end_transaction()
-            error = errors.EXEC_ABORT_BECAUSE(str(error))
-        else:
-            session.transaction.failed = True
+    if command is not None and command.name == "exec":
+        session.end_transaction()
+        error = errors.EXEC_ABORT_BECAUSE(error.text if error.prefix == "ERR" else str(error))
+    elif session.transaction is not None:
+        session.transaction.failed = True
     session.write(error)
 
 
@@ -154,8 +164,6 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
     server = session.server
     store = server.store
     tracker = store.tracker
-    if server.monitors:
-        feed_monitors(session, command, argv)
     if session.no_touch and command.name != "touch":
         store.tracker = None
     session.last_command = command
@@ -171,6 +179,8 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
         if session.no_touch:
             store.tracker = tracker
     elapsed = server.perf() - started
+    if server.monitors:
+        feed_monitors(session, command, argv)
     if isinstance(reply, ReplyError):
         command.failed += 1
         server.count_error(reply)

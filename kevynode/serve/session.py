@@ -26,6 +26,8 @@ __all__ = ["Session"]
 _BULK_HEADERS = [b"$%d\r\n" % length for length in range(4096)]
 # Replies that pile up in one turn before they are sent.
 _TURN_OUTPUT = 256 * 1024
+# Bytes that the peer has not taken yet before its next commands have to wait.
+_PENDING_OUTPUT = 1024 * 1024
 
 
 class Session:
@@ -99,8 +101,8 @@ class Session:
     # -- the driver's side ------------------------------------------------------------------------------------------
 
     def is_free(self) -> bool:
-        """Neither waiting for a key, nor paused, nor about to close."""
-        return self.waiting is None and not self.paused and not self.closing
+        """Neither waiting for a key, nor paused, nor about to close, nor far behind in reading its replies."""
+        return self.waiting is None and not self.paused and not self.closing and self.output_pending <= _PENDING_OUTPUT
 
     @property
     def runnable(self) -> bool:
@@ -191,7 +193,7 @@ class Session:
         Whether the driver has to look at what has become of the session: it is not simply ready for more bytes.
         """
         queue = self._queue
-        if self.waiting is not None or self.paused or self.closing:
+        if not self.is_free():
             return True
         if not queue:
             return False

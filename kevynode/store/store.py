@@ -102,8 +102,7 @@ class Store:
         value = self.lookup(key)
         if value is None:
             self.misses += 1
-            if self.settings.notify_keyspace_events & notify.KEY_MISS:
-                self._event(notify.KEY_MISS, b"keymiss", key)
+            self.announce(notify.KEY_MISS, b"keymiss", key)
         else:
             self.hits += 1
         return value
@@ -189,8 +188,7 @@ class Store:
             keyspace.count += 1
             if len(shard) > SHARD_LIMIT:
                 keyspace.split(key)
-            if self.settings.notify_keyspace_events & notify.NEW:
-                self._event(notify.NEW, b"new", key)
+            self.announce(notify.NEW, b"new", key)
         else:
             self.used += value_memory(value) - value_memory(old)
         if self.tracker is not None:
@@ -266,7 +264,8 @@ class Store:
         if self.journal.pending:
             self.journal.commit()
 
-    def _event(self, flag: int, name: bytes, key: bytes) -> None:
+    def announce(self, flag: int, name: bytes, key: bytes) -> None:
+        """Publish an event that belongs to no change (a key miss, a trim that cut nothing)."""
         if self.on_event is not None:
             self.on_event(flag, name, key)
 

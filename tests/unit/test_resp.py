@@ -34,7 +34,8 @@ WELL_FORMED = [
     pytest.param(b"PING\n", [[b"PING"]], id="inline, line feed only"),
     pytest.param(b'set k "a b\\x41\\n"\r\n', [[b"set", b"k", b"a bA\n"]], id="inline, double quotes"),
     pytest.param(b"set k 'a \\'b\\n'\r\n", [[b"set", b"k", b"a 'b\\n"]], id="inline, single quotes"),
-    pytest.param(b"*1\r\n$4\r\nPINGxy*1\r\n$4\r\nPING\r\n", [[b"PING"], [b"PING"]], id="argument end not checked"),
+    pytest.param(b'set k "a"b\'c\'\r\n', [[b"set", b"k", b"abc"]], id="inline, text behind a quote"),
+    pytest.param(b"set k a\0b\xff\r\n", [[b"set", b"k", b"a\0b\xff"]], id="inline, any byte"),
 ]
 
 
@@ -55,7 +56,9 @@ MALFORMED = [
     pytest.param(b"*1\r\n$ 1\r\n", b"invalid bulk length", id="blank before the length"),
     pytest.param(b"*1\r\n$536870913\r\n", b"invalid bulk length", id="beyond 512 MiB"),
     pytest.param(b'set "k\r\n', b"unbalanced quotes in request", id="open quote"),
-    pytest.param(b'set "k"x\r\n', b"unbalanced quotes in request", id="no blank behind a quote"),
+    pytest.param(b"*1\r\n$4\r\nPINGxy", b"invalid CRLF in request", id="no line end behind an argument"),
+    pytest.param(b"*1\rx$4\r\nPING\r\n", b"invalid CRLF in request", id="half a line end"),
+    pytest.param(b"*1\r\n\r\n", b"expected '$', got ' '", id="no bulk but a line end"),
     pytest.param(b"x" * (INLINE_LIMIT + 2), b"too big inline request", id="endless inline"),
     pytest.param(b"*" + b"1" * (INLINE_LIMIT + 2), b"too big mbulk count string", id="endless count"),
     pytest.param(b"*1\r\n$" + b"1" * (INLINE_LIMIT + 2), b"too big bulk count string", id="endless length"),

@@ -197,8 +197,7 @@ def _set_expired(store: Store, key: bytes, value: Hash | None, contents: dict[by
     if value is None:
         events.append((notify.GENERIC, b"del"))
     for flag, name in events:
-        if store.on_event is not None and store.settings.notify_keyspace_events & flag:
-            store.on_event(flag, name, key)
+        store.announce(flag, name, key)
 
 
 def _set_fields(

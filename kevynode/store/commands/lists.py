@@ -438,12 +438,16 @@ def lrem(store: Store, argv: Args) -> Reply:
     syntax="key start stop",
 )
 def ltrim(store: Store, argv: Args) -> Reply:
-    """Counts as a change even where nothing is removed, as in Valkey."""
+    """Published even where nothing is removed, as in Valkey, but then it is no change."""
     start, stop = parse_int(argv[2]), parse_int(argv[3])
     key = argv[1]
     value = store.write(key, List)
     if value is None:
         return OK
-    value.trim(*bounds(start, stop, len(value)))
-    _emit(store, key, value, argv, b"ltrim")
+    before = len(value)
+    value.trim(*bounds(start, stop, before))
+    if len(value) == before:
+        store.announce(notify.LIST, b"ltrim", key)
+    else:
+        _emit(store, key, value, argv, b"ltrim")
     return OK
