@@ -156,7 +156,7 @@ class Session:
         if parser.error is not None:
             # The commands before the error still run: the error stands in the queue behind them.
             self._queue.append([])
-        elif parser.held > self.server.query_limit:
+        elif not commands and parser.held > self.server.query_limit:
             self.server.statistics.query_limit_disconnections += 1
             self.close("query buffer limit reached", discard=True)
 
@@ -192,20 +192,15 @@ class Session:
 
         Whether the driver has to look at what has become of the session: it is not simply ready for more bytes.
         """
-        queue = self._queue
-        if not self.is_free():
+        # What is_free() asks, without the call.
+        if self.waiting is not None or self.paused or self.closing or self.output_pending > _PENDING_OUTPUT:
             return True
+        queue = self._queue
         if not queue:
             return False
         server = self.server
         server.current = self
-        try:
-            self._run_queue(server, queue, deadline)
-        finally:
-            server.current = None
-        return bool(queue) or not self.is_free()
-
-    def _run_queue(self, server: Server, queue: deque[list[bytes]], deadline: float) -> None:
+        special = False
         # Everything that every command needs is a local: this loop is where the node's time goes.
         store = server.store
         journal = store.journal
@@ -219,67 +214,72 @@ class Session:
         size = 0
         command = None
         self.last_active = now = perf()
-        while queue:
-            argv = queue.popleft()
-            command = find(argv[0]) if argv else None
-            if (
-                command is None
-                or not command.plain
-                or gates
-                or server_gates
-                or not command.fewest <= len(argv) <= command.most
-            ):
-                dispatch.process(self, argv)
-                # It has noted itself as the last command, or the subcommand that it stands for.
-                command = None
-                if not self.is_free():
-                    return
-                now = perf()
-                if now > deadline or len(output) > 1024:
-                    return
-                continue
-            try:
-                reply = command.handler(store, argv)
-            except errors.ReplyError as error:
-                command.failed += 1
-                server.count_error(error)
-                reply = error
-            except Exception as error:
-                reply = server.unexpected(command.name, error)
-            if journal.pending or store.touched:
-                store.commit()
-            kind = type(reply)
-            if kind is bytes:
-                length = len(reply)
-                if length < 4096:
-                    output += (_BULK_HEADERS[length], reply, b"\r\n")
+        try:
+            while queue:
+                argv = queue.popleft()
+                command = find(argv[0]) if argv else None
+                if (
+                    command is None
+                    or not command.plain
+                    or gates
+                    or server_gates
+                    or not command.fewest <= len(argv) <= command.most
+                ):
+                    special = True
+                    dispatch.process(self, argv)
+                    # It has noted itself as the last command, or the subcommand that it stands for.
+                    command = None
+                    now = perf()
+                    if now > deadline or len(output) > 1024 or not self.is_free():
+                        break
+                    continue
+                try:
+                    reply = command.handler(store, argv)
+                except errors.ReplyError as error:
+                    command.failed += 1
+                    server.count_error(error)
+                    reply = error
+                except Exception as error:
+                    reply = server.unexpected(command.name, error)
+                if store.touched:
+                    store.settle()
+                if journal.pending:
+                    journal.commit()
+                kind = type(reply)
+                if kind is bytes:
+                    length = len(reply)
+                    if length < 4096:
+                        output += (_BULK_HEADERS[length], reply, b"\r\n")
+                    else:
+                        output.append(b"$%d\r\n%b\r\n" % (length, reply))
+                    size += length
+                elif kind is Status:
+                    output.append(reply.wire)
+                elif kind is int:
+                    output.append(b":%d\r\n" % reply)
                 else:
-                    output.append(b"$%d\r\n%b\r\n" % (length, reply))
-                size += length
-            elif kind is Status:
-                output.append(reply.wire)
-            elif kind is int:
-                output.append(b":%d\r\n" % reply)
-            else:
-                wire = encode(reply, self.protocol)
-                output.append(wire)
-                size += len(wire)
-            if held_pushes:
-                self.release_pushes()
-            before = now
-            now = perf()
-            elapsed = now - before
-            command.calls += 1
-            command.seconds += elapsed
-            self.commands_run += 1
-            if elapsed > slow_after and server.on_slow is not None:
-                server.on_slow(self, argv, elapsed)
-            if ready:
-                server.waiters.serve()
-            if now > deadline or size > _TURN_OUTPUT:
-                break
+                    wire = encode(reply, self.protocol)
+                    output.append(wire)
+                    size += len(wire)
+                if held_pushes:
+                    self.release_pushes()
+                before = now
+                now = perf()
+                elapsed = now - before
+                command.calls += 1
+                command.seconds += elapsed
+                self.commands_run += 1
+                if elapsed > slow_after and server.on_slow is not None:
+                    server.on_slow(self, argv, elapsed)
+                if ready:
+                    server.waiters.serve()
+                if now > deadline or size > _TURN_OUTPUT:
+                    break
+        finally:
+            server.current = None
         if command is not None:
             self.last_command = command
+        return bool(queue) or (special and not self.is_free())
 
     # -- what commands do to their connection -----------------------------------------------------------------------
 

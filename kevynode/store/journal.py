@@ -42,5 +42,6 @@ class Journal:
         self.pending = []
         first = self.offset
         self.offset = first + len(group)
-        for observer in tuple(self.observers):
-            observer(first, group)
+        if self.observers:
+            for observer in tuple(self.observers):
+                observer(first, group)
