@@ -63,7 +63,7 @@ def _server(server: Server) -> Fields:
 
 
 def _clients(server: Server) -> Fields:
-    sessions = [session for session in server.sessions.values() if session.kind != "local"]
+    sessions = server.sessions.values()
     now = server.monotonic()
     yield "connected_clients", len(sessions)
     yield "cluster_connections", 0

@@ -40,8 +40,8 @@ def monitor_line(session: Session, argv: Args) -> bytes:
 
 
 def feed_monitors(session: Session, command: Command, argv: Args) -> None:
-    """Tell everybody who watches, as Valkey does: before the command runs, and not about administration."""
-    if "admin" in command.flags or "skip_monitor" in command.flags or command.name == "exec":
+    """Tell everybody who watches; administration is not told, as in Valkey."""
+    if "admin" in command.flags:
         return
     wire = Status(monitor_line(session, argv)).wire
     for watcher in tuple(session.server.monitors):

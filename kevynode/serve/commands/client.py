@@ -120,8 +120,7 @@ def client_list(session: Session, argv: Args) -> Reply:
 def client_kill(session: Session, argv: Args) -> Reply:
     by_address = len(argv) == 3
     filters = Filters.parse((b"ADDR", argv[2]), skip_me=False) if by_address else Filters.parse(argv[2:], skip_me=True)
-    # The program that the node lives in cannot be disconnected.
-    victims = [client for client in filters.select(session) if client.kind != "local"]
+    victims = filters.select(session)
     if by_address and not victims:
         raise _NO_SUCH_CLIENT()
     for client in victims:

@@ -26,7 +26,9 @@ _NO_PASSWORD_SET = ErrorKind(
     "Are you sure your configuration is correct?",
     "Do not send a password, or configure requirepass at the node.",
 )
-_NO_SUCH_DATABASE = ErrorKind("ERR", "DB index is out of range", "A node has one database, number 0: prefix keys instead.")
+_NO_SUCH_DATABASE = ErrorKind(
+    "ERR", "DB index is out of range", "A node has one database, number 0: prefix keys instead."
+)
 _BAD_NAME = ErrorKind("ERR", "Client names cannot contain spaces, newlines or special characters.", errors.FIX)
 
 _PONG = Status(b"PONG")
@@ -75,7 +77,7 @@ def set_name(session: Session, name: bytes) -> None:
 
 
 def authenticate(session: Session, user: bytes, password: bytes) -> None:
-    """Open the session if user and password fit; raises ReplyError. The comparison takes the same time for any guess."""
+    """Open the session if user and password fit; raises ReplyError. Comparing takes the same time for any guess."""
     expected = session.server.password
     if user != b"default" or (expected is not None and not hmac.compare_digest(password, expected)):
         session.server.statistics.denied_logins += 1

@@ -99,7 +99,7 @@ def _timeout(word: bytes, now: int) -> int:
 
 def _wait_for_nobody(milliseconds: int, answer: Reply) -> Blocked:
     """There is nobody to hear from: only the timeout ends the wait, and 0 means none."""
-    return Blocked((), milliseconds, bytes, answer)
+    return Blocked((), milliseconds, bytes, answer, answer)
 
 
 @command(
