@@ -16,6 +16,7 @@ from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.config_values import split_address
 from kevynode.log import Logger, open_log
 from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, parse_info
+from kevynode.serve.parameters import check_parameter, without_effect
 
 __all__ = ["main"]
 
@@ -131,6 +132,7 @@ def _run(parsed: argparse.Namespace) -> int:
         config = NodeConfig.load(
             parsed.config,
             flags=_flags(parsed),
+            parameters=check_parameter,
             trust_config=parsed.trust_config,
             start_empty=parsed.start_empty,
         )
@@ -150,6 +152,8 @@ def _warn(config: NodeConfig, log: Logger) -> None:
         log.warning("config", warning=warning)
     for path in config.without_effect_yet():
         log.warning("config_without_effect", key=path, reason="this version does not have the feature yet")
+    for name in without_effect(config.parameters):
+        log.warning("config_without_effect", key=f"config.{name}", reason="accepted for Valkey's sake only")
 
 
 def _serve(config: NodeConfig, log: Logger) -> int:
@@ -172,13 +176,15 @@ def _serve(config: NodeConfig, log: Logger) -> int:
 
 def _check_config(parsed: argparse.Namespace) -> int:
     try:
-        config = NodeConfig.load(parsed.file, environment={})
+        config = NodeConfig.load(parsed.file, environment={}, parameters=check_parameter)
     except ConfigError as error:
         return _fail_config(error)
     for warning in config.warnings:
         print(f"warning: {warning}")
     for path in config.without_effect_yet():
         print(f"warning: {parsed.file}: {path}: has no effect in this version")
+    for name in without_effect(config.parameters):
+        print(f"warning: {parsed.file}: config.{name}: accepted for Valkey's sake only, has no effect")
     print(f"{parsed.file}: good")
     return 0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..config import NodeConfig
     from .server import Server
 
-__all__ = ["ParameterError", "Parameters", "check_parameter"]
+__all__ = ["ParameterError", "Parameters", "check_parameter", "without_effect"]
 
 # Parameters that are an attribute of the store's settings under the same name, with "_" for "-".
 _STORE_SETTINGS: Final = (
@@ -64,6 +64,12 @@ def check_parameter(name: str, value: str) -> str | None:
     if parameter.fixed and parsed != parameter.default:
         return f"{shown} is not accepted (accepted: {show(parameter.kind.show(parameter.default))})"
     return None
+
+
+def without_effect(names: Iterable[str]) -> list[str]:
+    """Those of the parameters called ``names`` that are accepted and change nothing."""
+    found = ((name, _find(name)) for name in names)
+    return [name for name, parameter in found if parameter is not None and parameter.without_effect]
 
 
 class Parameters:

@@ -9,7 +9,7 @@ from support.session_harness import ServerHarness
 
 from kevynode.config import NodeConfig
 from kevynode.serve.parameter_table import ALIASES, PARAMETERS
-from kevynode.serve.parameters import Parameters, check_parameter
+from kevynode.serve.parameters import Parameters, check_parameter, without_effect
 from kevynode.store import notify
 
 
@@ -213,6 +213,13 @@ def test_parameters_start_with_the_configuration() -> None:
 )
 def test_check_parameter(name: str, text: str, complaint: str | None) -> None:
     assert check_parameter(name, text) == complaint
+
+
+def test_what_has_no_effect_is_known() -> None:
+    assert without_effect(["lazyfree-lazy-expire", "maxmemory", "lua-time-limit"]) == [
+        "lazyfree-lazy-expire",
+        "lua-time-limit",
+    ]
 
 
 def test_resetstat_zeroes_counters(node: ServerHarness) -> None:
