@@ -17,14 +17,15 @@ from compat.sequences import show_command
 #: How many calls of each command are made.
 CALLS: Final = 120
 
-#: The keys that are there before the first call, and one that is not.
+#: The keys that are there before the first call, and one that is not. The scores are equal, so that lex ranges mean
+#: something.
 _FILL: Final = (
     (b"SET", b"kstr", b"text"),
     (b"SET", b"kint", b"10"),
     (b"RPUSH", b"klist", b"3", b"1", b"2", b"1"),
     (b"SADD", b"kset", b"a", b"b", b"c"),
     (b"SADD", b"kints", b"1", b"2", b"3"),
-    (b"ZADD", b"kzset", b"1", b"a", b"2", b"b", b"3", b"c"),
+    (b"ZADD", b"kzset", b"1", b"a", b"1", b"b", b"1", b"c"),
     (b"HSET", b"khash", b"a", b"1", b"b", b"x"),
 )
 _KEYS: Final = (b"kstr", b"kint", b"klist", b"kset", b"kints", b"kzset", b"khash", b"knone")

@@ -188,8 +188,17 @@ CONFIG SET notify-keyspace-events KEx
 2: PSUBSCRIBE *
 SET k v
 EXPIRE k -1
+MSETEX 1 k v PXAT 1
+GET k
+2< 2
+
+== expired in the background
+CONFIG SET notify-keyspace-events KEx
+2: PSUBSCRIBE *
+DEBUG SET-ACTIVE-EXPIRE 1
 SET k v PX 1
 2< 2
+DEBUG SET-ACTIVE-EXPIRE 0
 
 == order of the two channels and the reply to oneself
 CONFIG SET notify-keyspace-events KEA
