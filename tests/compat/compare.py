@@ -146,7 +146,7 @@ BY_COMMAND: Final[dict[str, Comparison]] = {
     **dict.fromkeys(("pttl", "hpttl"), near(TIME_TOLERANCE * 1000)),
     "object idletime": near(TIME_TOLERANCE),
     # What belongs to one process.
-    **dict.fromkeys(("time", "client id", "lastsave", "memory usage", "object freq"), shape),
+    **dict.fromkeys(("time", "client id", "lastsave", "memory usage", "object freq", "slowlog len"), shape),
     **dict.fromkeys(("info", "client info", "client list", "slowlog get", "memory stats"), kind),
     "hello": keys_only,
 }

@@ -258,12 +258,12 @@ COMMAND COUNT a b
 
 == slowlog
 SLOWLOG RESET
-SLOWLOG LEN
+SLOWLOG LEN #~ exact
 SLOWLOG GET #~ exact
 CONFIG SET slowlog-log-slower-than 0
 PING
 SET k v
-SLOWLOG LEN
+SLOWLOG LEN #~ exact
 SLOWLOG GET 2 #~ shape
 SLOWLOG GET 100 #~ shape
 SLOWLOG GET -1 #~ shape
@@ -271,7 +271,7 @@ SLOWLOG GET 0
 CONFIG SET slowlog-log-slower-than -1
 SLOWLOG RESET
 PING
-SLOWLOG LEN
+SLOWLOG LEN #~ exact
 SLOWLOG GET -2
 SLOWLOG GET abc
 SLOWLOG GET 1 2
@@ -287,7 +287,7 @@ SLOWLOG RESET
 SET k {rep:x:1000}
 CONFIG SET slowlog-log-slower-than -1
 SLOWLOG GET #~ shape
-SLOWLOG LEN
+SLOWLOG LEN #~ exact
 
 == time lastsave role
 TIME
