@@ -18,21 +18,26 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Any, Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from . import __version__
 from .changes import Changes
 from .clock import Clock, SystemClock
 from .config import NodeConfig
+from .config_values import split_address
 from .log import Logger, open_log
+from .process import Process
 from .serve.housekeeping import Housekeeper
 from .serve.limits import fit_descriptor_limit
 from .serve.listener import Admission, ClientEntrance
 from .serve.local import LocalClient, to_bytes
-from .serve.server import Server
+from .serve.parameters import Parameters
+from .serve.server import Server, Shutdown
 from .serve.session import Session
 from .serve.stream_driver import StreamDriver
 from .serve.table import TABLE
@@ -80,14 +85,43 @@ class Node:
         self.id = config.cluster.node_id or self.run_id
         self.store = Store(self.random)
         self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter, TABLE)
-        self.server.timers.on_earlier = self._wake_timers
-        self.admission = Admission(maxclients=config.server.maxclients)
-        self.housekeeper = Housekeeper(self.server, config.expiry.hz)
-        self.housekeeper.client_timeout = config.server.timeout
+        self.admission = Admission()
+        self.housekeeper = Housekeeper(self.server)
+        self._introduce()
+        self.parameters = self._apply_parameters()
         self._local = LocalClient(self.server)
         self._listeners: list[Listener] = []
         self._work = trio.CancelScope()
+        self._drain_seconds = DRAIN_SECONDS
         self._timer_alarm = trio.Event()
+
+    def _introduce(self) -> None:
+        """Tell the server what it may not look up, and whom to call."""
+        server, config = self.server, self.config
+        server.node_id = config.cluster.node_id
+        server.version = __version__
+        server.process = Process()
+        server.advertise = config.server.advertise or (config.own_peer.address if config.own_peer else "")
+        server.timers.on_earlier = self._wake_timers
+        server.on_shutdown = self._shut_down
+        server.block_for = time.sleep
+
+    def _apply_parameters(self) -> Parameters:
+        """Give every parameter its start value, and let those who use it know of each change."""
+        parameters = Parameters(self.server, self.config)
+        self.server.parameters = parameters
+        parameters.watch("maxclients", partial(setattr, self.admission, "maxclients"))
+        parameters.watch("tcp-keepalive", partial(setattr, self.admission, "tcp_keepalive"))
+        parameters.watch("timeout", partial(setattr, self.housekeeper, "client_timeout"))
+        parameters.watch("hz", self.housekeeper.set_frequency)
+        parameters.watch("maxmemory", self.housekeeper.limit_memory)
+        parameters.watch("maxmemory-policy", self.housekeeper.follow_policy)
+        return parameters
+
+    def _shut_down(self, request: Shutdown) -> None:
+        self.log.info("shutdown_requested", now=request.now)
+        self._drain_seconds = 0.0 if request.now else DRAIN_SECONDS
+        self.stop()
 
     def _wall_ms(self) -> int:
         return int(self.clock.wall() * 1000)
@@ -169,7 +203,7 @@ class Node:
                 finally:
                     for listener in self._listeners:
                         listener.close()
-                with trio.move_on_after(DRAIN_SECONDS) as deadline:
+                with trio.move_on_after(self._drain_seconds) as deadline:
                     async with trio.open_nursery() as drains:
                         drains.start_soon(streams.drain)
                         if hub is not None:
@@ -199,6 +233,11 @@ class Node:
                 for listener in self._listeners:
                     listener.close()
                 raise StartError(f"server.unixsocket: cannot listen on {server.unixsocket}: {error}") from error
+        self.server.listeners = [
+            ("tcp", *split_address(listener.address)) if listener.port else ("unix", listener.address, 0)
+            for listener in self._listeners
+        ]
+        self.parameters.put("port", self.port)
 
     def _open_session(self, peer: str, local: str, kind: str) -> Session:
         return Session(self.server, peer, local, kind)
@@ -282,7 +321,7 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         node = Node(config, log)
         try:
-            node.admission.maxclients = fit_descriptor_limit(config.server.maxclients, log)
+            node.parameters.put("maxclients", fit_descriptor_limit(config.server.maxclients, log))
         except OSError as error:
             raise StartError(str(error)) from error
         await node.listen()

@@ -1,16 +1,25 @@
-"""What a node does in the background, in slices so short that clients do not notice: sweeping, closing idle clients."""
+"""What a node does in the background, in slices so short that clients do not notice.
+
+Expired keys are swept, idle clients closed, rates sampled; and while memory is limited, room is made for commands.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from ..store.eviction import Evictor
+from ..store.expiry import ExpirySweeper
 from .server import Server
 
 __all__ = ["SLICE", "Housekeeper", "Job"]
 
 #: Seconds that one turn of all jobs may take while clients may be waiting.
 SLICE: Final = 0.001
+#: Seconds that a command may spend on making room before it runs; what is missing then is made later.
+EVICTION_SLICE: Final = 0.0005
+# Seconds between two samples of the rates.
+_SAMPLE_EVERY: Final = 0.1
 
 # Works until the callable answers True or there is nothing left; answers whether there is more to do at once.
 Job: TypeAlias = Callable[[Callable[[], bool]], bool]
@@ -19,27 +28,80 @@ Job: TypeAlias = Callable[[Callable[[], bool]], bool]
 class Housekeeper:
     """Runs jobs ``hz`` times a second, and sooner again while one of them has more to do than fits into a slice."""
 
-    def __init__(self, server: Server, hz: int) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self.hz = hz
-        self.jobs: list[Job] = [self._close_idle]
+        self.sweeper = ExpirySweeper(server.store)
+        self.evictor = Evictor(server.store, server.rates.memory)
+        self.jobs: list[Job] = [self._sample, self._sweep, self._evict, self._close_idle]
+        self.hz = 10
         # Seconds a client may stay silent; 0 is for ever.
         self.client_timeout = 0
         self._unvisited: list[int] = []
+        self._sampled = server.perf()
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    def set_frequency(self, hz: int) -> None:
+        """Run jobs ``hz`` times a second."""
+        self.hz = self.sweeper.hz = hz
+
+    def limit_memory(self, limit: int) -> None:
+        """Take on ``maxmemory`` (bytes, 0 for none): while there is a limit every command asks for room first."""
+        if limit:
+            self._server.gates.add("memory")
+            self._server.make_room = self.make_room
+        else:
+            self._server.gates.discard("memory")
+            self._server.make_room = None
+
+    def follow_policy(self, _: str) -> None:
+        """Take on ``maxmemory-policy``."""
+        self.evictor.follow_policy()
+
+    def make_room(self) -> bool:
+        """Evict for a command that is about to run; False if it must be refused should it need memory."""
+        end = self._server.perf() + EVICTION_SLICE
+        return self._make_room(lambda: self._server.perf() >= end)
+
+    def _make_room(self, over: Callable[[], bool]) -> bool:
+        room = self.evictor.make_room(over)
+        self._server.statistics.evicted_keys += self.evictor.evicted_keys
+        self.evictor.evicted_keys = 0
+        return room
+
+    # -- jobs -------------------------------------------------------------------------------------------------------
 
     def work(self) -> float:
         """Do one slice; seconds until the next one should be done."""
         server = self._server
-        deadline = server.perf() + SLICE
+        end = server.perf() + SLICE
 
         def over() -> bool:
-            return server.perf() >= deadline
+            return server.perf() >= end
 
         more = False
         for job in self.jobs:
             more = job(over) or more
         server.commit()
         return 2 * SLICE if more else 1 / self.hz
+
+    def _sample(self, _: Callable[[], bool]) -> bool:
+        now = self._server.perf()
+        if now - self._sampled >= _SAMPLE_EVERY:
+            self._sampled = now
+            self._server.rates.sample()
+        return False
+
+    def _sweep(self, over: Callable[[], bool]) -> bool:
+        self.sweeper.active = self._server.active_expire
+        return self.sweeper.work(over)
+
+    def _evict(self, over: Callable[[], bool]) -> bool:
+        """Go on making room where a command ran out of time for it."""
+        if self._server.make_room is None or not self.evictor.behind:
+            return False
+        self._make_room(over)
+        return self.evictor.behind
 
     def _close_idle(self, over: Callable[[], bool]) -> bool:
         """Close clients that have been silent too long; not those that wait for a key or listen, as in Valkey."""

@@ -121,7 +121,6 @@ _FIXED: Final = (
     Parameter("min-replicas-to-write", _SMALL, 0, fixed=True),
     Parameter("protected-mode", _FLAG, False, fixed=True),
     Parameter("repl-backlog-size", MemorySize(1), 256 * _MEBIBYTE, fixed=True),
-    Parameter("replica-read-only", _FLAG, True, fixed=True),
     Parameter("replicaof", Text(), "", fixed=True, immutable=True),
     Parameter("save", SavePoints(), "", fixed=True),
     Parameter("supervised", Word(("upstart", "systemd", "auto", "no")), "no", fixed=True, immutable=True),
@@ -146,9 +145,11 @@ _WITHOUT_EFFECT: Final = (
     Parameter("lazyfree-lazy-user-flush", _FLAG, True, without_effect=True),
     Parameter("list-compress-depth", _SMALL, 0, without_effect=True),
     Parameter("maxmemory-eviction-tenacity", Integer(0, 100), 10, without_effect=True),
+    Parameter("replica-read-only", _FLAG, True, without_effect=True),
     Parameter("stop-writes-on-bgsave-error", _FLAG, True, without_effect=True),
     Parameter("stream-node-max-bytes", MemorySize(), 4096, without_effect=True),
     Parameter("stream-node-max-entries", _COUNT, 100, without_effect=True),
+    Parameter("tracking-table-max-keys", _COUNT, 1000000, without_effect=True),
 )
 
 #: Other names of a parameter, as CONFIG GET shows them beside it.

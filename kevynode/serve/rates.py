@@ -30,6 +30,9 @@ class Rates:
         self._server = server
         self._meter = MemoryMeter(server.store)
         self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
+        # Bytes held for clients when they were last counted; a walk over all of them is nothing for every command.
+        self._clients = 0
+        self._taken = 0
         # The most that memory() has been seen at.
         self.peak_memory = 0
 
@@ -44,6 +47,9 @@ class Rates:
         self._samples.append(
             _Sample(server.monotonic(), self.commands(), statistics.input_bytes, statistics.output_bytes)
         )
+        if self._taken % _SAMPLES == 0:
+            self._clients = self.client_memory()
+        self._taken += 1
         self.memory()
 
     def reset(self) -> None:
@@ -52,8 +58,8 @@ class Rates:
         self.peak_memory = 0
 
     def memory(self) -> int:
-        """Bytes that data, indexes and the buffers of clients take; notes the peak."""
-        used = self._meter.used() + self.client_memory()
+        """Bytes that data, indexes and the buffers of clients (as last counted) take, in O(1); notes the peak."""
+        used = self._meter.used() + self._clients
         self.peak_memory = max(self.peak_memory, used)
         return used
 
