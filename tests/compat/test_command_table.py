@@ -37,6 +37,8 @@ def by_part(entry: list[Any]) -> dict[str, Any]:
     """An entry with its parts by name."""
     parts = dict(zip(_PARTS, entry, strict=False))
     parts["tips"] = sorted(parts["tips"])
+    for specification in parts["key specifications"]:
+        specification.pop("notes", None)  # a remark in Valkey's words
     parts["subcommands"] = {sub[0]: by_part(sub) for sub in entry[9]}
     return parts
 

@@ -33,6 +33,10 @@ foo a b c d e f g h i j k l m n o p q r s t u v w x y z {rep:x:50} {rep:y:100}
 "foo\r\nbar"
 GET\x00
 
+== error texts end at a nul
+CLIENT "\xff\x00a"
+EXPIRE k 1 "a\x00b"
+
 == select
 SELECT
 SELECT 0

@@ -29,7 +29,7 @@ _FILL: Final = (
     (b"HSET", b"khash", b"a", b"1", b"b", b"x"),
 )
 _KEYS: Final = (b"kstr", b"kint", b"klist", b"kset", b"kints", b"kzset", b"khash", b"knone")
-_WORDS: Final = (b"a", b"b", b"junk", b"", b"(1", b"[a", b"+", b"-", b"*", b"#", b"u8", b"\xff\x00")
+_WORDS: Final = (b"a", b"b", b"junk", b"", b"(1", b"[a", b"+", b"-", b"*", b"#", b"u8", b"\xff\xfe")
 _NUMBERS: Final = (b"-1", b"0", b"1", b"2", b"3", b"100000", b"1.5", b"abc", b"nan", b"inf", b"9223372036854775808")
 _OPTIONS: Final = (
     *(b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR", b"EX", b"EXAT", b"KEEPTTL", b"PERSIST", b"GET", b"IFEQ", b"FNX"),

@@ -111,7 +111,6 @@ SCARD missing
 GETRANGE missing 0 1
 SETRANGE missing 0 ""
 INCR missing
-DUMP missing
 EXPIRE nope 100
 PERSIST nope
 RENAME nope a

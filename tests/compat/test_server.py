@@ -51,7 +51,6 @@ CONFIG GET slave-read-only
 CONFIG GET active-expire-effort
 CONFIG GET requirepass
 CONFIG GET busy-reply-threshold
-CONFIG GET tracking-table-max-keys
 CONFIG
 CONFIG GET
 CONFIG foo
@@ -86,7 +85,6 @@ CONFIG SET list-max-listpack-size 3
 CONFIG SET appendfsync no
 CONFIG GET appendfsync
 CONFIG SET appendfsync EVERYSEC
-CONFIG SET replica-read-only no
 CONFIG SET replica-read-only YES
 CONFIG SET slave-read-only yes
 
@@ -194,7 +192,6 @@ COMMAND GETKEYS BITFIELD k GET u8 0
 COMMAND GETKEYS OBJECT ENCODING k
 COMMAND GETKEYS MEMORY USAGE k
 COMMAND GETKEYS LCS a b
-COMMAND GETKEYS PFCOUNT a b
 COMMAND GETKEYS PING
 COMMAND GETKEYS PUBLISH ch m
 COMMAND GETKEYS SPUBLISH ch m

@@ -157,15 +157,17 @@ class RawClient:
 
     def read(self) -> Reply:
         """The next reply (or push); CLOSED at the end of the stream, SILENT when nothing comes in time."""
-        start = self._start
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
         try:
             return self._parse()
         except TimeoutError:
-            self._start = start
+            self._start = 0
             return SILENT
         except (EOFError, ConnectionResetError):
-            if start < len(self._buffer):
-                rest = bytes(self._buffer[start:])
+            if self._buffer:
+                rest = bytes(self._buffer)
                 raise ProtocolViolation(f"connection closed inside a reply: {rest[:200]!r}") from None
             return CLOSED
 
@@ -184,9 +186,6 @@ class RawClient:
         return bool(ready)
 
     def _fill(self) -> None:
-        if self._start and self._start == len(self._buffer):
-            self._buffer.clear()
-            self._start = 0
         data = self._socket.recv(1 << 18)
         if not data:
             raise EOFError
@@ -201,8 +200,6 @@ class RawClient:
                 self._start = end + 2
                 return line
             searched = max(0, len(self._buffer) - self._start - 1)
-            if self._start == len(self._buffer):
-                searched = 0
             self._fill()
 
     def _blob(self, length: int) -> bytes:
