@@ -24,6 +24,7 @@ __all__ = [
     "has_lru_policy",
     "idle_seconds",
     "read_untouched",
+    "watch_accesses",
 ]
 
 #: The counter of a new key: high enough not to be evicted before it had a chance.
@@ -92,6 +93,15 @@ def follow_policy(store: Store) -> None:
     for shard in store.keyspace.shards():
         shard.access = {}
     store.tracker = None if wanted is None else wanted(store)
+
+
+def watch_accesses(store: Store) -> None:
+    """Keep LRU clocks from now on, whatever the policy: somebody wants to know how long keys have been idle.
+
+    Until then they cost nothing. Setting the policy again stops it.
+    """
+    if store.tracker is None:
+        store.tracker = LruClocks(store)
 
 
 def decayed(store: Store, clock: int) -> int:

@@ -129,7 +129,7 @@ def one_key(flags: str, at: int = 1) -> tuple[KeySpec, ...]:
 
 
 def key_range(flags: str, first: int = 1, last: int = -1, step: int = 1) -> tuple[KeySpec, ...]:
-    """Every ``step``-th argument from ``first`` to ``last`` (relative to ``first``; negative: from the end of the line)."""
+    """Every ``step``-th argument from ``first`` to ``last`` (counted from ``first``; negative: from the end)."""
     return (KeySpec(tuple(flags.split()), first, ("range", last, step, 0)),)
 
 

@@ -20,17 +20,15 @@ class KeyShard(Shard[Value]):
     """Keys with their values; ``deadlines`` holds the unix-ms deadline of those that have one.
 
     ``access`` holds what the eviction policy knows about each key (seconds of the last access for LRU, a counter for
-    LFU); it stays empty while the policy needs nothing. ``accessed`` is the last access to any key of the shard, in
-    seconds of the wall clock.
+    LFU); it stays empty while the policy needs nothing.
     """
 
-    __slots__ = ("access", "accessed", "deadlines")
+    __slots__ = ("access", "deadlines")
 
     def __init__(self, epoch: int = 0, bits: int = 0) -> None:
         super().__init__(epoch, bits)
         self.deadlines: dict[bytes, int] = {}
         self.access: dict[bytes, int] = {}
-        self.accessed = 0
 
     def take(self, key: bytes, source: Shard[Value]) -> None:
         source = cast(KeyShard, source)
@@ -41,14 +39,12 @@ class KeyShard(Shard[Value]):
         clock = source.access.get(key)
         if clock is not None:
             self.access[key] = clock
-        self.accessed = source.accessed
 
     def copy_at(self, epoch: int) -> KeyShard:
         fresh = KeyShard(epoch, self.bits)
         fresh.update(self)
         fresh.deadlines = dict(self.deadlines)
         fresh.access = self.access
-        fresh.accessed = self.accessed
         return fresh
 
     def roomy(self) -> bool:

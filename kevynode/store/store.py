@@ -266,7 +266,7 @@ class Store:
 
     def announce(self, flag: int, name: bytes, key: bytes) -> None:
         """Publish an event that belongs to no change (a key miss, a trim that cut nothing)."""
-        if self.on_event is not None:
+        if self.on_event is not None and self.settings.notify_keyspace_events & flag:
             self.on_event(flag, name, key)
 
     # -- the whole --------------------------------------------------------------------------------------------------

@@ -269,6 +269,7 @@ class TestChange:
     def test_trim(self, harness: Harness) -> None:
         run = lines(harness)
         run("RPUSH l a b c d e")
+        harness.store.settings.notify_keyspace_events = LIST
         assert run("LTRIM l 0 -1") == OK
         assert (harness.events, harness.unbound_events) == ([], [(LIST, b"ltrim", b"l")])
         assert run("LTRIM l 1 -2") == OK

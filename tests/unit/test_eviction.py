@@ -197,10 +197,20 @@ def test_idle_time() -> None:
     assert harness.call("OBJECT", "IDLETIME", "missing") is None
 
 
-def test_idle_time_counts_from_the_start_of_tracking() -> None:
+def test_idle_time_counts_from_the_first_question() -> None:
     harness = Harness()
     harness.call("SET", "k", "v")
-    assert "idle time not tracked" in harness.text("OBJECT", "IDLETIME", "k")
+    harness.now += 10_000
+    assert harness.call("OBJECT", "IDLETIME", "k") == 0
+    harness.now += 2_000
+    assert harness.call("OBJECT", "IDLETIME", "k") == 2
+    harness.call("GET", "k")
+    assert harness.call("OBJECT", "IDLETIME", "k") == 0
+
+
+def test_idle_time_counts_from_the_choice_of_an_lru_policy() -> None:
+    harness = Harness()
+    harness.call("SET", "k", "v")
     harness.now += 10_000
     harness.store.settings.maxmemory_policy = "volatile-lru"
     evictor = Evictor(harness.store, lambda: 0)
@@ -209,7 +219,6 @@ def test_idle_time_counts_from_the_start_of_tracking() -> None:
     harness.store.settings.maxmemory_policy = "noeviction"
     evictor.follow_policy()
     assert harness.store.tracker is None
-    assert "idle time not tracked" in harness.text("OBJECT", "IDLETIME", "k")
 
 
 def test_frequency() -> None:

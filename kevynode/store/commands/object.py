@@ -6,7 +6,7 @@ from typing import Final
 
 from ... import errors
 from ...reply import Reply, Status
-from ..access import frequency, has_lfu_policy, has_lru_policy, idle_seconds
+from ..access import frequency, has_lfu_policy, idle_seconds, watch_accesses
 from ..command import Args, command, container, one_key
 from ..encoding import encoding
 from ..keyspace import KeyShard
@@ -25,9 +25,6 @@ NO_IDLE_TIME_BUT_FREQUENCY = errors.ErrorKind(
     "runtime LRU and LFU data will take some time to adjust.",
     "Choose an LRU policy.",
 )
-NO_IDLE_TIME = errors.ErrorKind(
-    "ERR", "An LRU maxmemory policy is not selected, idle time not tracked.", "Choose an LRU policy."
-)
 
 OBJECT: Final = container(
     "object", group="generic", since="2.2.3", summary="Looks at how a value is kept: encoding, idle time, frequency."
@@ -40,7 +37,7 @@ _OBJECT_HELP: Final = (
     b"FREQ <key>",
     b"    The logarithmic access counter of the key (LFU policies only).",
     b"IDLETIME <key>",
-    b"    Seconds since the last access to the key (LRU policies only).",
+    b"    Seconds since the last access to the key, counted from the first such question.",
     b"REFCOUNT <key>",
     b"    The number of references to the value: 1.",
     b"HELP",
@@ -124,8 +121,7 @@ def object_idletime(store: Store, argv: Args) -> Reply:
         return None
     if has_lfu_policy(store):
         raise NO_IDLE_TIME_BUT_FREQUENCY()
-    if not has_lru_policy(store):
-        raise NO_IDLE_TIME()
+    watch_accesses(store)
     return idle_seconds(store, _shard(store, argv[2]), argv[2])
 
 
