@@ -67,10 +67,11 @@ def commands() -> str:
 def _kinds() -> list[ErrorKind]:
     """Every kind of error declared anywhere in the package, each text once."""
     found: dict[tuple[str, str], ErrorKind] = {}
-    modules = [errors]
-    for module in pkgutil.walk_packages(kevynode.__path__, "kevynode."):
-        if not module.name.endswith("__main__"):
-            modules.append(importlib.import_module(module.name))
+    modules = [errors] + [
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(kevynode.__path__, "kevynode.")
+        if not module.name.endswith("__main__")
+    ]
     for module in modules:
         for value in vars(module).values():
             if isinstance(value, ErrorKind):
