@@ -18,6 +18,7 @@ class Process:
     def __init__(self) -> None:
         self.executable = sys.executable
         self.system = f"{platform.system()} {platform.release()} {platform.machine()}"
+        self.multiplexing = "epoll" if sys.platform == "linux" else "kqueue"
         self.system_memory = _system_memory()
         self._page = resource.getpagesize()
 

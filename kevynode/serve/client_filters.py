@@ -148,6 +148,7 @@ class Filters:
     def __init__(self, skip_me: bool) -> None:
         self.skip_me = skip_me
         self._tests: dict[bytes, _Test] = {}
+        self._ids: dict[bytes, set[int]] = {}
 
     @classmethod
     def parse(cls, words: Args, skip_me: bool) -> Filters:
@@ -181,7 +182,8 @@ class Filters:
 
     def _take_ids(self, words: Args, place: int, option: bytes) -> int:
         """Read ids up to the next option; the index behind them."""
-        ids: set[int] = set()
+        # Unlike any other option, one that comes again adds to what it named before.
+        ids = self._ids.setdefault(option, set())
         start = place
         while place < len(words):
             number = as_int(words[place])

@@ -43,6 +43,7 @@ def _server(server: Server) -> Fields:
     if server.process is not None:
         yield "os", server.process.system
         yield "arch_bits", 64
+        yield "multiplexing_api", server.process.multiplexing
         yield "process_id", server.process.pid
         yield "executable", server.process.executable
     yield "run_id", server.run_id

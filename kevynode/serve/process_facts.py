@@ -35,6 +35,11 @@ class ProcessFacts(Protocol):
         ...
 
     @property
+    def multiplexing(self) -> str:
+        """How the process waits for many sockets at once: ``epoll``, ``kqueue``."""
+        ...
+
+    @property
     def system_memory(self) -> int:
         """Bytes of memory in the machine; 0 where that is unknown."""
         ...

@@ -153,7 +153,6 @@ _GROUP_CATEGORIES = {
     "generic": "keyspace",
     "connection": "connection",
     "transactions": "transaction",
-    "pubsub": "pubsub",
 }
 
 

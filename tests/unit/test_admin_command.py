@@ -114,6 +114,7 @@ def test_getkeys(node: ServerHarness, line: str, keys: str) -> None:
         ("config", "The command has no key arguments"),
         ("ssubscribe a", "The command has no key arguments"),
         ("zunionstore d 3 a b", "Invalid arguments specified for command"),
+        ("zunion 0 a", "Invalid arguments specified for command"),
         ("zunionstore d x a b", "Invalid arguments specified for command"),
     ],
 )

@@ -39,6 +39,7 @@ class FakeProcess:
     pid = 42
     executable = "/bin/python"
     system = "Linux 6 x86_64"
+    multiplexing = "epoll"
     system_memory = 1 << 30
 
     def resident(self) -> int:

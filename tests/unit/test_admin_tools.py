@@ -165,6 +165,13 @@ def test_by_a_unix_socket_the_first_tcp_listener_is_named(node: ServerHarness) -
     assert b"$8\r\n10.0.0.1\r\n:7000\r\n" in client.call("CLUSTER", "SLOTS")
 
 
+def test_what_cluster_clients_say_first(node: ServerHarness) -> None:
+    client = node.connect()
+    assert client.call("READONLY") == b"+OK\r\n"
+    assert client.call("READWRITE") == b"+OK\r\n"
+    assert client.call("ASKING") == b"-ERR This instance has cluster support disabled\r\n"
+
+
 def test_keys_of_a_slot(node: ServerHarness) -> None:
     client = node.connect()
     for number in range(5):
@@ -333,6 +340,26 @@ def test_debug_protocol(node: ServerHarness, kind: str, resp2: bytes, resp3: byt
     assert client.call("DEBUG", "PROTOCOL", kind) == resp3
 
 
+def test_debug_reload_keeps_everything_that_lives(node: ServerHarness) -> None:
+    client = node.connect()
+    fill(client)
+    client.call("SET", "brief", "x", "PX", "10")
+    before, used = data_digest(node.store), node.store.used
+    deadlines = client.call("PEXPIRETIME", "t"), client.call("HPEXPIRETIME", "hx", "FIELDS", "1", "a")
+    assert client.call("DEBUG", "RELOAD") == b"+OK\r\n"
+    assert data_digest(node.store) == before
+    assert node.store.used == used
+    assert (client.call("PEXPIRETIME", "t"), client.call("HPEXPIRETIME", "hx", "FIELDS", "1", "a")) == deadlines
+    node.advance(1)
+    keys = len(node.store.keyspace)
+    client.call("DEBUG", "RELOAD")
+    assert len(node.store.keyspace) == keys - 1
+    client.call("RPUSH", "l", "more")
+    assert client.call("LLEN", "l") == b":6\r\n"
+    assert client.call("DEBUG", "RELOAD", "never").startswith(b"-ERR DEBUG RELOAD only supports")
+    assert client.call("DEBUG", "RELOAD", "NOSAVE").startswith(b"-ERR DEBUG RELOAD with NOSAVE")
+
+
 def test_debug_small_things(node: ServerHarness) -> None:
     client = node.connect()
     assert client.call("DEBUG", "ERROR", "FOO bar") == b"-FOO bar\r\n"
@@ -340,7 +367,9 @@ def test_debug_small_things(node: ServerHarness) -> None:
     assert ("info", "debug_log", {"message": "hello"}) in node.log.records
     assert client.call("DEBUG", "QUICKLIST-PACKED-THRESHOLD", "10b") == b"+OK\r\n"
     assert client.call("DEBUG", "QUICKLIST-PACKED-THRESHOLD", "x").startswith(b"-ERR argument must be a memory value")
-    assert client.call("DEBUG", "RELOAD").startswith(b"-ERR DEBUG RELOAD needs persistence")
+    history = node.server.history_id
+    assert client.call("DEBUG", "CHANGE-REPL-ID") == b"+OK\r\n"
+    assert node.server.history_id != history
     assert b"+SLEEP <seconds>\r\n" in client.call("DEBUG", "HELP")
     for words in (("NEVER",), ("SLEEP",), ("SLEEP", "1", "2"), ("DIGEST", "x")):
         assert client.call("DEBUG", *words) == (

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ... import errors
 from ...config_values import split_address
 from ...errors import FIX, ErrorKind
-from ...reply import Reply, Verbatim
+from ...reply import OK, Reply, Verbatim
 from ...store.arguments import parse_int
 from ...store.command import Args, command, container
 from ..help import add_help
@@ -18,6 +18,7 @@ from ..slots import SLOTS, key_slot
 
 _BAD_SLOT = ErrorKind("ERR", "Invalid slot", FIX)
 _BAD_SLOT_OR_COUNT = ErrorKind("ERR", "Invalid slot or number of keys", FIX)
+_NO_MIGRATION = ErrorKind("ERR", "This instance has cluster support disabled", FIX)
 _UNKNOWN_NODE = ErrorKind("ERR", "Unknown node {}", FIX)
 _VIEW: Final = ("nondeterministic_output",)
 
@@ -213,3 +214,32 @@ def cluster_getkeysinslot(session: Session, argv: Args) -> Reply:
 )
 def cluster_links(session: Session, argv: Args) -> Reply:
     return []
+
+
+def _for_cluster_clients(name: str, flags: str, summary: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return command(
+        name,
+        arity=1,
+        flags=flags,
+        group="cluster",
+        since="3.0.0",
+        summary=summary,
+        complexity="O(1)",
+        categories="connection",
+        on_store=False,
+    )
+
+
+@_for_cluster_clients("readonly", "loading stale fast", "Accepted: a replica answers reads anyway.")
+def readonly(session: Session, argv: Args) -> Reply:
+    return OK
+
+
+@_for_cluster_clients("readwrite", "loading stale fast", "Accepted: the opposite of READONLY.")
+def readwrite(session: Session, argv: Args) -> Reply:
+    return OK
+
+
+@_for_cluster_clients("asking", "fast", "Refused: slots never move from node to node here.")
+def asking(session: Session, argv: Args) -> Reply:
+    raise _NO_MIGRATION()

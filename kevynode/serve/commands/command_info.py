@@ -284,6 +284,9 @@ def _keys_with_flags(entry: Command, words: Args) -> Iterator[tuple[bytes, tuple
         places = list(named) if entry.find_keys is None else list(entry.find_keys(words))
     except ValueError:
         raise _BAD_ARGUMENTS() from None
+    if not places:
+        # A number of keys that says there are none.
+        raise _BAD_ARGUMENTS()
     for place in places:
         yield words[place], named.get(place) or specs[-1].flags
 
@@ -293,8 +296,7 @@ def _find_keys(session: Session, argv: Args) -> list[tuple[bytes, tuple[str, ...
     entry = _resolve(session.server, words)
     if not (any(map(_is_key, entry.keys)) or entry.find_keys):
         raise _NO_KEYS()
-    found = list(_keys_with_flags(entry, words))
-    return found
+    return list(_keys_with_flags(entry, words))
 
 
 @_subcommand(

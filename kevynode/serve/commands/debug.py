@@ -14,7 +14,10 @@ from ...store.access import idle_seconds
 from ...store.arguments import as_int, parse_int
 from ...store.command import Args, command
 from ...store.encoding import encoding
+from ...store.keyspace import Keyspace
 from ...store.rebuild import rebuild_commands
+from ...store.store import Store
+from .. import dispatch
 from ..digest import data_digest, value_digest
 from ..help import UNKNOWN_FORM
 from ..parameter_kinds import read_size
@@ -38,7 +41,8 @@ _BAD_TYPE = ErrorKind(
     FIX,
 )
 _ONLY_RESP3 = ErrorKind("ERR", "RESP2 is not supported by this command", "Send HELLO 3 first.")
-_NO_RELOAD = ErrorKind("ERR", "DEBUG RELOAD needs persistence, which this node does not have", "Leave it out.")
+_NO_RELOAD = ErrorKind("ERR", "DEBUG RELOAD with NOSAVE or NOFLUSH needs a file, and there is none", "Leave it out.")
+_BAD_RELOAD = ErrorKind("ERR", "DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.", FIX)
 _NO_SLEEP = ErrorKind("ERR", "DEBUG SLEEP is not available in this node", "Leave it out.")
 _TOO_MUCH = ErrorKind("ERR", "DEBUG POPULATE of more than 4gb is refused", "Ask for less.")
 
@@ -99,6 +103,12 @@ def _quicklist(session: Session, argv: Args) -> Reply:
     return Status(b"There is no quicklist: values have one form each here")
 
 
+def _change_history(session: Session, argv: Args) -> Reply:
+    server = session.server
+    server.history_id = f"{server.store.random.getrandbits(160):040x}"
+    return OK
+
+
 def _set_active_expire(session: Session, argv: Args) -> Reply:
     # As in Valkey, what does not begin with a number counts as 0.
     session.server.active_expire = (as_int(argv[2]) or 0) != 0
@@ -121,7 +131,27 @@ def _digest_value(session: Session, argv: Args) -> Reply:
 
 
 def _reload(session: Session, argv: Args) -> Reply:
-    raise _NO_RELOAD()
+    """Tell all data as canonical commands and build it anew from them: what a save and a load would do."""
+    options = {word.upper() for word in argv[2:]}
+    if not options <= {b"MERGE", b"NOFLUSH", b"NOSAVE"}:
+        raise _BAD_RELOAD()
+    if options & {b"NOFLUSH", b"NOSAVE"}:
+        raise _NO_RELOAD()
+    server = session.server
+    store = server.store
+    fresh = Store(store.random, settings=store.settings)
+    fresh.now, fresh.epoch = store.now, store.epoch
+    fresh.keyspace = Keyspace(store.keyspace.epoch)
+    for shard in store.keyspace.shards():
+        for key, value in shard.items():
+            deadline = shard.deadlines.get(key)
+            if deadline is None or deadline >= store.now:
+                for line in rebuild_commands(key, value, deadline):
+                    dispatch.resolve(server, line).handler(fresh, line)
+                fresh.commit()
+    store.keyspace, store.used = fresh.keyspace, fresh.used
+    store.field_deadline_keys = fresh.field_deadline_keys
+    return OK
 
 
 def _htstats(session: Session, argv: Args) -> Reply:
@@ -226,6 +256,7 @@ _WITHOUT_EFFECT: Final = "Accepted, without effect."
 
 # Subcommand -> what does it, fewest and most arguments behind its name, how it is written, and what it does.
 _FORMS: Final[dict[bytes, tuple[_Form, int, int, str, str]]] = {
+    b"CHANGE-REPL-ID": (_change_history, 0, 0, "", "Gives the node's history a new id."),
     b"CLIENT-ENFORCE-REPLY-LIST": (_ok, 1, 1, "<0|1>", _WITHOUT_EFFECT),
     b"DICT-RESIZING": (_ok, 1, 1, "<0|1>", _WITHOUT_EFFECT),
     b"DIGEST": (_digest, 0, 0, "", "A digest of all data, the same for equal data."),
@@ -243,7 +274,7 @@ _FORMS: Final[dict[bytes, tuple[_Form, int, int, str, str]]] = {
     b"PROTOCOL": (_protocol, 1, 1, "<type>", "Replies with a value of this type."),
     b"QUICKLIST": (_quicklist, 1, 2, "<key> [<0|1>]", "Checks that a value is a large list."),
     b"QUICKLIST-PACKED-THRESHOLD": (_packed_threshold, 1, 1, "<size>", _WITHOUT_EFFECT),
-    b"RELOAD": (_reload, 0, 3, "[option ...]", "Refused: it needs persistence."),
+    b"RELOAD": (_reload, 0, 3, "[option ...]", "Builds all data anew from the commands that describe it."),
     b"REPLYBUFFER": (_ok, 2, 2, "<option> <value>", _WITHOUT_EFFECT),
     b"SET-ACTIVE-EXPIRE": (_set_active_expire, 1, 1, "<0|1>", "Whether keys expire while nobody asks for them."),
     b"SET-DISABLE-DENY-SCRIPTS": (_ok, 1, 1, "<0|1>", _WITHOUT_EFFECT),

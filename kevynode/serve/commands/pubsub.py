@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ... import errors
-from ...errors import ErrorKind
 from ...reply import NO_REPLY, Push, Reply, encode
 from ...store.command import Args, KeySpec, command, container
 from ...store.glob import glob_match
-from ..help import add_help
+from ..help import UNKNOWN_FORM, add_help
 from ..pubsub import PubSub
 from ..session import Session
 
-_TOO_MANY = ErrorKind("ERR", "unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.", errors.FIX)
 _SHARD_KEYS = (KeySpec(("NOT_KEY",), 1, ("range", -1, 1, 0)),)
 _SHARD_KEY = (KeySpec(("NOT_KEY",), 1, ("range", 0, 1, 0)),)
 
@@ -198,7 +196,7 @@ add_help(PUBSUB, "6.2.0")
 
 def _active(listeners: dict[bytes, dict[Session, None]], argv: Args) -> Reply:
     if len(argv) > 3:
-        raise _TOO_MANY(errors.text(argv[1].upper()))
+        raise UNKNOWN_FORM(errors.text(argv[1]), "PUBSUB")
     if len(argv) == 2:
         return list(listeners)
     return [name for name in listeners if glob_match(argv[2], name)]
