@@ -1,0 +1,91 @@
+"""Which room may import what: protocols and data know no I/O, and imports point one way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kevynode
+
+PACKAGE = Path(kevynode.__file__).parent
+
+OUTSIDE_WORLD = {
+    "asyncio",
+    "multiprocessing",
+    "os",
+    "random",
+    "secrets",
+    "select",
+    "socket",
+    "threading",
+    "time",
+    "trio",
+}
+
+#: The modules of ``serve`` that move bytes or live on Trio's clock. Everything else there takes what it needs.
+DRIVERS = {"hub", "hub_connection", "stream_driver", "listener", "limits"}
+
+
+def modules(room: str) -> Iterator[Path]:
+    place = PACKAGE / room
+    yield from [place] if place.suffix else sorted(place.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute dotted names of everything a module imports, except for the eyes of the type checker alone."""
+    package = ("kevynode", *path.relative_to(PACKAGE).parts[:-1])
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {name} | {f"{name}.{alias.name}" for alias in node.names}
+    return found
+
+
+def offences(paths: Iterator[Path], forbidden: set[str]) -> list[str]:
+    return [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in paths
+        for name in sorted(imported(path))
+        if any(name == other or name.startswith(other + ".") for other in forbidden)
+    ]
+
+
+@pytest.mark.parametrize("room", ["resp.py", "reply.py", "errors.py", "doubles.py", "store"])
+def test_data_and_protocols_know_no_outside_world(room: str) -> None:
+    assert offences(modules(room), OUTSIDE_WORLD) == []
+
+
+def test_sessions_and_commands_know_no_outside_world() -> None:
+    paths = (path for path in modules("serve") if path.stem not in DRIVERS)
+    assert offences(paths, OUTSIDE_WORLD) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("store", {"kevynode.serve", "kevynode.replicate", "kevynode.scope", "kevynode.node", "kevynode.config"}),
+        ("serve", {"kevynode.node", "kevynode.cli"}),
+        ("resp.py", {"kevynode"}),
+    ],
+)
+def test_imports_point_one_way(room: str, forbidden: set[str]) -> None:
+    assert offences(modules(room), forbidden) == []
+
+
+@pytest.mark.parametrize("module", ["kevynode", "kevynode.store", "kevynode.config"])
+def test_importing_it_does_not_bring_trio_along(module: str) -> None:
+    program = f"import sys, {module}; sys.exit('trio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
