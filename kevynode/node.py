@@ -208,7 +208,7 @@ class Node:
                         drains.start_soon(streams.drain)
                         if hub is not None:
                             drains.start_soon(hub.drain)
-                if deadline.cancelled_caught:
+                if deadline.cancelled_caught and self._drain_seconds:
                     self.log.warning("drain_timeout", clients=self.admission.connected)
                 sessions.cancel_scope.cancel()
         finally:
@@ -225,14 +225,14 @@ class Node:
         try:
             self._listeners = list(await self.transport.listen(server.bind, server.port))
         except OSError as error:
-            raise StartError(f"server.bind: cannot listen on port {server.port}: {error}") from error
+            raise StartError(f"server.bind: {error.strerror or error}") from error
         if server.unixsocket:
             try:
                 self._listeners.append(await self.transport.listen_unix(server.unixsocket))
             except OSError as error:
                 for listener in self._listeners:
                     listener.close()
-                raise StartError(f"server.unixsocket: cannot listen on {server.unixsocket}: {error}") from error
+                raise StartError(f"server.unixsocket: {error.strerror or error}") from error
         self.server.listeners = [
             ("tcp", *split_address(listener.address)) if listener.port else ("unix", listener.address, 0)
             for listener in self._listeners
