@@ -71,22 +71,6 @@ def test_sighup_goes_on_in_a_new_log_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert " stopped " in log.read_text()
 
 
-def test_a_port_in_use_is_one_line_and_status_1(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = subprocess.run(
-            command("run", "--port", str(port), "--dir", str(tmp_path)),
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    assert (done.returncode, done.stdout) == (1, "")
-    [line] = done.stderr.splitlines()
-    assert line.startswith("kevynode: ")
-    assert str(port) in line
-
-
 def test_mistakes_in_file_environment_and_flags_are_one_line_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

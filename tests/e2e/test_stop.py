@@ -115,6 +115,16 @@ def test_a_client_that_is_gone_when_the_node_stops() -> None:
         check_clean_end(node)
 
 
+@pytest.mark.parametrize("words", [(b"SHUTDOWN",), (b"SHUTDOWN", b"NOSAVE"), (b"SHUTDOWN", b"NOW", b"FORCE")])
+def test_shutdown_ends_the_process_without_a_reply(words: tuple[bytes, ...]) -> None:
+    with NodeProcess() as node, RawClient(node.host, node.port) as client, RawClient(node.host, node.port) as other:
+        assert other.call(b"PING") == Reply("simple", b"PONG")
+        client.send(*words)
+        assert client.read() == CLOSED
+        assert other.read() == CLOSED
+        check_clean_end(node)
+
+
 def test_shutdown_with_nonsense_is_refused() -> None:
     with NodeProcess() as node, RawClient(node.host, node.port) as client:
         assert client.call(b"SHUTDOWN", b"PLEASE") == Reply("error", b"ERR syntax error")

@@ -75,8 +75,7 @@ def test_what_a_killed_node_left_is_replaced(path: Path) -> None:
 def test_a_file_of_somebody_else_is_left_alone(path: Path) -> None:
     path.write_text("precious")
     said = start_error("--port", "0", environment={"KEVYNODE_SERVER_UNIXSOCKET": str(path)})
-    assert said.startswith("server.unixsocket: ")
-    assert str(path) in said
+    assert said == f"server.unixsocket: cannot listen on {path}: there is a file that is no socket"
     assert path.read_text() == "precious"
 
 
@@ -100,5 +99,4 @@ def test_a_path_that_somebody_else_took_over_is_not_removed(path: Path) -> None:
 def test_a_path_without_its_folder_is_a_start_error(path: Path) -> None:
     missing = str(path.parent / "missing" / "node.sock")
     said = start_error("--port", "0", environment={"KEVYNODE_SERVER_UNIXSOCKET": missing})
-    assert said.startswith("server.unixsocket: ")
-    assert "No such file or directory" in said
+    assert said == f"server.unixsocket: cannot listen on {missing}: No such file or directory"
