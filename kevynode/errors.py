@@ -59,7 +59,11 @@ class ErrorKind:
     advice: str
 
     def __call__(self, *values: object) -> ReplyError:
-        return ReplyError(self.prefix, self.template.format(*values) if values else self.template)
+        if not values:
+            return ReplyError(self.prefix, self.template)
+        # As in Valkey, a client's word is shown up to its first NUL.
+        shown = [value.partition("\0")[0] if isinstance(value, str) else value for value in values]
+        return ReplyError(self.prefix, self.template.format(*shown))
 
 
 def catalogue() -> tuple[ErrorKind, ...]:

@@ -101,13 +101,9 @@ def _unknown(argv: Args) -> ReplyError:
     for argument in argv[1:]:
         if len(shown) >= _SHOWN_ARGUMENTS:
             break
-        shown += f"'{_shown(argument, _SHOWN_ARGUMENTS - len(shown))}' "
-    return errors.UNKNOWN_COMMAND(_shown(argv[0], _SHOWN_ARGUMENTS), shown)
-
-
-def _shown(word: bytes, most: int) -> str:
-    """A client's word inside an error text: as in Valkey, cut to length and at the first NUL."""
-    return errors.text(word[:most].partition(b"\0")[0])
+        word = argument[: _SHOWN_ARGUMENTS - len(shown)].partition(b"\0")[0]
+        shown += f"'{errors.text(word)}' "
+    return errors.UNKNOWN_COMMAND(errors.text(argv[0][:_SHOWN_ARGUMENTS]), shown)
 
 
 def refuse(session: Session, command: Command, argv: Args) -> None:

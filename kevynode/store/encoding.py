@@ -69,8 +69,11 @@ def _short(elements: Iterable[bytes], limit: int) -> bool:
 
 def _set(value: Set, settings: StoreSettings) -> bytes:
     size = len(value)
-    if size <= settings.set_max_intset_entries and all(as_int(member) is not None for member in value):
-        return b"intset"
+    if size <= max(settings.set_max_intset_entries, settings.set_max_listpack_entries) and all(
+        as_int(member) is not None for member in value
+    ):
+        # Integers that are too many go straight into a table.
+        return b"intset" if size <= settings.set_max_intset_entries else b"hashtable"
     if size <= settings.set_max_listpack_entries and _short(value, settings.set_max_listpack_value):
         return b"listpack"
     return b"hashtable"

@@ -70,8 +70,9 @@ def parse_flags(letters: str) -> int | None:
 
 
 def format_flags(flags: int) -> str:
-    """The flag string that CONFIG GET shows; ``A`` stands for all classes."""
+    """The flag string as CONFIG GET shows it: classes (``A`` for all, which hides ``n``), then ``K``, ``E``, ``m``."""
     if flags & ALL == ALL:
-        rest = [letter for letter, flag in _LETTERS.items() if flag & flags and not flag & ALL]
-        return "A" + "".join(rest)
-    return "".join(letter for letter, flag in _LETTERS.items() if flag & flags)
+        shown = "A"
+    else:
+        shown = "".join(letter for letter, flag in _LETTERS.items() if flag & flags & (ALL | NEW))
+    return shown + "".join(letter for letter in "KEm" if _LETTERS[letter] & flags)

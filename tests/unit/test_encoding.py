@@ -73,7 +73,9 @@ def test_sets(members: list[str], expected: bytes) -> None:
 
 def test_small_intsets_of_other_settings() -> None:
     settings = StoreSettings(set_max_intset_entries=3)
-    assert encoding("SADD", "k", 1, 2, 3, 4, settings=settings) == b"listpack"
+    assert encoding("SADD", "k", 1, 2, 3, settings=settings) == b"intset"
+    assert encoding("SADD", "k", 1, 2, 3, 4, settings=settings) == b"hashtable"
+    assert encoding("SADD", "k", 1, 2, 3, 4, "a", settings=settings) == b"listpack"
 
 
 @pytest.mark.parametrize(

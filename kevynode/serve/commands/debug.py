@@ -9,7 +9,6 @@ from typing import Final, TypeAlias
 from ... import errors
 from ...errors import FIX, ErrorKind, ReplyError
 from ...reply import NO_REPLY, OK, Push, Reply, SetReply, Status, Verbatim, encode
-from ...store import notify
 from ...store.access import idle_seconds
 from ...store.arguments import as_int, parse_int
 from ...store.command import Args, command
@@ -202,7 +201,7 @@ def _populate(session: Session, argv: Args) -> Reply:
             if size:
                 value = value[:size].ljust(size, b"\0")
             store.put(key, value)
-            store.emit((b"SET", key, value), key, (notify.STRING, b"set", key))
+            store.emit((b"SET", key, value), key)
     return OK
 
 
