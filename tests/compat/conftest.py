@@ -67,7 +67,10 @@ def pair() -> Iterator[Pair]:
     both = Pair(valkey, subject)
     both.clean()
     yield both
+    node = subject.server
+    errors = node.errors_logged() if isinstance(node, NodeProcess) else []
     both.stop()
+    assert not errors, "the node logged errors:\n" + "\n".join(errors[:20])
 
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])

@@ -276,6 +276,15 @@ GET k
 2: CLIENT UNPAUSE
 3<
 
+== client pause all holds everything for its time
+CLIENT PAUSE 30
+2: PING
+CLIENT PAUSE 30 ALL
+3: SET k v
+CLIENT PAUSE 30 write
+3: GET k
+3: SET k w
+
 == client pause holds exec with writes
 3: MULTI
 3: SET k v
@@ -370,3 +379,20 @@ COMMAND GETKEYS
 @sequences.parametrize(SEQUENCES)
 def test_connection(pair: Pair, protocol: int, sequence: Sequence_) -> None:
     runner.run(pair, sequence, protocol)
+
+
+def test_client_info_fields(pair: Pair, protocol: int) -> None:
+    """A line of CLIENT INFO has the same fields in the same order, and the plain facts in it are the same."""
+    facts = []
+    for side in pair.sides:
+        with side.connect(protocol) as client:
+            client.call(b"CLIENT", b"SETNAME", b"me")
+            client.call(b"CLIENT", b"SETINFO", b"LIB-NAME", b"lib")
+            client.call(b"SUBSCRIBE", b"ch") if protocol == 3 else None
+            reply = client.call(b"CLIENT", b"INFO")
+            assert reply.kind == ("bulk" if protocol == 2 else "verbatim"), side.name
+            fields = [part.partition("=")[::2] for part in str(reply.value, "latin-1").strip().split(" ")]
+            known = dict(fields)
+            names = ("name", "flags", "db", "sub", "psub", "ssub", "multi", "watch", "cmd", "user", "resp", "lib-name")
+            facts.append(([name for name, _ in fields], {name: known.get(name) for name in names}))
+    assert facts[0] == facts[1]

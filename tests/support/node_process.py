@@ -25,6 +25,7 @@ START_TIMEOUT = 20.0
 #: Seconds that something a test waits for may take until the test fails.
 CONDITION_TIMEOUT = 20.0
 
+_HARMLESS = re.compile(r"^\S+Z (debug|info|warning) ")
 _READY = re.compile(r"^kevynode ready id=(?P<id>\S*) client=(?P<client>\S+):(?P<port>\d+) replication=(?P<rep>\S+)$")
 
 
@@ -159,6 +160,11 @@ class NodeProcess:
         log = self.log()
         assert "Traceback" not in log, log[-4000:]
         assert " error " not in log, log[-4000:]
+
+    def errors_logged(self) -> list[str]:
+        """The log lines of level error, and whatever is no log line at all (a traceback, say)."""
+        lines = self._log_path.read_text(errors="replace").splitlines()
+        return [line for line in lines if line and not _HARMLESS.match(line)]
 
     def stop(self) -> int:
         """Stop the node with SIGTERM (SIGKILL if it does not end) and return its exit code; stopping twice is fine."""
