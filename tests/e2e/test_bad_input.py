@@ -212,6 +212,9 @@ def test_resets_at_every_moment(node: NodeProcess) -> None:
                 connection = connect(node)
                 connection.sendall(request)
                 reset(connection)
+        # Connections are let in in their order: once the last one is served, none of the others is still to come.
+        with RawClient(node.host, node.port) as last:
+            assert last.call(b"PING") == PONG
         node.wait_until(lambda: connected(client) == 0, "all are gone")
         assert client.call(b"RPUSH", b"queue", b"a") == Reply("integer", 1)
         assert client.call(b"LLEN", b"queue") == Reply("integer", 1)
