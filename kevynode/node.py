@@ -80,11 +80,10 @@ class Node:
         self.clock = clock if clock is not None else SystemClock()
         self.transport = transport if transport is not None else SystemTransport()
         self.random = random if random is not None else Random(secrets.randbits(256))
-        # Who this start of the node is; a node without an id of its own goes by it.
-        self.run_id = f"{self.random.getrandbits(160):040x}"
-        self.id = config.cluster.node_id or self.run_id
         self.store = Store(self.random)
         self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter, TABLE)
+        # A node without an id of its own goes by that of this run.
+        self.id = config.cluster.node_id or self.server.run_id
         self.admission = Admission()
         self.housekeeper = Housekeeper(self.server)
         self._introduce()
@@ -108,7 +107,10 @@ class Node:
 
     def _apply_parameters(self) -> Parameters:
         """Give every parameter its start value, and let those who use it know of each change."""
-        parameters = Parameters(self.server, self.config)
+        try:
+            parameters = Parameters(self.server, self.config)
+        except ValueError as error:
+            raise StartError(f"config: {error}") from error
         self.server.parameters = parameters
         parameters.watch("maxclients", partial(setattr, self.admission, "maxclients"))
         parameters.watch("tcp-keepalive", partial(setattr, self.admission, "tcp_keepalive"))

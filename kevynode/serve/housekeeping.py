@@ -60,6 +60,8 @@ class Housekeeper:
 
     def make_room(self) -> bool:
         """Evict for a command that is about to run; False if it must be refused should it need memory."""
+        if self._server.pause is not None:
+            return True
         end = self._server.perf() + EVICTION_SLICE
         return self._make_room(lambda: self._server.perf() >= end)
 
@@ -93,12 +95,15 @@ class Housekeeper:
         return False
 
     def _sweep(self, over: Callable[[], bool]) -> bool:
+        if self._server.pause is not None:
+            # Nothing changes while writes are paused.
+            return False
         self.sweeper.active = self._server.active_expire
         return self.sweeper.work(over)
 
     def _evict(self, over: Callable[[], bool]) -> bool:
         """Go on making room where a command ran out of time for it."""
-        if self._server.make_room is None or not self.evictor.behind:
+        if self._server.make_room is None or not self.evictor.behind or self._server.pause is not None:
             return False
         self._make_room(over)
         return self.evictor.behind

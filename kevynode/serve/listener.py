@@ -135,7 +135,9 @@ class ClientEntrance:
                 return
             if not isinstance(endpoint, socket.socket):
                 await self._streams.serve(endpoint, session)
-            elif self._hub is not None:
+                return
+            session.fd = endpoint.fileno()
+            if self._hub is not None:
                 await self._hub.serve(endpoint, session)
             else:
                 await self._streams.serve(incoming.stream(), session, _look_at(endpoint))

@@ -31,6 +31,9 @@ class SessionProtocol(Protocol):
     """Bytes that the driver took and the kernel has not accepted yet. The driver keeps it up to date; it counts towards
     the session's output limit."""
 
+    fd: int
+    """The connection's descriptor, for people who look at the list of clients; -1 where there is none."""
+
     @property
     def runnable(self) -> bool:
         """Queued commands could run now. False while blocked, paused, closing, or over the output limit."""
