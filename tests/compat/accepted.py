@@ -74,8 +74,7 @@ COMMANDS_TO_COME: Final = tuple(
         "xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim",
         "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script pfadd pfcount pfdebug pfmerge pfselftest",
         "geoadd geodist geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch",
-        "geosearchstore dump restore migrate save bgsave bgrewriteaof replicaof slaveof replconf failover waitaof",
-        "asking readonly readwrite",
+        "geosearchstore dump restore migrate save bgsave bgrewriteaof replicaof slaveof replconf failover",
     )
     for word in line.split()
 )
@@ -112,7 +111,7 @@ ACCEPTED: Final[tuple[Accepted, ...]] = (
     ),
     Accepted(
         what="Streams, scripting, HyperLogLog and geo; `DUMP`, `RESTORE`, `MIGRATE`; `SAVE`, `BGSAVE`, `BGREWRITEAOF`; "
-        "`REPLICAOF`, `REPLCONF`, `FAILOVER`, `WAITAOF`; `READONLY`, `READWRITE`, `ASKING`",
+        "`REPLICAOF`, `REPLCONF`, `FAILOVER`",
         valkey="Supported.",
         kevynode="`ERR unknown command`",
         reason="Not written yet.",
