@@ -96,22 +96,33 @@ class Waiters:
         """End a wait with ``reply`` and let the session go on."""
         self.forget(session)
         session.write(reply)
+        session.finish_command()
         session.resume()
 
     def serve(self) -> None:
         """Run again the commands of those whose keys are ready, until nobody more can be served."""
-        while self.ready:
-            key = next(iter(self.ready))
-            del self.ready[key]
-            for session in list(self._by_key.get(key, ())):
-                waiting = session.waiting
-                if waiting is None or session not in self._by_key.get(key, ()):
-                    continue
-                # A key of another type does not wake this one; the next may wait for that type.
-                if type(self._store.lookup(key)) is not waiting.blocked.kind:
-                    continue
-                # A client that has hung up must not take an element with it.
-                if session.peer_gone is not None and session.peer_gone():
-                    continue
-                session.serve_waiting(waiting)
-            self._store.commit()
+        ready = self.ready
+        while ready:
+            # All at once: taking the oldest entries off a dict one by one takes time for those that are gone.
+            keys = list(ready)
+            ready.clear()
+            for key in keys:
+                self._serve_key(key)
+                self._store.commit()
+
+    def _serve_key(self, key: bytes) -> None:
+        """Serve those who wait for ``key``, first come, first served, for as long as it holds anything."""
+        for session in tuple(self._by_key.get(key, ())):
+            value = self._store.lookup(key)
+            if value is None:
+                return
+            waiting = session.waiting
+            if waiting is None or session not in self._by_key.get(key, ()):
+                continue
+            # A key of another type does not wake this one; the next may wait for that type.
+            if type(value) is not waiting.blocked.kind:
+                continue
+            # A client that has hung up must not take an element with it.
+            if session.peer_gone is not None and session.peer_gone():
+                continue
+            session.serve_waiting(waiting)

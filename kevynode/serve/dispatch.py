@@ -51,7 +51,7 @@ def process(session: Session, argv: list[bytes]) -> None:
         refuse(session, command, argv)
     except ReplyError as error:
         _reject(session, command or server.table.get(argv[0]), error)
-        _finish(session)
+        session.finish_command()
         return
     if _must_pause(session, command):
         session.postpone(argv)
@@ -60,18 +60,22 @@ def process(session: Session, argv: list[bytes]) -> None:
     if transaction is not None and command.name not in _NEVER_QUEUED:
         transaction.queue(command, argv)
         session.write(QUEUED)
-        _finish(session)
+        session.finish_command()
         return
     reply = call(session, command, argv)
+    server.store.commit()
+    parked = isinstance(reply, Blocked)
     if isinstance(reply, Blocked):
-        server.store.commit()
         server.waiters.park(session, command, argv, reply)
     else:
-        server.store.commit()
         session.write(reply)
-    _finish(session)
     if server.waiters.ready:
         server.waiters.serve()
+    if parked:
+        session.release_pushes()
+    else:
+        # Behind the reply comes what this session hears of its command, and of those whom that has served.
+        session.finish_command()
 
 
 def _ask_for_password(server: Server, argv: Args) -> None:
@@ -187,13 +191,3 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
     if elapsed > server.slow_after and server.on_slow is not None and command.name != "exec":
         server.on_slow(session, list(argv), elapsed)
     return reply
-
-
-def _finish(session: Session) -> None:
-    """After a reply: release what was held behind it, and move CLIENT REPLY SKIP on."""
-    session.release_pushes()
-    if session.reply_mode == "skip":
-        session.reply_mode = "on"
-        session.gates.discard("reply")
-    elif session.reply_mode == "skip next":
-        session.reply_mode = "skip"

@@ -261,8 +261,6 @@ class Session:
                     wire = encode(reply, self.protocol)
                     output.append(wire)
                     size += len(wire)
-                if held_pushes:
-                    self.release_pushes()
                 before = now
                 now = perf()
                 elapsed = now - before
@@ -273,6 +271,8 @@ class Session:
                     server.on_slow(self, argv, elapsed)
                 if ready:
                     server.waiters.serve()
+                if held_pushes:
+                    self.release_pushes()
                 if now > deadline or size > _TURN_OUTPUT:
                     break
         finally:
@@ -313,8 +313,21 @@ class Session:
 
     def release_pushes(self) -> None:
         """Append the messages that were held back behind a reply."""
-        self._output += self._held_pushes
-        self._held_pushes.clear()
+        held = self._held_pushes
+        if held:
+            self._output += held
+            self._pushed += sum(map(len, held))
+            held.clear()
+            self._check_output_limit()
+
+    def finish_command(self) -> None:
+        """After a reply: release what was held behind it, and move CLIENT REPLY SKIP on."""
+        self.release_pushes()
+        if self.reply_mode == "skip":
+            self.reply_mode = "on"
+            self.gates.discard("reply")
+        elif self.reply_mode == "skip next":
+            self.reply_mode = "skip"
 
     def close(self, reason: str, discard: bool = False) -> None:
         """Close once the output is sent, or at once and without it; ``reason`` goes into the log."""
@@ -348,9 +361,7 @@ class Session:
         server.store.commit()
         if isinstance(reply, Blocked):
             return
-        server.waiters.forget(self)
-        self.write(reply)
-        self.resume()
+        server.waiters.release(self, reply)
 
     def protocol_error(self) -> None:
         """Answer the parser's error and close."""
