@@ -203,13 +203,16 @@ class Filters:
         return place
 
     def select(self, me: Session) -> list[Session]:
-        """The clients that every test lets through, oldest first; those that are being closed are gone already."""
+        """The clients that every test lets through, oldest first.
+
+        Who is being closed is gone already, unless replies that nobody reads hold it up.
+        """
         now = me.server.monotonic()
         return [
             session
             for session in me.server.sessions.values()
             if (session is not me or not self.skip_me)
-            and (session is me or not session.closing)
+            and (session is me or not session.closing or (session.output_pending > 0 and not session.discard))
             and all(test(session, now) for test in self._tests.values())
         ]
 

@@ -149,7 +149,7 @@ class Parameters:
             if name == "maxmemory-policy":
                 follow_policy(server.store)
         elif name == "requirepass":
-            server.password = value.encode("utf-8", "surrogateescape") or None
+            server.set_password(value.encode("utf-8", "surrogateescape") or None)
         elif name == "notify-keyspace-events":
             server.events.configure(value)
         elif name == "client-query-buffer-limit":

@@ -189,6 +189,16 @@ class Server:
         self.gates.discard("pause")
         self.resume_all()
 
+    def set_password(self, password: bytes | None) -> None:
+        """Ask for ``password`` from now on, or for none: then those who have not given the last one are let in.
+
+        Who is in stays in, as in Valkey.
+        """
+        self.password = password
+        if password is None:
+            for session in self.sessions.values():
+                session.set_authenticated(True)
+
     def stop_monitoring(self, session: Session) -> None:
         """Take a session off the list of those that watch every command."""
         if session in self.monitors:

@@ -156,9 +156,8 @@ class Session:
         if parser.error is not None:
             # The commands before the error still run: the error stands in the queue behind them.
             self._queue.append([])
-        elif not commands and parser.held > self.server.query_limit:
-            self.server.statistics.query_limit_disconnections += 1
-            self.close("query buffer limit reached", discard=True)
+        elif not commands or self.transaction is not None:
+            self._check_query_limit()
 
     def take_output(self) -> bytes:
         """Everything to send, joined; empties it."""
@@ -331,12 +330,13 @@ class Session:
 
     def close(self, reason: str, discard: bool = False) -> None:
         """Close once the output is sent, or at once and without it; ``reason`` goes into the log."""
-        if self.closing:
+        if self.closing and (self.discard or not discard):
             return
         self.closing = True
         self.close_reason = reason
         self._queue.clear()
         if discard:
+            # Also for a client that should have read its last replies first, and does not.
             self.discard = True
             self._output.clear()
         self.server.waiters.forget(self)
@@ -415,9 +415,24 @@ class Session:
         """Channels and patterns listened to."""
         return len(self.channels) + len(self.patterns)
 
+    def _check_query_limit(self) -> None:
+        """Close a client whose unfinished command and open transaction exceed client-query-buffer-limit."""
+        held = self._parser.held
+        if self.transaction is not None:
+            held += self.transaction.bytes
+        if held > self.server.query_limit:
+            self.server.statistics.query_limit_disconnections += 1
+            self.close("query buffer limit reached", discard=True)
+
     def _check_output_limit(self) -> None:
-        """Close a listener that reads too slowly; limits are those of client-output-buffer-limit."""
-        limit = self.server.output_limits[self.kind_of_client()]
+        """Close a listener that reads too slowly; limits are those of client-output-buffer-limit.
+
+        Who watches with MONITOR is told without asking, as subscribers are: without a limit of its own, theirs holds.
+        """
+        limits = self.server.output_limits
+        limit = limits[self.kind_of_client()]
+        if not limit and self in self.server.monitors:
+            limit = limits["pubsub"]
         if limit and self._pushed + self.output_pending > limit:
             self.server.statistics.output_limit_disconnections += 1
             self.server.log.warning("output_limit", id=self.id, peer=self.peer, bytes=self.held_output)

@@ -46,7 +46,9 @@ def test_a_skipped_reply_is_skipped_when_the_client_waits_for_it() -> None:
 def test_who_kills_himself_inside_exec_reads_up_to_there_and_everything_is_done() -> None:
     node = ServerHarness()
     client = node.connect()
-    client.send(request("MULTI") + request("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no") + request("SET", "k", "v"))
+    client.send(
+        request("MULTI") + request("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no") + request("SET", "k", "v")
+    )
     assert client.send(request("EXEC") + request("PING")) == b"*2\r\n:1\r\n"
     assert client.session.closing
     assert node.store.lookup(b"k") == b"v"
