@@ -134,7 +134,6 @@ _WITHOUT_EFFECT_YET: dict[str, tuple[object, ...]] = {
     "replication.replica_max_staleness_ms": (0,),
     "replication.min_replicas_to_write": (0,),
     "replication.min_replicas_max_lag_ms": (),
-    "cluster.node_id": ("",),
     "cluster.replicate": (),
     "cluster.peers": ((),),
     "cluster.scopes": ((),),
@@ -274,23 +273,32 @@ class NodeConfig:
         return next((peer for peer in self.cluster.peers if peer.id == self.cluster.node_id), None)
 
     def without_effect_yet(self) -> list[str]:
-        """Dotted paths of keys that are set to something this version does not do."""
-        return [
+        """Dotted paths of keys, and flags, that ask for something this version does not do."""
+        keys = [
             path
             for path, anyway in _WITHOUT_EFFECT_YET.items()
             if path in self.explicit and self._value(path) not in anyway
         ]
+        flags = {"--trust-config": self.trust_config, "--start-empty": self.start_empty}
+        return keys + [name for name, given in flags.items() if given]
 
     def _value(self, path: str) -> object:
         section, _, name = path.partition(".")
         return getattr(getattr(self, section), name)
 
 
+def _check_parameter(name: str, value: str) -> str | None:
+    """What is wrong with an entry of ``[config]``, by the node's own table; loaded only where there is an entry."""
+    from .serve.parameters import check_parameter
+
+    return check_parameter(name, value)
+
+
 class _Reader:
     """Takes settings in rising precedence, keeps the last value of each key, and collects what is wrong."""
 
     def __init__(self, parameters: ParameterCheck | None) -> None:
-        self._check_parameter = parameters
+        self._check_parameter = parameters or _check_parameter
         self._problems: list[ConfigProblem] = []
         self._warnings: list[str] = []
         self._values: dict[str, Any] = {}
@@ -375,7 +383,7 @@ class _Reader:
             secret = target in _SECRETS
             self.problem(setting.source, setting.path, refusal(value, _PARAMETER_VALUES, secret=secret))
             return
-        complaint = self._check_parameter(target.removeprefix("config."), value) if self._check_parameter else None
+        complaint = self._check_parameter(target.removeprefix("config."), value)
         if complaint is not None:
             self.problem(setting.source, setting.path, complaint)
         self._values[target] = value

@@ -97,6 +97,10 @@ WRONG_TYPE = _kind("WRONGTYPE", "Operation against a key holding the wrong kind 
 NOT_INTEGER = _kind("ERR", "value is not an integer or out of range", FIX)
 NOT_FLOAT = _kind("ERR", "value is not a valid float", FIX)
 OUT_OF_RANGE = _kind("ERR", "value is out of range", FIX)
+COUNT_OUT_OF_RANGE = _kind(
+    "ERR", "value is out of range, value must between -9223372036854775807 and 9223372036854775807", FIX
+)
+NUMKEYS = _kind("ERR", "numkeys should be greater than 0", FIX)
 MUST_BE_POSITIVE = _kind("ERR", "value is out of range, must be positive", FIX)
 INDEX_OUT_OF_RANGE = _kind("ERR", "index out of range", FIX)
 NO_SUCH_KEY = _kind("ERR", "no such key", FIX)

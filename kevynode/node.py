@@ -12,6 +12,7 @@ The nurseries; the inner one is cancelled first::
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import signal
 import sys
@@ -305,12 +306,18 @@ async def open_node(
     with log if log is not None else open_log(config.log) as opened:
         node = Node(config, opened, clock=clock, transport=transport, random=random)
         await node.listen()
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
             try:
                 yield node
+            except Exception as error:
+                # Raised again outside, so that it arrives as itself and not in the nursery's group.
+                failure = error
             finally:
                 node.stop()
+        if failure is not None:
+            raise failure
 
 
 async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] | None = None) -> None:
@@ -322,6 +329,8 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
     # The receiver opens before anything else, so that no signal can interrupt a command half done.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         node = Node(config, log)
+        if not os.path.isdir(config.server.data_dir):
+            raise StartError(f"server.data_dir: {config.server.data_dir} is no folder")
         try:
             node.parameters.put("maxclients", fit_descriptor_limit(config.server.maxclients, log))
         except OSError as error:

@@ -57,8 +57,8 @@ class Session:
         self._queue: deque[list[bytes]] = deque()
         self._output: list[bytes] = []
         self._held_pushes: list[bytes] = []
-        # Bytes of messages appended in other sessions' turns since the output was last taken.
-        self._pushed = 0
+        # Bytes of replies and messages appended since the output was last taken, without the small change.
+        self._produced = 0
 
         # Reasons why commands take the careful way; empty while the fast path is open.
         self.gates: set[str] = set()
@@ -164,7 +164,7 @@ class Session:
         output = self._output
         data = output[0] if len(output) == 1 else b"".join(output)
         self._output = []
-        self._pushed = 0
+        self._produced = 0
         self.output_bytes += len(data)
         self.server.statistics.output_bytes += len(data)
         return data
@@ -192,7 +192,8 @@ class Session:
         Whether the driver has to look at what has become of the session: it is not simply ready for more bytes.
         """
         # What is_free() asks, without the call.
-        if self.waiting is not None or self.paused or self.closing or self.output_pending > _PENDING_OUTPUT:
+        behind = self.output_pending + self._produced
+        if self.waiting is not None or self.paused or self.closing or behind > _PENDING_OUTPUT:
             return True
         queue = self._queue
         if not queue:
@@ -278,7 +279,10 @@ class Session:
             server.current = None
         if command is not None:
             self.last_command = command
-        return bool(queue) or (special and not self.is_free())
+        if special or size > _TURN_OUTPUT:
+            self._produced = sum(map(len, output))
+            self._check_output_limit()
+        return bool(queue) or self.closing or (special and not self.is_free())
 
     # -- what commands do to their connection -----------------------------------------------------------------------
 
@@ -305,7 +309,7 @@ class Session:
             self._held_pushes.append(wire)
             return
         self._output.append(wire)
-        self._pushed += len(wire)
+        self._produced += len(wire)
         self._check_output_limit()
         if self.wake is not None:
             self.wake()
@@ -315,7 +319,7 @@ class Session:
         held = self._held_pushes
         if held:
             self._output += held
-            self._pushed += sum(map(len, held))
+            self._produced += sum(map(len, held))
             held.clear()
             self._check_output_limit()
 
@@ -433,7 +437,7 @@ class Session:
         limit = limits[self.kind_of_client()]
         if not limit and self in self.server.monitors:
             limit = limits["pubsub"]
-        if limit and self._pushed + self.output_pending > limit:
+        if limit and self._produced + self.output_pending > limit:
             self.server.statistics.output_limit_disconnections += 1
             self.server.log.warning("output_limit", id=self.id, peer=self.peer, bytes=self.held_output)
             self.close("output buffer limit reached", discard=True)

@@ -310,3 +310,38 @@ def test_who_left_while_waiting_takes_nothing(node: NodeProcess, wait: Callable[
 def blocked(client: RawClient) -> int:
     """How many clients wait in a blocking command."""
     return sum(b" flags=b " in line for line in client.call(b"CLIENT", b"LIST").value.splitlines())
+
+
+@on_linux
+def test_a_client_that_asks_and_never_reads_costs_what_the_kernel_takes_and_a_turn(node: NodeProcess) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(RawClient(node.host, node.port))
+        client.call(b"SET", b"value", bytes(64 * KIB))
+        memory = resident(node)
+        greedy = stack.enter_context(connect(node))
+        greedy.setblocking(False)
+        requests = encode((b"GET", b"value")) * 5000
+        sent = 0
+        try:
+            while sent < len(requests):
+                sent += greedy.send(requests[sent:])
+        except BlockingIOError:
+            pass
+        for _ in range(2000):
+            assert client.call(b"PING") == PONG
+        # All replies together would be 320 MB.
+        assert resident(node) - memory < 64 << 20
+
+
+@on_linux
+def test_a_reply_above_the_limit_of_ordinary_clients_closes_the_connection(node: NodeProcess) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(RawClient(node.host, node.port))
+        client.call(b"SET", b"value", bytes(1024 * KIB))
+        assert client.call(b"CONFIG", b"SET", b"client-output-buffer-limit", b"normal 524288 0 0").value == b"OK"
+        stack.callback(restore_output_limits, node)
+        other = stack.enter_context(connect(node))
+        other.sendall(encode((b"GET", b"value")))
+        other.settimeout(10)
+        assert other.recv(1) == b""
+        assert " output_limit " in node.log()

@@ -8,8 +8,8 @@ from support.session_harness import ServerHarness
 from kevynode.reply import Pairs
 from kevynode.serve.command_docs import Argument, parse_arguments, parse_syntax
 from kevynode.serve.commands.command_info import find, has_movable_keys, legacy_range, show_command, show_docs
-from kevynode.serve.help import help_lines
 from kevynode.store.command import TABLE
+from kevynode.store.help import help_lines
 
 
 @pytest.fixture

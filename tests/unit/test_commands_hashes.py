@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.store_harness import Harness, event_class, lines, named
 
 from kevynode.reply import OK
-from kevynode.store.commands.hashes import MOST_REPEATED
+from kevynode.store.commands.random_members import MOST_REPEATED
 from kevynode.store.values import Hash
 
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"

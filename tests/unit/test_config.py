@@ -442,9 +442,19 @@ def test_what_has_no_effect_yet_is_named_unless_it_says_what_happens_anyway() ->
     )
     assert config.without_effect_yet() == [
         "replication.min_replicas_to_write",
-        "cluster.node_id",
         "cluster.scopes",
     ]
+
+
+def test_flags_without_effect_are_named_too() -> None:
+    config = NodeConfig.from_dict({}, trust_config=True, start_empty=True)
+    assert config.without_effect_yet() == ["--trust-config", "--start-empty"]
+
+
+def test_parameters_are_checked_unless_the_caller_brings_a_check_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"config\.no-such"):
+        NodeConfig.from_dict({"config": {"no-such": "1"}})
+    assert NodeConfig.from_dict({"config": {"no-such": "1"}}, parameters=lambda name, value: None)
 
 
 def test_a_configuration_cannot_be_changed() -> None:

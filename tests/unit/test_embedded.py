@@ -470,3 +470,14 @@ def test_a_dictionary_is_checked_like_a_file() -> None:
     with pytest.raises(ConfigError) as caught:
         NodeConfig.from_dict({"server": {"port": -1, "prot": 1}, "nonsense": {}})
     assert [problem.path for problem in caught.value.problems] == ["server.port", "server.prot", "nonsense"]
+
+
+async def test_an_exception_in_the_block_stops_the_node_and_arrives() -> None:
+    transport = MemoryTransport()
+    with pytest.raises(ZeroDivisionError):
+        async with opened(transport=transport) as node:
+            client = await connect(node)
+            raise ZeroDivisionError
+    await hear_the_end(client)
+    with pytest.raises(ConnectionRefusedError):
+        await transport.connect("127.0.0.1", node.port)

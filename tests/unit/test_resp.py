@@ -34,7 +34,7 @@ WELL_FORMED = [
     pytest.param(b"PING\n", [[b"PING"]], id="inline, line feed only"),
     pytest.param(b'set k "a b\\x41\\n"\r\n', [[b"set", b"k", b"a bA\n"]], id="inline, double quotes"),
     pytest.param(b"set k 'a \\'b\\n'\r\n", [[b"set", b"k", b"a 'b\\n"]], id="inline, single quotes"),
-    pytest.param(b'set k "a"b\'c\'\r\n', [[b"set", b"k", b"abc"]], id="inline, text behind a quote"),
+    pytest.param(b"set k \"a\"b'c'\r\n", [[b"set", b"k", b"abc"]], id="inline, text behind a quote"),
     pytest.param(b"set k a\0b\xff\r\n", [[b"set", b"k", b"a\0b\xff"]], id="inline, any byte"),
 ]
 

@@ -10,7 +10,7 @@ from ... import errors
 from ...errors import FIX, ErrorKind
 from ...reply import Reply, SetReply
 from ...store.command import Args, command, container
-from ..help import UNKNOWN_FORM, add_help
+from ...store.help import UNKNOWN_FORM, add_help
 from ..session import Session
 
 _UNKNOWN_CATEGORY = ErrorKind("ERR", "Unknown category '{}'", FIX)

@@ -10,9 +10,9 @@ from ...errors import FIX, ErrorKind
 from ...reply import NO_REPLY, OK, Reply, SetReply, Verbatim
 from ...store.arguments import as_int
 from ...store.command import Args, command, container
+from ...store.help import add_help
 from ..client_filters import Filters
 from ..client_line import client_line
-from ..help import add_help
 from ..session import Session
 from .connection import set_name
 

@@ -12,7 +12,7 @@ from ...errors import FIX, ErrorKind
 from ...reply import OK, Reply, Verbatim
 from ...store.arguments import parse_int
 from ...store.command import Args, command, container
-from ..help import add_help
+from ...store.help import add_help
 from ..session import Session
 from ..slots import SLOTS, key_slot
 

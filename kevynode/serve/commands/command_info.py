@@ -10,9 +10,9 @@ from ...errors import FIX, ErrorKind, ReplyError
 from ...reply import Reply, SetReply, Status
 from ...store.command import TABLE, Args, Command, KeySpec, command
 from ...store.glob import glob_match
+from ...store.help import add_help
 from .. import dispatch
 from ..command_docs import parse_syntax
-from ..help import add_help
 from ..server import Server
 from ..session import Session
 

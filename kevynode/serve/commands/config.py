@@ -9,7 +9,7 @@ from ...errors import FIX, ErrorKind
 from ...reply import OK, Reply
 from ...store.command import Args, command, container
 from ...store.glob import glob_match
-from ..help import add_help
+from ...store.help import add_help
 from ..parameters import ParameterError, Parameters
 from ..session import Session
 

@@ -13,12 +13,12 @@ from ...store.access import idle_seconds
 from ...store.arguments import as_int, parse_int
 from ...store.command import Args, command
 from ...store.encoding import encoding
+from ...store.help import UNKNOWN_FORM
 from ...store.keyspace import Keyspace
 from ...store.rebuild import rebuild_commands
 from ...store.store import Store
 from .. import dispatch
 from ..digest import data_digest, value_digest
-from ..help import UNKNOWN_FORM
 from ..parameter_kinds import read_size
 from ..session import Session
 

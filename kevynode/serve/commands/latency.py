@@ -9,7 +9,7 @@ from ... import errors
 from ...errors import FIX, ErrorKind
 from ...reply import Reply, Verbatim
 from ...store.command import Args, command, container
-from ..help import add_help
+from ...store.help import add_help
 from ..session import Session
 
 _NO_SAMPLES = ErrorKind("ERR", "No samples available for event '{}'", FIX)

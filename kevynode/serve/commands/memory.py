@@ -9,7 +9,7 @@ from typing import Any, Final
 from ...reply import OK, Reply, Verbatim
 from ...store.command import Args, command
 from ...store.commands.memory import MEMORY
-from ..help import add_help
+from ...store.help import add_help
 from ..session import Session
 
 _PER_SHARD: Final = ("nondeterministic_output", "request_policy:all_shards", "response_policy:special")

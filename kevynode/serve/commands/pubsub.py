@@ -8,7 +8,7 @@ from ... import errors
 from ...reply import NO_REPLY, Push, Reply, encode
 from ...store.command import Args, KeySpec, command, container
 from ...store.glob import glob_match
-from ..help import UNKNOWN_FORM, add_help
+from ...store.help import UNKNOWN_FORM, add_help
 from ..pubsub import PubSub
 from ..session import Session
 

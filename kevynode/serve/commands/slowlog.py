@@ -9,7 +9,7 @@ from ...errors import FIX, ErrorKind
 from ...reply import OK, Reply
 from ...store.arguments import as_int
 from ...store.command import Args, command, container
-from ..help import UNKNOWN_FORM, add_help
+from ...store.help import UNKNOWN_FORM, add_help
 from ..session import Session
 
 _BAD_COUNT = ErrorKind("ERR", "count should be greater than or equal to -1", FIX)

@@ -15,15 +15,13 @@ from ..long_double import parse_long_double
 from ..store import Store
 from ..values import Hash, random_member, scan_table
 from .hash_fields import emit_field_deadlines, remove_fields, writers_clock
-from .lists_reading import COUNT_OUT_OF_RANGE
+from .random_members import MOST_REPEATED
 from .scan import parse_cursor, parse_options, scan_reply
 
 VALUE_NOT_INTEGER = errors.ErrorKind("ERR", "hash value is not an integer", errors.FIX)
 VALUE_NOT_FLOAT = errors.ErrorKind("ERR", "hash value is not a float", errors.FIX)
 INCREMENT_NOT_FINITE = errors.ErrorKind("ERR", "value is NaN or Infinity", errors.FIX)
 
-# A reply of HRANDFIELD with repetitions has at most so many fields: nothing else bounds the memory it takes.
-MOST_REPEATED = 1 << 20
 # Picks after which one stops hoping to hit a field that has not expired, and looks at all of them.
 _DRAWS = 100
 # From a hash this many times as large as what is asked for, fields are picked one by one.
@@ -434,7 +432,7 @@ def hrandfield(store: Store, argv: Args) -> Reply:
 def _random_options(argv: Args) -> tuple[int, bool]:
     count = parse_int(argv[2])
     if count == INT64_MIN:
-        raise COUNT_OUT_OF_RANGE()
+        raise errors.COUNT_OUT_OF_RANGE()
     if len(argv) == 3:
         return count, False
     if len(argv) > 4 or argv[3].upper() != b"WITHVALUES":

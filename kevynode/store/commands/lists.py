@@ -12,7 +12,7 @@ from ..arguments import INT64_MIN, as_int, parse_int
 from ..command import Args, command, key_number, one_key
 from ..store import Store
 from ..values import List
-from .lists_reading import COUNT_OUT_OF_RANGE, bounds
+from .lists_reading import bounds
 
 __all__ = ["MOVE_KEYS", "move", "parse_pop_many", "parse_side", "pop_first", "pop_from"]
 
@@ -414,7 +414,7 @@ def lrem(store: Store, argv: Args) -> Reply:
     """How many have been removed: ``count`` from the head, ``-count`` from the tail, all for 0."""
     count = parse_int(argv[2])
     if count == INT64_MIN:
-        raise COUNT_OUT_OF_RANGE()
+        raise errors.COUNT_OUT_OF_RANGE()
     key, element = argv[1], argv[3]
     found = store.lookup_as(key, List)
     if found is None or element not in found.elements:

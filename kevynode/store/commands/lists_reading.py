@@ -7,16 +7,13 @@ from itertools import islice
 
 from ... import errors
 from ...reply import Reply
-from ..arguments import INT64_MAX, INT64_MIN, as_int, parse_int
+from ..arguments import INT64_MIN, as_int, parse_int
 from ..command import Args, command, one_key
 from ..store import Store
 from ..values import List
 
-__all__ = ["COUNT_OUT_OF_RANGE", "bounds"]
+__all__ = ["bounds"]
 
-COUNT_OUT_OF_RANGE = errors.ErrorKind(
-    "ERR", f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}", errors.FIX
-)
 RANK_ZERO = errors.ErrorKind(
     "ERR",
     "RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the"
@@ -128,7 +125,7 @@ def _position_options(argv: Args) -> tuple[int, int | None, int]:
         if option == b"RANK":
             rank = parse_int(argv[place + 1])
             if rank == INT64_MIN:
-                raise COUNT_OUT_OF_RANGE()
+                raise errors.COUNT_OUT_OF_RANGE()
             if rank == 0:
                 raise RANK_ZERO()
         elif option == b"COUNT":

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from ... import errors
-from ...reply import Reply, Status
+from ...reply import Reply
 from ..access import frequency, has_lfu_policy, idle_seconds, watch_accesses
 from ..command import Args, command, container, one_key
 from ..encoding import encoding
+from ..help import add_help
 from ..keyspace import KeyShard
 from ..store import Store
 from ..values import Value
@@ -29,20 +30,7 @@ NO_IDLE_TIME_BUT_FREQUENCY = errors.ErrorKind(
 OBJECT: Final = container(
     "object", group="generic", since="2.2.3", summary="Looks at how a value is kept: encoding, idle time, frequency."
 )
-
-_OBJECT_HELP: Final = (
-    b"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    b"ENCODING <key>",
-    b"    The encoding a value of this content has.",
-    b"FREQ <key>",
-    b"    The logarithmic access counter of the key (LFU policies only).",
-    b"IDLETIME <key>",
-    b"    Seconds since the last access to the key, counted from the first such question.",
-    b"REFCOUNT <key>",
-    b"    The number of references to the value: 1.",
-    b"HELP",
-    b"    Print this help.",
-)
+add_help(OBJECT, "6.2.0")
 
 
 def _inspect(store: Store, key: bytes) -> Value | None:
@@ -140,17 +128,3 @@ def object_idletime(store: Store, argv: Args) -> Reply:
 )
 def object_refcount(store: Store, argv: Args) -> Reply:
     return None if _inspect(store, argv[2]) is None else 1
-
-
-@command(
-    "help",
-    arity=2,
-    flags="loading stale",
-    group="generic",
-    since="6.2.0",
-    summary="What OBJECT can do.",
-    complexity="O(1)",
-    parent=OBJECT,
-)
-def object_help(store: Store, argv: Args) -> Reply:
-    return [Status(line) for line in _OBJECT_HELP]

@@ -7,15 +7,12 @@ from itertools import chain
 from typing import Final
 
 from ... import errors
-from ..arguments import INT64_MAX, INT64_MIN, parse_int
+from ..arguments import INT64_MIN, parse_int
 from ..sharded import RandomSource
 from ..tables import Table, random_member
 
 __all__ = ["MOST_REPEATED", "parse_count", "repeated", "sample", "walk"]
 
-COUNT_OUT_OF_RANGE = errors.ErrorKind(
-    "ERR", f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}", errors.FIX
-)
 
 #: With repetition a few bytes can ask for any number of members; no more than so many are given.
 MOST_REPEATED: Final = 1 << 20
@@ -29,7 +26,7 @@ def parse_count(data: bytes) -> int:
     """The count of SRANDMEMBER or ZRANDMEMBER; negative asks for members that may repeat."""
     count = parse_int(data)
     if count == INT64_MIN:
-        raise COUNT_OUT_OF_RANGE()
+        raise errors.COUNT_OUT_OF_RANGE()
     return count
 
 

@@ -20,9 +20,8 @@ from .random_members import walk
 from .set_results import store_result
 from .sets import arranged
 
-__all__ = ["NEGATIVE_LIMIT", "NUMKEYS", "parse_limit"]
+__all__ = ["NEGATIVE_LIMIT", "parse_limit"]
 
-NUMKEYS = errors.ErrorKind("ERR", "numkeys should be greater than 0", errors.FIX)
 TOO_MANY_KEYS = errors.ErrorKind("ERR", "Number of keys can't be greater than number of args", errors.FIX)
 NEGATIVE_LIMIT = errors.ErrorKind("ERR", "LIMIT can't be negative", errors.FIX)
 
@@ -202,7 +201,7 @@ def sdiffstore(store: Store, argv: Args) -> Reply:
 def sintercard(store: Store, argv: Args) -> Reply:
     number = as_int(argv[1])
     if number is None or number < 1:
-        raise NUMKEYS()
+        raise errors.NUMKEYS()
     if number > len(argv) - 2:
         raise TOO_MANY_KEYS()
     limit = parse_limit(argv, 2 + number)

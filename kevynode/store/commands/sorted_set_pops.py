@@ -12,7 +12,6 @@ from ..arguments import as_int, parse_timeout
 from ..command import Args, Blocked, command, key_number, key_range, one_key
 from ..store import Store
 from ..values import SortedSet
-from .set_algebra import NUMKEYS
 from .set_results import emit_removal
 from .sets import parse_pop_count
 
@@ -66,7 +65,7 @@ def _parse_many(argv: Args, at: int) -> tuple[Sequence[bytes], bool, int]:
     """(keys, highest, count) of ``numkeys key ... MIN|MAX [COUNT count]`` from index ``at``."""
     number = as_int(argv[at])
     if number is None or number < 1:
-        raise NUMKEYS()
+        raise errors.NUMKEYS()
     place = at + 1 + number
     if place >= len(argv):
         raise errors.SYNTAX()

@@ -111,7 +111,7 @@ def replace_string(store: Store, key: bytes, value: bytes, *events: Event) -> No
 
 
 def put_with_deadline(store: Store, key: bytes, value: bytes, deadline: int) -> None:
-    """Put ``value`` under ``key`` with a deadline (unix ms) that has not passed."""
+    """Put ``value`` under ``key`` with a deadline (unix ms)."""
     store.put(key, value)
     store.emit((b"SET", key, value), key, (notify.STRING, b"set", key))
     store.set_deadline(key, deadline)

@@ -373,10 +373,7 @@ def msetex(store: Store, argv: Args) -> Reply:
             replace_string(store, key, value, (notify.STRING, b"set", key))
         elif deadline is None:
             _put(store, key, value)
-        elif deadline > store.now:
-            put_with_deadline(store, key, value, deadline)
         else:
-            # Unlike SET, the value is written and published before it expires.
-            _put(store, key, value)
-            expire_at_once(store, key, (notify.GENERIC, b"expire", key))
+            # Unlike SET, it does not look at the clock: what has expired goes with the next access.
+            put_with_deadline(store, key, value, deadline)
     return 1

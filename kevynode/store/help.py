@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import FIX, ErrorKind
 from ..reply import Reply, Status
-from ..store.command import Args, Command, command
-
-if TYPE_CHECKING:
-    from .session import Session
+from .command import Args, Command, command
 
 __all__ = ["UNKNOWN_FORM", "add_help", "help_lines"]
 
@@ -42,5 +37,5 @@ def add_help(container: Command, since: str = "5.0.0") -> None:
         categories="connection" if container.group == "connection" or container.name == "command" else "",
         on_store=False,
     )
-    def show_help(session: Session, argv: Args) -> Reply:
+    def show_help(_: object, argv: Args) -> Reply:
         return list(help_lines(container))
