@@ -37,7 +37,7 @@ def client_line(session: Session) -> bytes:
 
     Sizes are bytes; what does not exist here (a buffer apart from the replies, redirected tracking) is 0 or -1.
     """
-    now = session.server.monotonic()
+    server = session.server
     transaction = session.transaction
     held_output = session.held_output
     fields: tuple[tuple[bytes, object], ...] = (
@@ -46,8 +46,8 @@ def client_line(session: Session) -> bytes:
         (b"laddr", session.local),
         (b"fd", session.fd),
         (b"name", session.name),
-        (b"age", int(now - session.created)),
-        (b"idle", int(now - session.last_active)),
+        (b"age", int(server.monotonic() - session.created)),
+        (b"idle", int(server.perf() - session.last_active)),
         (b"flags", client_flags(session)),
         (b"capa", "r" if session.follows_redirects else ""),
         (b"db", 0),

@@ -83,7 +83,11 @@ class Housekeeper:
 
         more = False
         for job in self.jobs:
-            more = job(over) or more
+            try:
+                more = job(over) or more
+            except Exception as error:
+                # One job that fails stops neither the others nor the node.
+                server.unexpected("housekeeping", error)
         server.commit()
         return 2 * SLICE if more else 1 / self.hz
 

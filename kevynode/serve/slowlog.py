@@ -84,10 +84,12 @@ def redact(argv: Sequence[bytes]) -> list[bytes]:
     if name == b"auth":
         words[1:] = [_REDACTED] * (len(words) - 1)
     elif name == b"hello":
-        for place, word in enumerate(words):
-            if word.lower() == b"auth" and place >= 2:
+        place = 2
+        while place < len(words):
+            option = words[place].lower()
+            if option == b"auth":
                 words[place + 1 : place + 3] = [_REDACTED] * len(words[place + 1 : place + 3])
-                break
+            place += 3 if option == b"auth" else 2 if option == b"setname" else 1
     elif name == b"config" and len(words) > 3 and words[1].lower() == b"set":
         for place in range(2, len(words) - 1, 2):
             if words[place].lower() in _SECRET_PARAMETERS:

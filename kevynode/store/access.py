@@ -109,7 +109,8 @@ def decayed(store: Store, clock: int) -> int:
     counter = clock & 255
     decay_minutes = store.settings.lfu_decay_time
     if decay_minutes:
-        counter -= (store.now // 60_000 - (clock >> 8)) // decay_minutes
+        # A wall clock that was set back must not make keys popular.
+        counter -= max(store.now // 60_000 - (clock >> 8), 0) // decay_minutes
     return max(counter, 0)
 
 

@@ -35,7 +35,10 @@ class Journal:
         self.observers: list[Observer] = []
 
     def commit(self) -> None:
-        """Close the open group, if it holds anything, and tell every observer ``(first offset, effects)``."""
+        """Close the open group, if it holds anything, and tell every observer ``(first offset, effects)``.
+
+        Each of them hears of every group, also if another one fails; the first failure is raised when all have heard.
+        """
         group = self.pending
         if not group:
             return
@@ -43,5 +46,11 @@ class Journal:
         first = self.offset
         self.offset = first + len(group)
         if self.observers:
+            failures: list[Exception] = []
             for observer in tuple(self.observers):
-                observer(first, group)
+                try:
+                    observer(first, group)
+                except Exception as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]

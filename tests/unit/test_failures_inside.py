@@ -1,0 +1,68 @@
+"""What our own mistakes cost: an observer or a background job that fails, and passwords in what is remembered."""
+
+from __future__ import annotations
+
+import pytest
+from support.session_harness import ServerHarness
+
+from kevynode.serve.housekeeping import Housekeeper
+from kevynode.serve.slowlog import redact
+from kevynode.store.journal import Effect
+
+
+def test_every_observer_hears_of_every_group_though_one_fails() -> None:
+    node = ServerHarness()
+    heard: list[int] = []
+
+    def broken(_: int, group: list[Effect]) -> None:
+        raise ZeroDivisionError
+
+    def leaving(first: int, group: list[Effect]) -> None:
+        node.store.journal.observers.remove(leaving)
+        heard.append(-1)
+
+    node.store.journal.observers += [broken, leaving, lambda first, _: heard.append(first)]
+    client = node.connect()
+    with pytest.raises(ZeroDivisionError):
+        client.call("SET", "a", "1")
+    assert heard == [-1, 0]
+    with pytest.raises(ZeroDivisionError):
+        client.call("SET", "b", "1")
+    assert heard == [-1, 0, 1]
+    assert node.server.current is None
+    assert not node.store.journal.pending
+
+
+def test_a_background_job_that_fails_stops_nothing_else() -> None:
+    node = ServerHarness()
+    keeper = Housekeeper(node.server)
+    done: list[str] = []
+
+    def broken(_: object) -> bool:
+        raise ZeroDivisionError
+
+    def last(_: object) -> bool:
+        done.append("last")
+        return False
+
+    keeper.jobs[:] = [broken, *keeper.jobs, last]
+    assert keeper.work() > 0
+    assert done == ["last"]
+    assert node.log.events("error") == ["internal_error"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "AUTH secret",
+        "auth default secret",
+        "HELLO 3 AUTH default secret",
+        "HELLO 3 SETNAME auth AUTH default secret",
+        "HELLO 3 AUTH user word AUTH default secret",
+        "HELLO 3 AUTH default secret SETNAME auth",
+        "CONFIG SET requirepass secret",
+        "CONFIG SET maxmemory 1 requirepass secret",
+    ],
+)
+def test_no_password_is_remembered(words: str) -> None:
+    assert b"secret" not in redact(words.encode().split())
