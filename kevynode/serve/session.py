@@ -282,7 +282,8 @@ class Session:
         if special or size > _TURN_OUTPUT:
             self._produced = sum(map(len, output))
             self._check_output_limit()
-        return bool(queue) or self.closing or (special and not self.is_free())
+            return bool(queue) or not self.is_free()
+        return bool(queue)
 
     # -- what commands do to their connection -----------------------------------------------------------------------
 

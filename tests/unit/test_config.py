@@ -454,7 +454,8 @@ def test_flags_without_effect_are_named_too() -> None:
 def test_parameters_are_checked_unless_the_caller_brings_a_check_of_its_own() -> None:
     with pytest.raises(ConfigError, match=r"config\.no-such"):
         NodeConfig.from_dict({"config": {"no-such": "1"}})
-    assert NodeConfig.from_dict({"config": {"no-such": "1"}}, parameters=lambda name, value: None)
+    config = NodeConfig.from_dict({"config": {"no-such": "1"}}, parameters=lambda name, value: None)
+    assert config.parameters == {"no-such": "1"}
 
 
 def test_a_configuration_cannot_be_changed() -> None:

@@ -474,7 +474,7 @@ def test_a_dictionary_is_checked_like_a_file() -> None:
 
 async def test_an_exception_in_the_block_stops_the_node_and_arrives() -> None:
     transport = MemoryTransport()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012  the block is what is tested
         async with opened(transport=transport) as node:
             client = await connect(node)
             raise ZeroDivisionError
