@@ -52,6 +52,9 @@ def process(session: Session, argv: list[bytes]) -> None:
     except ReplyError as error:
         _reject(session, command or server.table.get(argv[0]), error)
         session.finish_command()
+        if server.waiters.ready:
+            # What was evicted to make room for the command.
+            server.waiters.serve()
         return
     if _must_pause(session, command):
         session.postpone(argv)
