@@ -85,7 +85,7 @@ if [ -n "$whole" ]; then
     "$venv/bin/python" -m coverage report >"$work/report" || failed="$failed coverage"
     case $failed in
     *coverage*) cat "$work/report" ;;
-    *) echo "== coverage: $(tail -n 1 "$work/report")" ;;
+    *) echo "== coverage: $(grep "^TOTAL" "$work/report")" ;;
     esac
 fi
 if [ -n "$failed" ]; then
