@@ -102,7 +102,8 @@ class Session:
 
     def is_free(self) -> bool:
         """Neither waiting for a key, nor paused, nor about to close, nor far behind in reading its replies."""
-        return self.waiting is None and not self.paused and not self.closing and self.output_pending <= _PENDING_OUTPUT
+        behind = self.output_pending + self._produced
+        return self.waiting is None and not self.paused and not self.closing and behind <= _PENDING_OUTPUT
 
     @property
     def runnable(self) -> bool:
@@ -226,11 +227,13 @@ class Session:
                     or not command.fewest <= len(argv) <= command.most
                 ):
                     special = True
+                    start = len(output)
                     dispatch.process(self, argv)
+                    size += sum(map(len, output[start:]))
                     # It has noted itself as the last command, or the subcommand that it stands for.
                     command = None
                     now = perf()
-                    if now > deadline or len(output) > 1024 or not self.is_free():
+                    if now > deadline or size > _TURN_OUTPUT or not self.is_free():
                         break
                     continue
                 try:
