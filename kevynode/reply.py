@@ -32,6 +32,7 @@ from .doubles import format_double
 from .errors import ReplyError
 
 __all__ = [
+    "BULK_HEADERS",
     "NO_REPLY",
     "NULL_ARRAY",
     "OK",
@@ -136,6 +137,9 @@ NULL_ARRAY: Final = NullArray()
 NO_REPLY: Final = NoReply()
 
 
+#: The lines that announce short bulk strings: picking one costs less than writing it.
+BULK_HEADERS: Final = [b"$%d\r\n" % length for length in range(4096)]
+
 _Encoder: TypeAlias = Callable[[list[bytes], Any, int], None]
 
 
@@ -187,9 +191,14 @@ def _verbatim(out: list[bytes], value: Verbatim, protocol: int) -> None:
 
 
 def _items(out: list[bytes], values: Iterable[Any], protocol: int) -> None:
+    headers = BULK_HEADERS
     for value in values:
         if type(value) is bytes:
-            out.append(b"$%d\r\n%b\r\n" % (len(value), value))
+            length = len(value)
+            if length < len(headers):
+                out += (headers[length], value, b"\r\n")
+            else:
+                out.append(b"$%d\r\n%b\r\n" % (length, value))
         else:
             encode_into(out, value, protocol)
 

@@ -225,10 +225,15 @@ def _take_plain(lines: list[bytes], commands: list[list[bytes]], bulk_limit: int
         if end > last:
             break
         arguments = lines[place + 2 : end : 2]
-        if lines[place + 1 : end : 2] != [b"$%d" % len(argument) for argument in arguments]:
-            break
-        if max(map(len, arguments)) > bulk_limit:
-            break
+        announced = lines[place + 1 : end : 2]
+        try:
+            if announced != [headers[len(argument)] for argument in arguments]:
+                break
+        except IndexError:
+            if announced != [b"$%d" % len(argument) for argument in arguments]:
+                break
+            if max(map(len, arguments)) > bulk_limit:
+                break
         append(arguments)
         place = end
     return place

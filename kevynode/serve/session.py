@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import errors
-from ..reply import NoReply, Reply, Status, encode, encode_into
+from ..reply import BULK_HEADERS, NoReply, Reply, Status, encode, encode_into
 from ..resp import RequestParser
 from ..store.command import Blocked, Command
 from . import dispatch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_BULK_HEADERS = [b"$%d\r\n" % length for length in range(4096)]
 # Replies that pile up in one turn before they are sent.
 _TURN_OUTPUT = 256 * 1024
 # Bytes that the peer has not taken yet before its next commands have to wait.
@@ -252,7 +251,7 @@ class Session:
                 if kind is bytes:
                     length = len(reply)
                     if length < 4096:
-                        output += (_BULK_HEADERS[length], reply, b"\r\n")
+                        output += (BULK_HEADERS[length], reply, b"\r\n")
                     else:
                         output.append(b"$%d\r\n%b\r\n" % (length, reply))
                     size += length

@@ -17,7 +17,11 @@ _DECREMENT_OVERFLOW: Final = errors.ErrorKind("ERR", "decrement would overflow",
 
 
 def _sum(value: bytes, increment: int) -> int:
-    old = as_int(value)
+    if value.isdigit() and len(value) < 19 and (value[0] != 0x30 or len(value) == 1):
+        # What as_int would say of most counters, in less time.
+        old: int | None = int(value)
+    else:
+        old = as_int(value)
     if old is None:
         raise errors.NOT_INTEGER()
     total = old + increment
