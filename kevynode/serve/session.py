@@ -202,11 +202,7 @@ class Session:
         server.current = self
         special = False
         # Everything that every command needs is a local: this loop is where the node's time goes.
-        store = server.store
-        journal = store.journal
-        ready = server.waiters.ready
-        find = server.commands.get
-        perf = server.perf
+        store, journal, ready, find, perf = server.needed_by_every_command
         gates, server_gates = self.gates, server.gates
         held_pushes = self._held_pushes
         slow_after = server.slow_after
