@@ -148,8 +148,8 @@ class Server:
         self.active_expire = True
         # Sessions that watch every command (MONITOR).
         self.monitors: dict[Session, None] = {}
-        # In one piece, for the loop over commands: store, journal, keys that are ready, look-up, clock for durations.
-        self.needed_by_every_command = (store, store.journal, self.waiters.ready, self.commands.get, perf)
+        # In one piece, for the loop over commands: store, journal, keys that are ready, look-up.
+        self.needed_by_every_command = (store, store.journal, self.waiters.ready, self.commands.get)
         self._next_id = 0
 
     @property

@@ -202,7 +202,8 @@ class Session:
         server.current = self
         special = False
         # Everything that every command needs is a local: this loop is where the node's time goes.
-        store, journal, ready, find, perf = server.needed_by_every_command
+        store, journal, ready, find = server.needed_by_every_command
+        perf = server.perf
         gates, server_gates = self.gates, server.gates
         held_pushes = self._held_pushes
         slow_after = server.slow_after
