@@ -1,6 +1,7 @@
 """What a node does in the background, in slices so short that clients do not notice.
 
-Expired keys are swept, idle clients closed, rates sampled; and while memory is limited, room is made for commands.
+Flushed data is freed, expired keys are swept, idle clients closed, rates sampled; and while memory is limited, room is
+made for commands.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Housekeeper:
         self._server = server
         self.sweeper = ExpirySweeper(server.store)
         self.evictor = Evictor(server.store, server.rates.memory)
-        self.jobs: list[Job] = [self._sample, self._sweep, self._evict, self._close_idle]
+        self.jobs: list[Job] = [self._sample, self._free, self._sweep, self._evict, self._close_idle]
         self.hz = 10
         # Seconds a client may stay silent; 0 is for ever.
         self.client_timeout = 0
@@ -97,6 +98,13 @@ class Housekeeper:
             self._sampled = now
             self._server.rates.sample()
         return False
+
+    def _free(self, over: Callable[[], bool]) -> bool:
+        """Let go of what FLUSHALL has removed, shard by shard."""
+        discarded = self._server.store.discarded
+        while discarded and not over():
+            discarded.pop()
+        return bool(discarded)
 
     def _sweep(self, over: Callable[[], bool]) -> bool:
         if self._server.pause is not None:

@@ -31,6 +31,7 @@ class Store:
 
     __slots__ = (
         "deletes_expired",
+        "discarded",
         "epoch",
         "expired_fields",
         "expired_keys",
@@ -70,6 +71,9 @@ class Store:
         self.used = 0
         self.hits = self.misses = 0
         self.expired_keys = self.expired_fields = 0
+        # Shards that nobody reads any more, for somebody who has time to let go of them one by one: freeing millions of
+        # keys takes long.
+        self.discarded: list[Shard[Value]] = []
         # Containers opened for writing since the last settle(), with their memory before: id -> (container, bytes).
         self.touched: dict[int, tuple[Container, int]] = {}
 
@@ -226,7 +230,9 @@ class Store:
         return True
 
     def clear(self) -> None:
-        """Remove every key at once. The caller emits the effect."""
+        """Remove every key at once. The caller emits the effect. Much data is freed when ``discarded`` is emptied."""
+        if len(self.keyspace.directory) > 1:
+            self.discarded += self.keyspace.shards()
         self.keyspace = Keyspace(self.keyspace.epoch)
         self.field_deadline_keys = {}
         self.used = 0

@@ -84,3 +84,14 @@ def test_timers_that_were_cancelled_do_not_pile_up() -> None:
     node.advance(100_000)
     assert sleeper.read() == b"*-1\r\n"
     assert len(node.server.timers) == 0
+
+
+def test_what_follows_shutdown_in_a_pipeline_is_neither_run_nor_answered() -> None:
+    node = ServerHarness()
+    asked: list[object] = []
+    node.server.on_shutdown = asked.append
+    client = node.connect()
+    assert client.send(request("SET", "a", "1") + request("SHUTDOWN") + request("SET", "b", "1")) == b"+OK\r\n"
+    assert len(asked) == 1
+    assert client.session.closing
+    assert node.store.lookup(b"b") is None

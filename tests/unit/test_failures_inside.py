@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from support.session_harness import ServerHarness
 
@@ -66,3 +68,23 @@ def test_a_background_job_that_fails_stops_nothing_else() -> None:
 )
 def test_no_password_is_remembered(words: str) -> None:
     assert b"secret" not in redact(words.encode().split())
+
+
+def test_flushed_data_is_freed_in_slices() -> None:
+    node = ServerHarness()
+    keeper = Housekeeper(node.server)
+    keeper.jobs = [keeper.jobs[1]]
+    client = node.connect()
+    client.call("MSET", *[f"{part}{number}" for number in range(20_000) for part in ("k", "v")])
+    assert client.call("FLUSHALL") == b"+OK\r\n"
+    assert client.call("DBSIZE") == b":0\r\n"
+    left = [len(node.store.discarded)]
+    assert left[0] > 10
+    # Each look at the clock takes as long as a quarter of a slice.
+    ticks = count()
+    node.server.perf = lambda: 1000 + 0.00025 * next(ticks)
+    while node.store.discarded:
+        keeper.work()
+        left.append(len(node.store.discarded))
+    assert len(left) > 4
+    assert left == sorted(left, reverse=True)

@@ -175,6 +175,9 @@ def shutdown(session: Session, argv: Args) -> Reply:
         raise _SHUTDOWN_FAILED()
     save = True if b"save" in words else False if b"nosave" in words else None
     server.on_shutdown(Shutdown(save=save, now=b"now" in words, force=b"force" in words))
+    if session.kind != "local":
+        # Nothing behind it in a pipeline may be answered, for that would look like its answer.
+        session.close("client said SHUTDOWN")
     return NO_REPLY
 
 
