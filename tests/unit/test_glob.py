@@ -92,7 +92,7 @@ def judge(pattern: bytes, data: bytes, nocase: bool) -> bool:
     """Match by trying everything, byte by byte."""
 
     def fold(byte: int) -> int:
-        return ord(chr(byte).lower()) if nocase and byte < 128 else byte
+        return ord(chr(byte).lower()) if nocase and 0 <= byte < 128 else byte
 
     def char(byte: int) -> int:
         return byte - 256 if byte > 127 else byte
