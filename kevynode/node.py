@@ -263,8 +263,12 @@ class Node:
     @enable_ki_protection
     def _do_timers(self) -> None:
         self.server.tick()
-        self.server.timers.run(self.clock.monotonic())
-        self.server.commit()
+        try:
+            self.server.timers.run(self.clock.monotonic())
+            self.server.commit()
+        except Exception as error:
+            # It costs the one who set the timer, not the node; the next ones are due at once.
+            self.server.unexpected("timer", error)
 
     async def _keep_house(self) -> None:
         """A slice of background work ``hz`` times a second, oftener while there is more than a slice to do."""

@@ -180,6 +180,7 @@ class Server:
         self.pause_end = max(self.pause_end, end)
         self.pause_timer = self.timers.at(self.pause_end, self.end_pause)
         self.gates.add("pause")
+        self.store.deletions_paused = True
 
     def end_pause(self) -> None:
         """Let the commands that wait go on."""
@@ -189,6 +190,7 @@ class Server:
             self.pause_timer.cancel()
         self.pause, self.pause_end, self.pause_timer = None, 0.0, None
         self.gates.discard("pause")
+        self.store.deletions_paused = False
         self.resume_all()
 
     def set_password(self, password: bytes | None) -> None:

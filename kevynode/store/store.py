@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 from .. import errors
 from . import notify
 from .journal import Event, Journal
-from .keyspace import Keyspace
+from .keyspace import KeyShard, Keyspace
 from .settings import StoreSettings
 from .sharded import SHARD_LIMIT, RandomSource, Shard
 from .values import Hash, List, Set, SortedSet, Value, bytes_memory, value_memory
@@ -31,6 +31,7 @@ class Store:
 
     __slots__ = (
         "deletes_expired",
+        "deletions_paused",
         "discarded",
         "epoch",
         "expired_fields",
@@ -63,6 +64,8 @@ class Store:
         self.field_deadline_keys: dict[bytes, None] = {}
         # A copy of somebody else's data hides what has expired but leaves the deletion to the stream.
         self.deletes_expired = True
+        # While writes are paused (CLIENT PAUSE) what has expired is hidden and deleted later, as in Valkey.
+        self.deletions_paused = False
         # Called as (shard, key) at every access while the eviction policy needs access clocks, else None.
         self.tracker: Callable[[Shard[Value], bytes], None] | None = None
         # Called as (class flag, event name, key) for events that belong to no change (key misses, new keys).
@@ -239,8 +242,8 @@ class Store:
         self.touched.clear()
 
     def expire(self, key: bytes) -> bool:
-        """Delete a key whose deadline has passed, as a change of its own; False where the stream must delete it."""
-        if not self.deletes_expired:
+        """Delete a key whose deadline has passed, as a change of its own; False where it may only be hidden now."""
+        if not self.deletes_expired or self.deletions_paused:
             return False
         self.delete(key)
         self.expired_keys += 1
@@ -274,6 +277,17 @@ class Store:
         """Publish an event that belongs to no change (a key miss, a trim that cut nothing)."""
         if self.on_event is not None and self.settings.notify_keyspace_events & flag:
             self.on_event(flag, name, key)
+
+    def freeze(self) -> list[KeyShard]:
+        """The data as of ``journal.offset``, shard by shard in hash order; later writes leave it untouched.
+
+        O(number of shards): shards and containers are copied when they are first written to. Raises RuntimeError inside
+        a command or a transaction, because a snapshot must not cut a group in two.
+        """
+        if self.journal.pending or self.touched:
+            raise RuntimeError("a snapshot can only be taken between two groups")
+        self.epoch += 1
+        return self.keyspace.freeze()
 
     # -- the whole --------------------------------------------------------------------------------------------------
 

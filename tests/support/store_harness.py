@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import kevynode.store.commands  # noqa: F401  enters the commands into the table
 from kevynode.errors import WRONG_ARITY, ReplyError
@@ -26,7 +26,6 @@ from kevynode.reply import encode
 from kevynode.store import notify
 from kevynode.store.command import TABLE, Command
 from kevynode.store.journal import Effect, Event
-from kevynode.store.keyspace import KeyShard
 from kevynode.store.settings import StoreSettings
 from kevynode.store.store import Store
 from kevynode.store.values import Hash, List, Set, SortedSet, Value, bytes_memory, value_memory
@@ -207,8 +206,7 @@ class Harness:
     def frozen(self) -> Iterator[None]:
         """Assert that a snapshot taken on entry still holds on exit what it held on entry."""
         before = self.content()
-        shards = cast(list[KeyShard], self.store.keyspace.freeze())
-        self.store.epoch += 1
+        shards = self.store.freeze()
         yield
         after = {key: (describe(value), shard.deadlines.get(key)) for shard in shards for key, value in shard.items()}
         assert after == before

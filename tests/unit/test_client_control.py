@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.session_harness import Client, ServerHarness, request
 
 from kevynode.store.notify import parse_flags
@@ -95,3 +96,18 @@ def test_what_follows_shutdown_in_a_pipeline_is_neither_run_nor_answered() -> No
     assert len(asked) == 1
     assert client.session.closing
     assert node.store.lookup(b"b") is None
+
+
+@pytest.mark.parametrize("mode", ["WRITE", "ALL"])
+def test_nothing_is_deleted_for_its_age_during_a_pause(mode: str) -> None:
+    node = ServerHarness()
+    client, other = node.connect(), node.connect()
+    client.call("SET", "k", "v", "PX", "100")
+    node.advance(0.2)
+    offset = node.store.journal.offset
+    assert other.call("CLIENT", "PAUSE", "1000", mode) == b"+OK\r\n"
+    client.call("GET", "k")
+    assert node.store.journal.offset == offset
+    node.advance(2)
+    assert client.read() + client.call("GET", "k") == b"$-1\r\n" * (2 if mode == "ALL" else 1)
+    assert node.store.journal.offset == offset + 1

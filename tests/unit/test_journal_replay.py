@@ -132,8 +132,7 @@ class Workload:
     def take_snapshot(self) -> None:
         store = self.node.store
         self.check_snapshot()
-        shards = store.keyspace.freeze()
-        store.epoch += 1
+        shards = store.freeze()
         self.snapshots = [(shards, content(store))]
 
     def check_snapshot(self) -> None:

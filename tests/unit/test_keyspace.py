@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.store_harness import Harness
@@ -106,15 +107,21 @@ def test_snapshots_hold_what_was_there(steps: list[tuple[str, int]]) -> None:
                 harness.call("DEL", key)
             case "freeze":
                 content = {key: found[:2] for key, found in known(store.keyspace).items()}
-                snapshots.append((content, store.keyspace.freeze()))
-                store.epoch += 1
+                snapshots.append((content, store.freeze()))
             case _:
                 compact(store.keyspace)
     for content, shards in snapshots:
-        assert content == {
-            key: (value, shard.deadlines.get(key))
-            for shard in shards
-            if isinstance(shard, KeyShard)
-            for key, value in shard.items()
-        }
+        assert content == {key: (value, shard.deadlines.get(key)) for shard in shards for key, value in shard.items()}
     harness.replay()
+
+
+def test_no_snapshot_inside_a_command() -> None:
+    store = Store(random.Random(1))
+    store.put(b"k", b"v")
+    store.emit((b"SET", b"k", b"v"), b"k")
+    with pytest.raises(RuntimeError, match="between two groups"):
+        store.freeze()
+    store.commit()
+    frozen = store.freeze()
+    store.put(b"k", b"w")
+    assert [dict(shard) for shard in frozen] == [{b"k": b"v"}]
