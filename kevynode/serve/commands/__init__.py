@@ -1,9 +1,33 @@
 """Commands that act on the connection or on the node; importing this package enters them all into the table."""
 
-from __future__ import annotations
+from . import (
+    acl,
+    client,
+    cluster,
+    command_info,
+    config,
+    connection,
+    debug,
+    latency,
+    memory,
+    pubsub,
+    server_info,
+    slowlog,
+    transactions,
+)
 
-from importlib import import_module
-from pkgutil import iter_modules
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+__all__ = [
+    "acl",
+    "client",
+    "cluster",
+    "command_info",
+    "config",
+    "connection",
+    "debug",
+    "latency",
+    "memory",
+    "pubsub",
+    "server_info",
+    "slowlog",
+    "transactions",
+]

@@ -1,9 +1,55 @@
 """Commands by type; importing this package enters them all into the command table."""
 
-from __future__ import annotations
+from . import (
+    bitfield,
+    bitmaps,
+    expire,
+    hash_fields,
+    hash_getex,
+    hashes,
+    keys,
+    lcs,
+    lists,
+    lists_blocking,
+    lists_reading,
+    memory,
+    object,
+    scan,
+    set_algebra,
+    sets,
+    sort,
+    sorted_set_algebra,
+    sorted_set_pops,
+    sorted_set_ranges,
+    sorted_sets,
+    strings,
+    strings_counters,
+    strings_parts,
+)
 
-from importlib import import_module
-from pkgutil import iter_modules
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+__all__ = [
+    "bitfield",
+    "bitmaps",
+    "expire",
+    "hash_fields",
+    "hash_getex",
+    "hashes",
+    "keys",
+    "lcs",
+    "lists",
+    "lists_blocking",
+    "lists_reading",
+    "memory",
+    "object",
+    "scan",
+    "set_algebra",
+    "sets",
+    "sort",
+    "sorted_set_algebra",
+    "sorted_set_pops",
+    "sorted_set_ranges",
+    "sorted_sets",
+    "strings",
+    "strings_counters",
+    "strings_parts",
+]
