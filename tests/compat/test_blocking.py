@@ -414,12 +414,10 @@ LRANGE l 0 -1
 
 == commands queued behind a wait
 2! BLPOP l 0
-2_ SET after 1
-2_ GET after
-GET after
+2_ CLIENT SETNAME after
+2_ CLIENT GETNAME
 RPUSH l a
 2< 3
-GET after
 
 == waiting again after service
 2! BLPOP l 0

@@ -158,3 +158,13 @@ def test_a_sorted_set_serves_those_who_wait_for_one() -> None:
     client = waiting(node, "BZPOPMAX", "z", "0")
     node.connect().call("ZADD", "z", "1", "a", "2", "b")
     assert client.read() == b"*3\r\n$1\r\nz\r\n$1\r\nb\r\n$1\r\n2\r\n"
+
+
+def test_a_write_queued_behind_a_wait_is_not_run_before_it_ends() -> None:
+    node = ServerHarness()
+    client = node.connect()
+    assert client.send(request("BLPOP", "k", "0") + request("SET", "after", "1")) == b""
+    assert node.store.lookup(b"after") is None
+    node.connect().call("RPUSH", "k", "1")
+    assert client.read() == served("k", "1") + b"+OK\r\n"
+    assert node.store.lookup(b"after") == b"1"
