@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["ErrorKind", "Misdirected", "Quiesced", "ReplyError", "catalogue"]
+__all__ = ["ErrorKind", "Misdirected", "Quiesced", "ReplyError"]
 
 
 class ReplyError(Exception):
@@ -47,9 +47,6 @@ class Quiesced(ReplyError):
         self.target = target
 
 
-_catalogue: list[ErrorKind] = []
-
-
 @attrs.frozen
 class ErrorKind:
     """One kind of error reply: its prefix, its text (a ``str.format`` template) and advice for the client's author."""
@@ -66,72 +63,60 @@ class ErrorKind:
         return ReplyError(self.prefix, self.template.format(*shown))
 
 
-def catalogue() -> tuple[ErrorKind, ...]:
-    """Every kind of error this module declares, in order; the documentation is checked against it."""
-    return tuple(_catalogue)
-
-
-def _kind(prefix: str, template: str, advice: str) -> ErrorKind:
-    kind = ErrorKind(prefix, template, advice)
-    _catalogue.append(kind)
-    return kind
-
-
 def text(data: bytes) -> str:
     """Bytes from a client as they appear inside an error text."""
     return data.decode("utf-8", "surrogateescape")
 
 
 FIX = "Correct the command; sending it again will not help."
-LATER = "Try again after a short back-off."
 
 # The command line itself.
-UNKNOWN_COMMAND = _kind("ERR", "unknown command '{}', with args beginning with: {}", FIX)
-UNKNOWN_SUBCOMMAND = _kind("ERR", "unknown subcommand '{}'. Try {} HELP.", FIX)
-WRONG_ARITY = _kind("ERR", "wrong number of arguments for '{}' command", FIX)
-SYNTAX = _kind("ERR", "syntax error", FIX)
-INTERNAL = _kind("ERR", "internal error", "A bug in kevynode: the log has the details. Report it.")
+UNKNOWN_COMMAND = ErrorKind("ERR", "unknown command '{}', with args beginning with: {}", FIX)
+UNKNOWN_SUBCOMMAND = ErrorKind("ERR", "unknown subcommand '{}'. Try {} HELP.", FIX)
+WRONG_ARITY = ErrorKind("ERR", "wrong number of arguments for '{}' command", FIX)
+SYNTAX = ErrorKind("ERR", "syntax error", FIX)
+INTERNAL = ErrorKind("ERR", "internal error", "A bug in kevynode: the log has the details. Report it.")
 
 # Values and arguments.
-WRONG_TYPE = _kind("WRONGTYPE", "Operation against a key holding the wrong kind of value", FIX)
-NOT_INTEGER = _kind("ERR", "value is not an integer or out of range", FIX)
-NOT_FLOAT = _kind("ERR", "value is not a valid float", FIX)
-OUT_OF_RANGE = _kind("ERR", "value is out of range", FIX)
-COUNT_OUT_OF_RANGE = _kind(
+WRONG_TYPE = ErrorKind("WRONGTYPE", "Operation against a key holding the wrong kind of value", FIX)
+NOT_INTEGER = ErrorKind("ERR", "value is not an integer or out of range", FIX)
+NOT_FLOAT = ErrorKind("ERR", "value is not a valid float", FIX)
+OUT_OF_RANGE = ErrorKind("ERR", "value is out of range", FIX)
+COUNT_OUT_OF_RANGE = ErrorKind(
     "ERR", "value is out of range, value must between -9223372036854775807 and 9223372036854775807", FIX
 )
-NUMKEYS = _kind("ERR", "numkeys should be greater than 0", FIX)
-MUST_BE_POSITIVE = _kind("ERR", "value is out of range, must be positive", FIX)
-INDEX_OUT_OF_RANGE = _kind("ERR", "index out of range", FIX)
-NO_SUCH_KEY = _kind("ERR", "no such key", FIX)
-OVERFLOW = _kind("ERR", "increment or decrement would overflow", FIX)
-NAN_OR_INFINITY = _kind("ERR", "increment would produce NaN or Infinity", FIX)
-INVALID_EXPIRE = _kind("ERR", "invalid expire time in '{}' command", FIX)
-TIMEOUT_NOT_FLOAT = _kind("ERR", "timeout is not a float or out of range", FIX)
-TIMEOUT_NEGATIVE = _kind("ERR", "timeout is negative", FIX)
-TIMEOUT_OUT_OF_RANGE = _kind("ERR", "timeout is out of range", FIX)
-STRING_TOO_LONG = _kind("ERR", "string exceeds maximum allowed size (proto-max-bulk-len)", FIX)
-INVALID_CURSOR = _kind("ERR", "invalid cursor", FIX)
+NUMKEYS = ErrorKind("ERR", "numkeys should be greater than 0", FIX)
+MUST_BE_POSITIVE = ErrorKind("ERR", "value is out of range, must be positive", FIX)
+INDEX_OUT_OF_RANGE = ErrorKind("ERR", "index out of range", FIX)
+NO_SUCH_KEY = ErrorKind("ERR", "no such key", FIX)
+OVERFLOW = ErrorKind("ERR", "increment or decrement would overflow", FIX)
+NAN_OR_INFINITY = ErrorKind("ERR", "increment would produce NaN or Infinity", FIX)
+INVALID_EXPIRE = ErrorKind("ERR", "invalid expire time in '{}' command", FIX)
+TIMEOUT_NOT_FLOAT = ErrorKind("ERR", "timeout is not a float or out of range", FIX)
+TIMEOUT_NEGATIVE = ErrorKind("ERR", "timeout is negative", FIX)
+TIMEOUT_OUT_OF_RANGE = ErrorKind("ERR", "timeout is out of range", FIX)
+STRING_TOO_LONG = ErrorKind("ERR", "string exceeds maximum allowed size (proto-max-bulk-len)", FIX)
+INVALID_CURSOR = ErrorKind("ERR", "invalid cursor", FIX)
 
 # Transactions.
-NESTED_MULTI = _kind("ERR", "MULTI calls can not be nested", FIX)
-EXEC_WITHOUT_MULTI = _kind("ERR", "EXEC without MULTI", FIX)
-DISCARD_WITHOUT_MULTI = _kind("ERR", "DISCARD without MULTI", FIX)
-NOT_IN_TRANSACTION = _kind("ERR", "Command '{}' not allowed inside a transaction", FIX)
-EXEC_ABORT = _kind("EXECABORT", "Transaction discarded because of previous errors.", FIX)
-EXEC_ABORT_BECAUSE = _kind("EXECABORT", "Transaction discarded because of: {}", "Act on the error named in the text.")
+NESTED_MULTI = ErrorKind("ERR", "MULTI calls can not be nested", FIX)
+EXEC_WITHOUT_MULTI = ErrorKind("ERR", "EXEC without MULTI", FIX)
+DISCARD_WITHOUT_MULTI = ErrorKind("ERR", "DISCARD without MULTI", FIX)
+NOT_IN_TRANSACTION = ErrorKind("ERR", "Command '{}' not allowed inside a transaction", FIX)
+EXEC_ABORT = ErrorKind("EXECABORT", "Transaction discarded because of previous errors.", FIX)
+EXEC_ABORT_BECAUSE = ErrorKind(
+    "EXECABORT", "Transaction discarded because of: {}", "Act on the error named in the text."
+)
 
 # State of the node or of the connection.
-NO_PROTOCOL = _kind("NOPROTO", "unsupported protocol version", "Ask for version 2 or 3.")
-OUT_OF_MEMORY = _kind(
+NO_PROTOCOL = ErrorKind("NOPROTO", "unsupported protocol version", "Ask for version 2 or 3.")
+OUT_OF_MEMORY = ErrorKind(
     "OOM",
     "command not allowed when used memory > 'maxmemory'.",
     "Free memory, raise maxmemory, or choose an eviction policy.",
 )
-READ_ONLY = _kind("READONLY", "You can't write against a read only replica.", "Write at the primary.")
-LOADING = _kind("LOADING", "kevynode is loading the dataset in memory", LATER)
-UNBLOCKED = _kind("UNBLOCKED", "client unblocked via CLIENT UNBLOCK", "Somebody ended this wait on purpose.")
-SUBSCRIBED = _kind(
+UNBLOCKED = ErrorKind("UNBLOCKED", "client unblocked via CLIENT UNBLOCK", "Somebody ended this wait on purpose.")
+SUBSCRIBED = ErrorKind(
     "ERR",
     "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
     "Use a second connection, or HELLO 3.",
