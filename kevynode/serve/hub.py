@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .faults import traceback_line
+from ..faults import traceback_line
 from .hub_connection import HubConnection
 
 if TYPE_CHECKING:

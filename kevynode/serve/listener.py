@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 import trio
 
+from ..accept import accept_connections
+from ..faults import traceback_line
 from ..transport import Incoming, Listener, set_keepalive
-from .faults import traceback_line
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission", "ClientEntrance", "ListenerLog"]
 
-#: Seconds until the next attempt when the system has no descriptors or buffers left.
-CAPACITY_PAUSE: Final = 0.1
-
 #: Seconds that a refused client may take to accept the refusal.
 _REFUSAL_DEADLINE: Final = 1.0
-
-_CAPACITY_ERRORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 _REFUSED: Final = b"-ERR max number of clients reached\r\n"
 
@@ -85,29 +80,7 @@ class ClientEntrance:
 
         When the system is out of descriptors it waits and tries again. Raises ``OSError`` if the listener is broken.
         """
-        refused = 0
-        try:
-            task_status.started()
-            while True:
-                try:
-                    connections = await listener.accept()
-                except trio.ClosedResourceError:
-                    return
-                except OSError as error:
-                    if error.errno not in _CAPACITY_ERRORS:
-                        raise
-                    if not refused:
-                        self._log.warning("accept_failed", address=listener.address, error=error.strerror or str(error))
-                    refused += 1
-                    await trio.sleep(CAPACITY_PAUSE)
-                    continue
-                if refused:
-                    self._log.info("accept_recovered", address=listener.address, attempts=refused)
-                    refused = 0
-                for incoming in connections:
-                    self.admit(incoming)
-        finally:
-            listener.close()
+        await accept_connections(listener, self.admit, self._log, task_status=task_status)
 
     def admit(self, incoming: Incoming) -> None:
         """Start serving a connection, or turning it away. Does not block."""

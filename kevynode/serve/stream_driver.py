@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .faults import traceback_line
+from ..faults import traceback_line
 
 if TYPE_CHECKING:
     from .session_protocol import SessionProtocol

@@ -8,9 +8,9 @@ WATCH, blocked clients, keyspace notifications, and whatever streams or stores t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["Effect", "Event", "Journal", "Observer"]
+__all__ = ["Effect", "Event", "Journal", "Observer", "Origin"]
 
 # (class flag, event name, key), as Valkey publishes it; see notify.py for the flags.
 Event: TypeAlias = tuple[int, bytes, bytes]
@@ -24,27 +24,44 @@ Effect: TypeAlias = tuple[Sequence[bytes], bytes | None, tuple[Event, ...]]
 Observer: TypeAlias = Callable[[int, list[Effect]], None]
 
 
+class Origin(NamedTuple):
+    """Where entries come from that were not made here: the upstream they were received from, and its history."""
+
+    upstream: str
+    history: int
+
+
 class Journal:
     """Numbers effects and hands whole groups to the observers. ``offset`` is the number the next effect will get."""
 
-    __slots__ = ("observers", "offset", "pending")
+    __slots__ = ("follows", "observers", "offset", "origin", "pending")
 
     def __init__(self, offset: int = 0) -> None:
         self.offset = offset
         self.pending: list[Effect] = []
         self.observers: list[Observer] = []
+        # While this node is a copy of another one's stream, only that stream's entries have numbers: what is written
+        # here beside it stays outside the history.
+        self.follows = False
+        # Set while entries of another node are applied; None: the entries are this node's own.
+        self.origin: Origin | None = None
 
-    def commit(self) -> None:
+    def commit(self, next_offset: int | None = None) -> None:
         """Close the open group, if it holds anything, and tell every observer ``(first offset, effects)``.
 
-        Each of them hears of every group, also if another one fails; the first failure is raised when all have heard.
+        The group takes one offset for each effect. With ``next_offset`` it takes all up to that one, however many
+        effects it has, none included: so a copy keeps the numbers that its entries came with.
+        Each observer hears of every group, also if another one fails; the first failure is raised when all have heard.
         """
         group = self.pending
+        first = self.offset
+        if next_offset is not None:
+            self.offset = next_offset
+        elif not self.follows:
+            self.offset = first + len(group)
         if not group:
             return
         self.pending = []
-        first = self.offset
-        self.offset = first + len(group)
         if self.observers:
             failures: list[Exception] = []
             for observer in tuple(self.observers):

@@ -16,8 +16,9 @@ from stream.driving import PATIENCE, receive_all, receive_line, settled
 from stream.line_session import LineSession, Log, Room
 from support.memory_transport import MemoryTransport
 
+from kevynode.accept import CAPACITY_PAUSE
 from kevynode.serve.hub import Hub
-from kevynode.serve.listener import CAPACITY_PAUSE, Admission, ClientEntrance
+from kevynode.serve.listener import Admission, ClientEntrance
 from kevynode.serve.stream_driver import StreamDriver
 from kevynode.transport import Incoming, Listener, SystemTransport, Transport
 
