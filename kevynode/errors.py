@@ -115,6 +115,23 @@ OUT_OF_MEMORY = ErrorKind(
     "command not allowed when used memory > 'maxmemory'.",
     "Free memory, raise maxmemory, or choose an eviction policy.",
 )
+READ_ONLY = ErrorKind("READONLY", "You can't write against a read only replica.", "Send the write to the primary.")
+NO_REPLICAS = ErrorKind(
+    "NOREPLICAS",
+    "Not enough good replicas to write.",
+    "Wait until min-replicas-to-write replicas follow closely again, or set it lower.",
+)
+STALE = ErrorKind(
+    "STALE",
+    "replica is stale; read the primary or raise replica_max_staleness_ms",
+    "Read from the primary or another replica, or try again once this one has caught up.",
+)
+LOADING = ErrorKind("LOADING", "kevynode is loading the dataset in memory", "Try again in a moment.")
+ROLE_CHANGED = ErrorKind(
+    "UNBLOCKED",
+    "force unblock from blocking operation, instance state changed (master -> replica?)",
+    "The connection closes: connect to the primary, and wait there.",
+)
 UNBLOCKED = ErrorKind("UNBLOCKED", "client unblocked via CLIENT UNBLOCK", "Somebody ended this wait on purpose.")
 SUBSCRIBED = ErrorKind(
     "ERR",

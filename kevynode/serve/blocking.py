@@ -1,8 +1,9 @@
-"""Clients that wait for a key: who waits for what, and serving them when it comes.
+"""Clients that wait for a key or a signal: who waits for what, and serving them when it comes.
 
 A blocked client is parked on its keys. When a group of effects touches one of them, the client's command simply runs
 again; the first to wait is the first to be served, after the whole EXEC of whoever made the change, and the order of
 the client's own arguments decides between two keys that are ready. What a served command changes may serve others.
+Whoever waits for a signal of the node (replicas that acknowledge, say) has its command run again at each of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import ReplyError
 from ..reply import Reply
 from ..store.command import Args, Blocked, Command
 from ..store.journal import Effect
@@ -36,16 +38,22 @@ class Waiting:
 
 
 class Waiters:
-    """Everybody who waits for a key, in order of arrival by key."""
+    """Everybody who waits, in order of arrival by key or signal."""
 
     def __init__(self, store: Store, timers: Timers, clock: Callable[[], float]) -> None:
         self._store = store
         self._timers = timers
         self._clock = clock
         self._by_key: dict[bytes, dict[Session, None]] = {}
+        self._by_signal: dict[str, dict[Session, None]] = {}
         # Keys that somebody waits for and that have changed, in order of the change.
         self.ready: dict[bytes, None] = {}
-        self.count = 0
+        self._all: dict[Session, None] = {}
+
+    @property
+    def count(self) -> int:
+        """How many sessions wait."""
+        return len(self._all)
 
     @property
     def key_count(self) -> int:
@@ -63,34 +71,39 @@ class Waiters:
         """Let a session wait; it runs no further command until it is served, times out or is unblocked."""
         waiting = Waiting(command, argv, blocked, self._clock())
         session.waiting = waiting
-        if not self.count:
+        self._all[session] = None
+        if blocked.keys and not self._by_key:
             self._store.journal.observers.append(self.observe)
-        self.count += 1
         for key in blocked.keys:
             self._by_key.setdefault(key, {})[session] = None
+        if blocked.signal is not None:
+            self._by_signal.setdefault(blocked.signal, {})[session] = None
         if blocked.timeout:
             waiting.timer = self._timers.at(
-                waiting.since + blocked.timeout / 1000, lambda: self.release(session, blocked.on_timeout)
+                waiting.since + blocked.timeout / 1000, lambda: self.release(session, blocked.give_up())
             )
 
     def forget(self, session: Session) -> None:
-        """Take a session off all its keys, without a reply."""
+        """Take a session off all that it waits for, without a reply."""
         waiting = session.waiting
         if waiting is None:
             return
         session.waiting = None
         if waiting.timer is not None:
             waiting.timer.cancel()
-        for key in waiting.blocked.keys:
+        del self._all[session]
+        blocked = waiting.blocked
+        for key in blocked.keys:
             queue = self._by_key.get(key)
             if queue is not None and session in queue:
                 del queue[session]
                 if not queue:
                     del self._by_key[key]
-        self.count -= 1
-        if not self.count:
+        if blocked.keys and not self._by_key:
             self._store.journal.observers.remove(self.observe)
             self.ready.clear()
+        if blocked.signal is not None:
+            del self._by_signal[blocked.signal][session]
 
     def release(self, session: Session, reply: Reply) -> None:
         """End a wait with ``reply`` and let the session go on."""
@@ -98,6 +111,26 @@ class Waiters:
         session.write(reply)
         session.finish_command()
         session.resume()
+
+    def unblock_all(self, error: ReplyError) -> None:
+        """End every wait with ``error`` and close those connections, as Valkey: this is not the node they came to.
+
+        Those who wait until something is applied stay: where it comes from is what they want to know.
+        """
+        for session in tuple(self._all):
+            waiting = session.waiting
+            if waiting is not None and waiting.blocked.signal != "applied":
+                self.release(session, error)
+                session.close("the node's role has changed")
+
+    def signal(self, name: str) -> None:
+        """Run again the commands of those who wait for the signal ``name``; those that still have to wait stay."""
+        queue = self._by_signal.get(name)
+        if queue:
+            for session in tuple(queue):
+                waiting = session.waiting
+                if waiting is not None and session in queue:
+                    session.ask_again(waiting)
 
     def serve(self) -> None:
         """Run again the commands of those whose keys are ready, until nobody more can be served."""

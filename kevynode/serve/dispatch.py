@@ -13,12 +13,13 @@ from ..errors import ErrorKind, ReplyError
 from ..reply import QUEUED, Reply
 from ..store.command import Args, Blocked, Command
 from .monitor import feed_monitors
+from .roles import WRITE_REFUSALS
 
 if TYPE_CHECKING:
     from .server import Server
     from .session import Session
 
-__all__ = ["call", "process", "refuse", "resolve"]
+__all__ = ["ask", "call", "process", "refuse", "resolve"]
 
 NO_AUTHENTICATION = ErrorKind("NOAUTH", "Authentication required.", "Send AUTH or HELLO with AUTH first.")
 
@@ -27,6 +28,8 @@ _WHILE_SUBSCRIBED = frozenset(
     ("ping", "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe", "psubscribe", "punsubscribe", "quit", "reset")
 )
 # What runs at once although a transaction is open.
+# What Valkey lets through while it loads only for some, and this node for all.
+_WHILE_LOADING = frozenset(("ping",))
 _NEVER_QUEUED = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 _SHOWN_ARGUMENTS = 128
 _WEB_REQUESTS = frozenset((b"post", b"host:"))
@@ -66,7 +69,7 @@ def process(session: Session, argv: list[bytes]) -> None:
         session.finish_command()
         return
     reply = call(session, command, argv)
-    server.store.commit()
+    session.commit()
     parked = isinstance(reply, Blocked)
     if isinstance(reply, Blocked):
         server.waiters.park(session, command, argv, reply)
@@ -116,7 +119,7 @@ def _unknown(argv: Args) -> ReplyError:
 def refuse(session: Session, command: Command, argv: Args) -> None:
     """Ask every gate, in Valkey's order; raises the ReplyError of the first that is shut."""
     server = session.server
-    flags = command.flags
+    flags = every = command.flags
     transaction = session.transaction
     if not session.authenticated and "no_auth" not in flags:
         raise NO_AUTHENTICATION()
@@ -124,16 +127,19 @@ def refuse(session: Session, command: Command, argv: Args) -> None:
         if "no_multi" in flags:
             raise errors.NOT_IN_TRANSACTION(command.full_name)
         if command.name == "exec":
-            # EXEC asks again for all that it will run.
+            # EXEC asks again for all that it will run: what one of them needs, and what all of them may.
             flags = flags.union(*(queued.flags for queued, _ in transaction.commands))
+            every = every.intersection(*(queued.flags for queued, _ in transaction.commands))
     if server.make_room is not None and not server.make_room() and "denyoom" in flags:
         raise errors.OUT_OF_MEMORY()
-    for refusal in server.refusals:
-        error = refusal(command, flags)
-        if error is not None:
-            raise error
+    if server.write_refusals and "write" in flags:
+        raise next(kind for reason, kind in WRITE_REFUSALS.items() if reason in server.write_refusals)()
     if session.protocol == 2 and "subscribed" in session.gates and command.name not in _WHILE_SUBSCRIBED:
         raise errors.SUBSCRIBED(command.full_name)
+    if server.stale and "stale" not in every:
+        raise errors.STALE()
+    if server.loading and "loading" not in every and command.name not in _WHILE_LOADING:
+        raise errors.LOADING()
 
 
 def _must_pause(session: Session, command: Command) -> bool:
@@ -171,13 +177,8 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
         store.tracker = None
     session.last_command = command
     started = server.perf()
-    reply: Reply | Blocked
     try:
-        reply = command.handler(store if command.on_store else session, argv)
-    except ReplyError as error:
-        reply = error
-    except Exception as error:
-        reply = server.unexpected(command.full_name, error)
+        reply = ask(session, command, argv)
     finally:
         if session.no_touch:
             store.tracker = tracker
@@ -193,4 +194,16 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
     session.commands_run += 1
     if elapsed > server.slow_after and server.on_slow is not None and command.name != "exec":
         server.on_slow(session, list(argv), elapsed)
+    return reply
+
+
+def ask(session: Session, command: Command, argv: Args) -> Reply | Blocked:
+    """What a handler answers; whatever it raises becomes an error reply. Nothing is counted."""
+    reply: Reply | Blocked
+    try:
+        reply = command.handler(session.server.store if command.on_store else session, argv)
+    except ReplyError as error:
+        reply = error
+    except Exception as error:
+        reply = session.server.unexpected(command.full_name, error)
     return reply

@@ -48,12 +48,7 @@ class Housekeeper:
 
     def limit_memory(self, limit: int) -> None:
         """Take on ``maxmemory`` (bytes, 0 for none): while there is a limit every command asks for room first."""
-        if limit:
-            self._server.gates.add("memory")
-            self._server.make_room = self.make_room
-        else:
-            self._server.gates.discard("memory")
-            self._server.make_room = None
+        self._server.ask_for_room(self.make_room if limit else None)
 
     def follow_policy(self, _: str) -> None:
         """Take on ``maxmemory-policy``."""

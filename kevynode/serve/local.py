@@ -71,6 +71,7 @@ class LocalClient:
             raise NEEDS_CONNECTION(command.full_name)
         dispatch.refuse(session, command, argv)
         reply = dispatch.call(session, command, argv)
+        session.commit()
         server.commit()
         if isinstance(reply, ReplyError):
             raise reply

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -18,18 +18,17 @@ from .blocking import Waiters
 from .process_facts import ProcessFacts
 from .pubsub import KeyspaceEvents, PubSub
 from .rates import Rates
+from .roles import Roles
 from .slowlog import SlowLog
 from .timers import Timer, Timers
 from .watch import Watches
 
 if TYPE_CHECKING:
     from .parameters import Parameters
+    from .replication_view import ReplicationView
     from .session import Session
 
 __all__ = ["EventLog", "Server", "Shutdown", "Statistics"]
-
-# (command, flags of it or of all commands that EXEC will run) -> why it is refused now, or None.
-Refusal: TypeAlias = Callable[[Command, frozenset[str]], errors.ReplyError | None]
 
 
 class EventLog(Protocol):
@@ -71,7 +70,7 @@ class Statistics:
     # Statistics of the sweeper and the evictor live with them.
 
 
-class Server:
+class Server(Roles):
     """The sans-I/O middle of a node.
 
     ``wall_ms`` gives unix milliseconds, ``monotonic`` seconds for timers, ``perf`` seconds for measuring durations.
@@ -92,7 +91,6 @@ class Server:
         self.monotonic = monotonic
         self.perf = perf
         self.table = table
-        self.commands: dict[bytes, Command] = table.spellings
         self.sessions: dict[int, Session] = {}
         self.timers = Timers()
         self.waiters = Waiters(store, self.timers, monotonic)
@@ -101,15 +99,12 @@ class Server:
         self.events = KeyspaceEvents(store, self.pubsub)
         self.statistics = Statistics()
         self.started = monotonic()
-        # What tools that look for a Redis version are told, and "master" or "slave" as Valkey names the roles.
+        # What tools that look for a Redis version are told.
         self.redis_version = "7.2.4"
-        self.role = "master"
         # Reasons why commands take the careful way through dispatch; empty while the fast path is open.
         self.gates: set[str] = set()
         # The session whose command is running, if any: pushes to it wait until its reply is written.
         self.current: Session | None = None
-        # Called before a command that may need memory; answers whether there is room (see eviction).
-        self.make_room: Callable[[], bool] | None = None
         # While set, commands of these kinds wait: "write" or "all" (CLIENT PAUSE), until pause_timer or CLIENT UNPAUSE.
         self.pause: str | None = None
         self.pause_end = 0.0
@@ -118,8 +113,6 @@ class Server:
         # Bytes; 0 means no limit. See client-query-buffer-limit and client-output-buffer-limit.
         self.query_limit = 1024 * 1024 * 1024
         self.output_limits = {"normal": 0, "pubsub": 32 * 1024 * 1024}
-        # Refusals that later parts of a node add (read-only, too few replicas, ...): asked in order for each command.
-        self.refusals: list[Refusal] = []
         # Seconds; a command that takes longer is remembered. Infinity switches the slow log off.
         self.slow_after = 0.01
         self.slow_log = SlowLog(self)
@@ -148,8 +141,9 @@ class Server:
         self.active_expire = True
         # Sessions that watch every command (MONITOR).
         self.monitors: dict[Session, None] = {}
-        # In one piece, for the loop over commands: store, journal, keys that are ready, look-up.
-        self.needed_by_every_command = (store, store.journal, self.waiters.ready, self.commands.get)
+        # Copies of this node's data, and what it copies itself; None while there is nothing of the kind.
+        self.replication: ReplicationView | None = None
+        super().__init__()
         self._next_id = 0
 
     @property

@@ -14,6 +14,7 @@ from .. import errors
 from ..reply import BULK_HEADERS, NoReply, Reply, Status, encode, encode_into
 from ..resp import RequestParser
 from ..store.command import Blocked, Command
+from ..store.journal import Effect
 from . import dispatch
 from .blocking import Waiting
 
@@ -25,6 +26,8 @@ __all__ = ["Session"]
 
 # Replies that pile up in one turn before they are sent.
 _TURN_OUTPUT = 256 * 1024
+# Keys that a session remembers having written.
+_MOST_WRITTEN_KEYS = 1000
 # Bytes that the peer has not taken yet before its next commands have to wait.
 _PENDING_OUTPUT = 1024 * 1024
 
@@ -71,6 +74,12 @@ class Session:
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
         self.waiting: Waiting | None = None
+        # The offset behind this session's last write, 0 before the first, and the keys that it wrote since a WAIT of
+        # it was fulfilled; None: not known. The keys are kept only while Server.tracks_written_keys.
+        self.wrote = 0
+        self.written: set[bytes] | None = set()
+        # A WAIT was fulfilled after the last write: the next one begins a new set of keys.
+        self.wait_fulfilled = False
         # Puts off commands until the pause ends.
         self.paused = False
         # "on", "off", "skip" (this command's reply) or "skip next"; CLIENT REPLY.
@@ -207,6 +216,7 @@ class Session:
         gates, server_gates = self.gates, server.gates
         held_pushes = self._held_pushes
         slow_after = server.slow_after
+        tracks_written_keys = server.tracks_written_keys
         output = self._output
         size = 0
         command = None
@@ -228,6 +238,8 @@ class Session:
                     size += sum(map(len, output[start:]))
                     # It has noted itself as the last command, or the subcommand that it stands for.
                     command = None
+                    # It may have closed or opened the node for writes.
+                    find = server.needed_by_every_command[3]
                     now = perf()
                     if now > deadline or size > _TURN_OUTPUT or not self.is_free():
                         break
@@ -243,7 +255,10 @@ class Session:
                 if store.touched:
                     store.settle()
                 if journal.pending:
+                    if tracks_written_keys:
+                        self.note_written(journal.pending)
                     journal.commit()
+                    self.wrote = journal.offset
                 kind = type(reply)
                 if kind is bytes:
                     length = len(reply)
@@ -360,12 +375,41 @@ class Session:
 
     def serve_waiting(self, waiting: Waiting) -> None:
         """Run a parked command again; it ends the wait unless it must go on waiting."""
-        server = self.server
         reply = dispatch.call(self, waiting.command, waiting.argv)
-        server.store.commit()
-        if isinstance(reply, Blocked):
+        self.commit()
+        if not isinstance(reply, Blocked):
+            self.server.waiters.release(self, reply)
+
+    def ask_again(self, waiting: Waiting) -> None:
+        """Ask the handler of a command parked on a signal again; it is one and the same call, so it counts once."""
+        reply = dispatch.ask(self, waiting.command, waiting.argv)
+        if not isinstance(reply, Blocked):
+            self.server.waiters.release(self, reply)
+
+    def commit(self) -> None:
+        """Close the group of what this session's command changed, and note what WAIT must know of it."""
+        journal = self.server.store.journal
+        if journal.pending:
+            if self.server.tracks_written_keys:
+                self.note_written(journal.pending)
+            self.server.store.commit()
+            self.wrote = journal.offset
+        else:
+            self.server.store.commit()
+
+    def note_written(self, group: list[Effect]) -> None:
+        """Add the keys of a group to those that this session wrote; too many, or all there are, become None."""
+        if self.wait_fulfilled:
+            self.wait_fulfilled = False
+            self.written = set()
+        written = self.written
+        if written is None:
             return
-        server.waiters.release(self, reply)
+        for _, key, _ in group:
+            if key is None or len(written) >= _MOST_WRITTEN_KEYS:
+                self.written = None
+                return
+            written.add(key)
 
     def protocol_error(self) -> None:
         """Answer the parser's error and close."""

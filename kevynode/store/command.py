@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -44,25 +44,34 @@ class Blocked:
     """What a blocking handler returns when nothing can be served yet.
 
     The dispatcher parks the client on ``keys`` and runs the same argv again when one of them changes and holds a value
-    of type ``kind``. ``timeout`` is in milliseconds, 0 waits for ever; ``on_timeout`` is the reply when it passes, and
-    ``at_once`` the reply where a client cannot wait (inside EXEC, in-process), if that is another one.
+    of type ``kind``; or, for what no key tells, on a ``signal`` that the node gives: ``acknowledged`` when a replica
+    has said how far it is, ``applied`` when this node has come further in what it copies. Such a handler must not
+    change data. ``timeout`` is in milliseconds, 0 waits for ever; ``on_timeout`` is the reply when it passes, or tells
+    it then; ``at_once`` is the reply where a client cannot wait (inside EXEC, in-process), if that is another one.
     """
 
-    __slots__ = ("at_once", "keys", "kind", "on_timeout", "timeout")
+    __slots__ = ("at_once", "keys", "kind", "on_timeout", "signal", "timeout")
 
     def __init__(
         self,
-        keys: Sequence[bytes],
-        timeout: int,
-        kind: type,
-        on_timeout: Reply = NULL_ARRAY,
+        keys: Sequence[bytes] = (),
+        timeout: int = 0,
+        kind: type = bytes,
+        on_timeout: Reply | Callable[[], Reply] = NULL_ARRAY,
         at_once: Reply = NULL_ARRAY,
+        signal: Literal["acknowledged", "applied"] | None = None,
     ) -> None:
         self.keys = keys
         self.timeout = timeout
         self.kind = kind
         self.on_timeout = on_timeout
         self.at_once = at_once
+        self.signal = signal
+
+    def give_up(self) -> Reply:
+        """The reply to a client whose time has passed."""
+        reply: Reply = self.on_timeout() if callable(self.on_timeout) else self.on_timeout
+        return reply
 
 
 @attrs.frozen

@@ -317,7 +317,7 @@ def client_unblock(session: Session, argv: Args) -> Reply:
     error = errors.UNBLOCKED()
     if with_error:
         session.server.count_error(error)
-    session.server.waiters.release(target, error if with_error else target.waiting.blocked.on_timeout)
+    session.server.waiters.release(target, error if with_error else target.waiting.blocked.give_up())
     return 1
 
 

@@ -156,7 +156,7 @@ def hello(session: Session, argv: Args) -> Reply:
         b"proto": protocol,
         b"id": session.id,
         b"mode": b"standalone",
-        b"role": session.server.role.encode(),
+        b"role": b"master" if session.server.role == "master" else b"replica",
         b"modules": [],
     }
 

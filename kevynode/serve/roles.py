@@ -1,0 +1,169 @@
+"""What a node serves in its role: who may write, which reads are fresh enough, and what a change of role brings about.
+
+Clients of a replica must not pay for the question whether they may write: while writes are refused the loop over
+commands finds only commands that read, and everything else goes the careful way through dispatch, which refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from .. import errors
+from ..errors import ErrorKind
+from ..store.command import Command, Table
+from ..store.journal import Journal
+from ..store.store import Store
+from .blocking import Waiters
+
+if TYPE_CHECKING:
+    from .replication_view import ReplicationView
+    from .session import Session
+
+__all__ = ["WRITE_REFUSALS", "Roles"]
+
+#: Reasons to refuse writes, in the order in which Valkey asks for them.
+WRITE_REFUSALS: Final[dict[str, ErrorKind]] = {
+    "noreplicas": errors.NO_REPLICAS,
+    "readonly": errors.READ_ONLY,
+}
+
+
+class Roles:
+    """The part of a server that knows its role. The node calls these methods between two commands."""
+
+    store: Store
+    table: Table
+    waiters: Waiters
+    sessions: dict[int, Session]
+    gates: set[str]
+    replication: ReplicationView | None
+
+    def __init__(self) -> None:
+        # "master" or "slave", as Valkey names the roles.
+        self.role = "master"
+        # Reasons, of WRITE_REFUSALS, for which commands that write are refused now.
+        self.write_refusals: set[str] = set()
+        # Whether a replica refuses clients' writes.
+        self.replica_read_only = True
+        # Reads are refused: this copy is too old, or not there yet.
+        self.stale = False
+        self.loading = False
+        # Called before a command that may need memory; answers whether there is room (see eviction).
+        self.make_room: Callable[[], bool] | None = None
+        self._make_room_as_primary: Callable[[], bool] | None = None
+        self._tracks_written_keys = False
+        # Commands that run without questions; only those that read, while writes are refused.
+        self.fast_commands: dict[bytes, Command] = self.table.spellings
+        self.needed_by_every_command: tuple[Store, Journal, dict[bytes, None], Callable[[bytes], Command | None]]
+        self._choose_fast_commands()
+
+    # -- writes -----------------------------------------------------------------------------------------------------
+
+    def close_writes(self, reason: str) -> None:
+        """Refuse commands that write from the next command on. ``reason`` is a key of WRITE_REFUSALS, or KeyError."""
+        WRITE_REFUSALS[reason]
+        if reason not in self.write_refusals:
+            self.write_refusals.add(reason)
+            self._choose_fast_commands()
+
+    def open_writes(self, reason: str) -> None:
+        """Take back one reason; others may still hold."""
+        if reason in self.write_refusals:
+            self.write_refusals.discard(reason)
+            self._choose_fast_commands()
+
+    def _choose_fast_commands(self) -> None:
+        every = self.table.spellings
+        if self.write_refusals:
+            self.fast_commands = {name: c for name, c in every.items() if c.plain and "readonly" in c.flags}
+        else:
+            self.fast_commands = every
+        # In one piece, for the loop over commands: store, journal, keys that are ready, look-up.
+        self.needed_by_every_command = (
+            self.store,
+            self.store.journal,
+            self.waiters.ready,
+            self.fast_commands.get,
+        )
+
+    # -- reads ------------------------------------------------------------------------------------------------------
+
+    def set_stale(self, stale: bool) -> None:
+        """Refuse with -STALE, or serve again, what needs data that are fresh enough."""
+        self.stale = stale
+        self._set_gate("stale", stale)
+
+    def set_loading(self, loading: bool) -> None:
+        """Refuse with -LOADING, or serve again, what needs data that are there."""
+        self.loading = loading
+        self._set_gate("loading", loading)
+
+    def _set_gate(self, name: str, shut: bool) -> None:
+        if shut:
+            self.gates.add(name)
+        else:
+            self.gates.discard(name)
+
+    # -- roles ------------------------------------------------------------------------------------------------------
+
+    def become_replica(self, read_only: bool) -> None:
+        """Serve as a copy from the next command on: nothing expires or is evicted here, and nobody waits for keys.
+
+        Watches stay, and pauses too; what a pause has put off is asked again. ``read_only`` as
+        :meth:`set_replica_read_only`.
+        """
+        self.role = "slave"
+        self.store.deletes_expired = False
+        self.set_replica_read_only(read_only)
+        self.ask_for_room(self._make_room_as_primary)
+        self.waiters.unblock_all(errors.ROLE_CHANGED())
+        # It may be another history that is applied from now on.
+        self.waiters.signal("applied")
+
+    def become_primary(self) -> None:
+        """Serve as a primary from the next command on."""
+        self.role = "master"
+        self.store.deletes_expired = True
+        self.open_writes("readonly")
+        self.set_stale(False)
+        self.ask_for_room(self._make_room_as_primary)
+        self.waiters.signal("applied")
+
+    def set_replica_read_only(self, read_only: bool) -> None:
+        """Let a replica refuse clients' writes, or take them as local ones that no stream carries."""
+        self.replica_read_only = read_only
+        if read_only and self.role == "slave":
+            self.close_writes("readonly")
+        else:
+            self.open_writes("readonly")
+
+    def ask_for_room(self, make_room: Callable[[], bool] | None) -> None:
+        """Have every command ask for room before it runs, or none. A replica asks nobody: its primary decides."""
+        self._make_room_as_primary = make_room
+        self.make_room = make_room if self.role == "master" else None
+        self._set_gate("memory", self.make_room is not None)
+
+    # -- replication ------------------------------------------------------------------------------------------------
+
+    def replication_advanced(self) -> None:
+        """This node has come further in what it copies, or copies another history: look again at REPL.WAIT."""
+        self.waiters.signal("applied")
+
+    def acknowledged(self) -> None:
+        """A replica has said how far it is, or has come or gone: look again at WAIT."""
+        self.waiters.signal("acknowledged")
+
+    @property
+    def tracks_written_keys(self) -> bool:
+        """Whether sessions remember which keys they wrote: set while there are replicas that follow only some."""
+        return self._tracks_written_keys
+
+    @tracks_written_keys.setter
+    def tracks_written_keys(self, tracks: bool) -> None:
+        if tracks and not self._tracks_written_keys:
+            for session in self.sessions.values():
+                # What it wrote so far nobody has noted.
+                session.written = None if session.wrote else set()
+                session.wait_fulfilled = False
+        self._tracks_written_keys = tracks
