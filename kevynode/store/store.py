@@ -18,12 +18,14 @@ from .journal import Event, Journal
 from .keyspace import KeyShard, Keyspace
 from .settings import StoreSettings
 from .sharded import SHARD_LIMIT, RandomSource, Shard
+from .staging import Staging
+from .stream_values import Stream
 from .values import Hash, List, Set, SortedSet, Value, bytes_memory, value_memory
 
 __all__ = ["Container", "Store"]
 
-Container: TypeAlias = Hash | List | Set | SortedSet
-C = TypeVar("C", Hash, List, Set, SortedSet)
+Container: TypeAlias = Hash | List | Set | SortedSet | Stream
+C = TypeVar("C", Hash, List, Set, SortedSet, Stream)
 
 
 class Store:
@@ -295,6 +297,25 @@ class Store:
             raise RuntimeError("a snapshot can only be taken between two groups")
         self.epoch += 1
         return self.keyspace.freeze()
+
+    def replace_all(self, staging: Staging, next_offset: int | None = None) -> None:
+        """Hold what ``staging`` holds, and nothing else, from now on; the staging must not be used any more.
+
+        One step: watchers, blocked clients and observers hear of it as one change of all keys, FLUSHALL's, without an
+        offset. ``next_offset`` is the one that the next effect gets; None: it stays. Raises RuntimeError inside a
+        command or a transaction. Much data is freed when ``discarded`` is emptied.
+        """
+        if self.journal.pending:
+            raise RuntimeError("the data can only be replaced between two groups")
+        self.settle()
+        self.discarded += self.keyspace.shards()
+        self.keyspace = staging.keyspace
+        # Snapshots hold only containers that have just been left behind, so none of the new ones needs to be copied.
+        self.epoch = staging.epoch
+        self.field_deadline_keys = staging.field_deadline_keys
+        self.used = staging.used
+        self.emit((b"FLUSHALL",), None)
+        self.journal.commit(self.journal.offset if next_offset is None else next_offset)
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
