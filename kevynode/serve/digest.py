@@ -1,7 +1,7 @@
 """DEBUG DIGEST: one hash over all data, the same for equal data whatever the order, and the same as Valkey's.
 
 Every key gives a digest of its own; the digest of everything is their exclusive or. A key's deadline counts as being
-there, not by its time; a field's does not count.
+there, not by its time; a field's does not count, and neither do the groups of a stream.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from ..reply import format_double
 from ..store.store import Store
+from ..store.stream_values import Stream
 from ..store.values import Hash, List, Set, SortedSet, Value
 
 __all__ = ["data_digest", "value_digest"]
@@ -66,6 +67,12 @@ def _mix_value(digest: _Digest, value: Value, deadline: int | None, now: int) ->
                 pair.mix(field)
                 pair.mix(content)
                 digest.add(pair.digest())
+        case Stream():
+            digest.mix(_type(6))
+            for entry_id, fields in value:
+                digest.mix(b"%d.%d" % entry_id)
+                for word in fields:
+                    digest.mix(word)
     if deadline is not None:
         digest.add(b"!!expire!!")
 

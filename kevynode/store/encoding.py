@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from .arguments import as_int
 from .settings import StoreSettings
+from .stream_values import Stream
 from .values import Hash, List, Set, SortedSet, Value
 
 __all__ = ["encoding"]
@@ -51,6 +52,8 @@ def encoding(key: bytes, value: Value, deadline: int | None, settings: StoreSett
                 value.scores, settings.zset_max_listpack_value
             )
             return b"listpack" if small else b"skiplist"
+        case Stream():
+            return b"stream"
         case _:
             assert_never(value)
 

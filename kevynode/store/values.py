@@ -17,6 +17,7 @@ from typing import ClassVar, TypeAlias
 from sortedcontainers import SortedList
 
 from .sharded import SHARD_LIMIT, RandomSource
+from .stream_values import Stream
 from .tables import Table, compact_table, cut_up, random_member, scan_table, table_memory
 
 __all__ = ["Hash", "List", "Set", "SortedSet", "Value", "bytes_memory", "random_member", "scan_table", "value_memory"]
@@ -489,7 +490,7 @@ class SortedSet:
         return 56 + 400 + table_memory(self.scores) + self.payload
 
 
-Value: TypeAlias = bytes | Hash | List | Set | SortedSet
+Value: TypeAlias = bytes | Hash | List | Set | SortedSet | Stream
 _BIG_OBJECT = 48
 
 

@@ -10,6 +10,7 @@ from ... import errors
 from ...errors import FIX, ErrorKind, ReplyError
 from ...reply import NO_REPLY, OK, Push, Reply, SetReply, Status, Verbatim, encode
 from ...store.access import idle_seconds
+from ...store.apply import Applier
 from ...store.arguments import as_int, parse_int
 from ...store.command import Args, command
 from ...store.encoding import encoding
@@ -17,7 +18,6 @@ from ...store.help import UNKNOWN_FORM
 from ...store.keyspace import Keyspace
 from ...store.rebuild import rebuild_commands
 from ...store.store import Store
-from .. import dispatch
 from ..digest import data_digest, value_digest
 from ..parameter_kinds import read_size
 from ..session import Session
@@ -141,12 +141,12 @@ def _reload(session: Session, argv: Args) -> Reply:
     fresh = Store(store.random, settings=store.settings)
     fresh.now, fresh.epoch = store.now, store.epoch
     fresh.keyspace = Keyspace(store.keyspace.epoch)
+    applier = Applier(fresh, server.table)
     for shard in store.keyspace.shards():
         for key, value in shard.items():
             deadline = shard.deadlines.get(key)
             if deadline is None or deadline >= store.now:
-                for line in rebuild_commands(key, value, deadline):
-                    dispatch.resolve(server, line).handler(fresh, line)
+                applier.apply_all(rebuild_commands(key, value, deadline))
                 fresh.commit()
     store.keyspace, store.used = fresh.keyspace, fresh.used
     store.field_deadline_keys = fresh.field_deadline_keys

@@ -12,6 +12,7 @@ from .. import notify
 from ..arguments import as_float, parse_int
 from ..command import Args, KeySpec, command, one_key
 from ..store import Store
+from ..stream_values import Stream
 from ..values import Hash, List, Set, SortedSet
 from .keys import emit_rebuild
 
@@ -139,7 +140,7 @@ def _rows(store: Store, key: bytes, request: _Request) -> list[bytes | None]:
     value = store.read(key)
     if value is None:
         return []
-    if isinstance(value, bytes | Hash):
+    if isinstance(value, bytes | Hash | Stream):
         raise errors.WRONG_TYPE()
     # A set has no order of its own; what is stored must be the same wherever it is done.
     if request.unsorted and isinstance(value, Set) and request.target is not None:
