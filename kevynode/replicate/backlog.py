@@ -1,0 +1,507 @@
+"""The newest entries of this node's history, held as the bytes that go out on every link.
+
+Entries come in as the journal's groups and are **sealed** together, once for all links: encoded as frames, with a
+``+TXN`` line in front of each group of several entries. They are kept in blocks of about 64 KiB. A link reads with a
+**cursor**; what it gets are the very bytes objects held here, so that many links cost no more memory than one.
+
+The budget bounds the memory held, not the payload. When it is exceeded the oldest blocks go, whoever still needs them:
+a cursor that falls off reads TooOld. A **pin** (of a snapshot under way) may stretch that up to twice the budget.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from itertools import chain
+from sys import getsizeof
+from typing import Final
+
+from ..store.journal import Effect
+from . import wire
+from .block import BLOCK_SIZE, Block, Filter, frame_end
+from .stream_events import GROUP_LIMIT
+
+__all__ = ["Backlog", "BacklogError", "Cursor", "Future", "NotABoundary", "Pin", "TooOld"]
+
+#: Groups that wait for being sealed before they are sealed without being asked.
+PENDING_LIMIT: Final = 512
+# What a frame has in bytes beside its arguments, about.
+_FRAME_OVERHEAD: Final = 32
+
+
+class BacklogError(Exception):
+    """An offset from which the backlog cannot be read; it holds ``first`` to ``next`` - 1."""
+
+    def __init__(self, offset: int, first: int, next: int) -> None:
+        super().__init__(offset, first, next)
+        self.offset = offset
+        self.first = first
+        self.next = next
+
+    def __str__(self) -> str:
+        return f"offset {self.offset} is {self._is} {self.first} to {self.next}"
+
+    _is = "not in"
+
+
+class TooOld(BacklogError):
+    """The entry at this offset is not held any more."""
+
+    _is = "older than what is held:"
+
+
+class Future(BacklogError):
+    """There is no entry at this offset yet, nor is it the next one."""
+
+    _is = "ahead of what is held:"
+
+
+class NotABoundary(BacklogError):
+    """The offset lies within a group, which goes to replicas whole: the one from ``first`` to ``next`` - 1."""
+
+    _is = "inside the group"
+
+
+class Cursor:
+    """How far one link has read. ``offset`` is the next entry to send.
+
+    ``at_flush``: a reader who knows no FLUSHALL stands before one, and gets nothing until :meth:`Backlog.skip_flush`.
+    """
+
+    __slots__ = ("_block", "_place", "at_flush", "offset")
+
+    def __init__(self, offset: int, block: int, place: int) -> None:
+        self.offset = offset
+        self.at_flush = False
+        # The number of the block that it stands in, and the byte of it at which reading goes on.
+        self._block = block
+        self._place = place
+
+
+class Pin:
+    """Keeps the entries from ``offset`` on in the backlog, up to twice its budget. ``lost``: it could not."""
+
+    __slots__ = ("_backlog", "lost", "offset")
+
+    def __init__(self, backlog: Backlog, offset: int) -> None:
+        self._backlog = backlog
+        self.offset = offset
+        self.lost = False
+
+    def move(self, offset: int) -> None:
+        """Keep the entries from ``offset`` on instead. A pin that was lost stays lost."""
+        self.offset = offset
+        if not self.lost:
+            self._backlog._pins_changed()
+
+    def release(self) -> None:
+        """Keep nothing more. May be called again."""
+        self._backlog._pins.discard(self)
+        self._backlog._pins_changed()
+
+
+class Backlog:
+    """The end of one history, within ``budget`` bytes of memory. Holds nothing at first; the next entry is ``start``.
+
+    Nothing here blocks. :meth:`add` is called for every write; everything else once per cycle or less.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_budget",
+        "_closed_memory",
+        "_floor",
+        "_newest",
+        "_newest_number",
+        "_oldest_number",
+        "_own",
+        "_pending",
+        "_pins",
+        "_sealed",
+        "_waiting",
+        "first",
+        "on_pending",
+    )
+
+    def __init__(self, budget: int, start: int) -> None:
+        # Called when something is added and nothing was since the last seal: a link may have something to send.
+        self.on_pending: Callable[[], None] | None = None
+        # The oldest offset held, or the next offset if none is.
+        self.first = start
+        self._budget = budget
+        # The next offset behind what is sealed.
+        self._sealed = start
+        # Groups not sealed yet, all of one origin, and whether that is this node.
+        self._pending: list[list[Effect]] = []
+        self._own = True
+        # Whether on_pending was called since the last seal.
+        self._waiting = False
+        # Blocks by number, from the oldest to the newest; the memory of all but the newest.
+        self._blocks: dict[int, Block] = {}
+        self._oldest_number = 0
+        self._newest_number = -1
+        self._newest: Block | None = None
+        self._closed_memory = 0
+        # Cursors into blocks with a lower number are from before a reset.
+        self._floor = 0
+        self._pins: set[Pin] = set()
+
+    # -- what there is ------------------------------------------------------------------------------------------------
+
+    @property
+    def next(self) -> int:
+        """The offset that the next entry gets."""
+        return self._sealed + sum(map(len, self._pending))
+
+    @property
+    def budget(self) -> int:
+        """Bytes of memory to stay within, beyond which only the newest block is kept. May be set at any time."""
+        return self._budget
+
+    @budget.setter
+    def budget(self, budget: int) -> None:
+        self._budget = budget
+        self._trim()
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory held: data and objects, and entries not sealed yet with all that they refer to."""
+        return self._sealed_memory() + _memory_of_groups(self._pending)
+
+    def _sealed_memory(self) -> int:
+        newest = self._newest
+        return self._closed_memory + getsizeof(self._blocks) + (newest.memory if newest is not None else 0)
+
+    # -- entries come in ----------------------------------------------------------------------------------------------
+
+    def add(self, group: list[Effect], own: bool = True) -> None:
+        """Take the next group of the journal, never an empty one. ``own``: this node made it, no upstream did.
+
+        The group and what it refers to must not change any more.
+        """
+        pending = self._pending
+        if own is self._own and 0 < len(pending) < PENDING_LIMIT:
+            pending.append(group)
+        else:
+            self._begin_pending(group, own)
+
+    def _begin_pending(self, group: list[Effect], own: bool) -> None:
+        if self._pending:
+            self._encode()
+        self._own = own
+        self._pending.append(group)
+        self._announce()
+
+    def add_raw(self, first: int, count: int, data: bytes, grouped: bool = False, own: bool = True) -> None:
+        """Take ``count`` entries from ``first`` on as frames, byte for byte as they came from upstream.
+
+        ``grouped``: they are one group. Raises ValueError if ``first`` is not the next offset.
+        """
+        if self._pending:
+            self._encode()
+        if first != self._sealed:
+            raise ValueError(f"expected the entry at offset {self._sealed}, not {first}")
+        if grouped and count > 1:
+            data = wire.group(count) + data
+        else:
+            grouped = False
+        self._store(data, count, own, grouped, b"FLUSH" in data.upper())
+        self._announce()
+
+    def _announce(self) -> None:
+        if not self._waiting:
+            self._waiting = True
+            if self.on_pending is not None:
+                self.on_pending()
+
+    def seal(self) -> None:
+        """Encode what was added, so that it can be read, and stay within the budget."""
+        self._waiting = False
+        if self._pending:
+            self._encode()
+
+    def _encode(self) -> None:
+        pending = self._pending
+        self._pending = []
+        try:
+            commands = [effect[0] for (effect,) in pending]
+        except ValueError:
+            # At least one group has more than one entry.
+            self._encode_groups(pending)
+        else:
+            self._encode_run(commands)
+
+    def _encode_groups(self, pending: list[list[Effect]]) -> None:
+        """Encode groups of which some have several entries."""
+        alone: list[Sequence[bytes]] = []
+        for group in pending:
+            if len(group) == 1:
+                alone.append(group[0][0])
+                continue
+            if alone:
+                self._encode_run(alone)
+                alone = []
+            # What is too large for the wire to go as one group goes as several.
+            for start in range(0, len(group), GROUP_LIMIT):
+                commands = [effect[0] for effect in group[start : start + GROUP_LIMIT]]
+                data = wire.group(len(commands)) + wire.encode_frames(self._sealed, commands)
+                self._store(data, len(commands), self._own, True, b"FLUSH" in data)
+        if alone:
+            self._encode_run(alone)
+
+    def _encode_run(self, commands: list[Sequence[bytes]]) -> None:
+        """Encode lone entries, in parts that are no larger than a block where that is possible."""
+        size = _FRAME_OVERHEAD * len(commands) + sum(map(len, chain.from_iterable(commands)))
+        if size <= BLOCK_SIZE:
+            self._encode_part(commands)
+            return
+        start = size = 0
+        for index, command in enumerate(commands):
+            length = _FRAME_OVERHEAD + sum(map(len, command))
+            if size + length > BLOCK_SIZE and index > start:
+                self._encode_part(commands[start:index])
+                start, size = index, 0
+            size += length
+        self._encode_part(commands[start:])
+
+    def _encode_part(self, commands: list[Sequence[bytes]]) -> None:
+        data = wire.encode_frames(self._sealed, commands)
+        self._store(data, len(commands), self._own, False, b"FLUSH" in data)
+
+    def _store(self, data: bytes, count: int, own: bool, grouped: bool, may_flush: bool) -> None:
+        """Append encoded entries to the newest block, or begin the next one."""
+        block = self._newest
+        if block is None or not block.fits(len(data)):
+            if block is not None:
+                block.join()
+                self._closed_memory += block.memory
+            self._newest_number += 1
+            self._newest = self._blocks[self._newest_number] = block = Block(self._sealed, own)
+        self._sealed += count
+        block.append(data, self._sealed, own, grouped, may_flush)
+        self._trim()
+
+    # -- entries go ---------------------------------------------------------------------------------------------------
+
+    def _trim(self) -> None:
+        """Give up the oldest blocks until the budget is kept; those that a pin needs only beyond twice the budget."""
+        if self._closed_memory and self._sealed_memory() > self._budget:
+            held_from = min((pin.offset for pin in self._pins), default=None)
+            while self._oldest_number < self._newest_number:
+                memory = self._sealed_memory()
+                if memory <= self._budget:
+                    break
+                block = self._blocks[self._oldest_number]
+                if held_from is not None and block.next > held_from:
+                    if memory <= 2 * self._budget:
+                        break
+                    held_from = self._lose_pins(block.next)
+                del self._blocks[self._oldest_number]
+                self._oldest_number += 1
+                self._closed_memory -= block.memory
+                self.first = block.next
+
+    def _lose_pins(self, offset: int) -> int | None:
+        """Give up the pins below ``offset``; the lowest one that is left."""
+        for pin in [pin for pin in self._pins if pin.offset < offset]:
+            pin.lost = True
+            self._pins.discard(pin)
+        return min((pin.offset for pin in self._pins), default=None)
+
+    def pin(self, offset: int) -> Pin:
+        """Keep the entries from ``offset`` on until the pin is moved or released, as far as twice the budget allows.
+
+        Raises TooOld or Future for an offset that is not held or expected here.
+        """
+        self._check(offset)
+        pin = Pin(self, offset)
+        self._pins.add(pin)
+        return pin
+
+    def _pins_changed(self) -> None:
+        for pin in tuple(self._pins):
+            if pin.offset < self.first:
+                pin.lost = True
+                self._pins.discard(pin)
+        self._trim()
+
+    def reset(self, start: int) -> None:
+        """Forget everything; the next entry is ``start``. Cursors read TooOld from now on, and pins are lost."""
+        self._pending = []
+        self._waiting = False
+        self._blocks = {}
+        self._newest = None
+        self._oldest_number = self._floor = self._newest_number + 1
+        self._closed_memory = 0
+        self.first = self._sealed = start
+        for pin in self._pins:
+            pin.lost = True
+        self._pins.clear()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _check(self, offset: int) -> None:
+        if offset < self.first:
+            raise TooOld(offset, self.first, self.next)
+        if offset > self.next:
+            raise Future(offset, self.first, self.next)
+
+    def cursor(self, offset: int) -> Cursor:
+        """A cursor before the entry ``offset``, or behind the last one.
+
+        Raises TooOld below ``first``, Future above ``next``, NotABoundary within a group.
+        """
+        self._check(offset)
+        if self._pending and offset > self._sealed:
+            self._encode()
+            self._check(offset)
+        if offset == self._sealed:
+            newest = self._newest
+            return Cursor(offset, max(self._newest_number, self._oldest_number), newest.size if newest else 0)
+        number = (
+            bisect_right(
+                range(self._oldest_number, self._newest_number + 1),
+                offset,
+                key=lambda number: self._blocks[number].first,
+            )
+            + self._oldest_number
+            - 1
+        )
+        place, first, next_offset = self._blocks[number].place_of(offset)
+        if first != next_offset:
+            raise NotABoundary(offset, first, next_offset)
+        return Cursor(offset, number, place)
+
+    def on_boundary(self, offset: int) -> bool:
+        """Whether a cursor can be set before the entry ``offset``."""
+        try:
+            self.cursor(offset)
+        except BacklogError:
+            return False
+        return True
+
+    def read(self, cursor: Cursor, limit_bytes: int, grouped: bool) -> list[bytes]:
+        """The sealed entries from the cursor on, and move it behind them; empty if there are none.
+
+        Stops when there are ``limit_bytes``, at the end of the part or block that reaches it. ``grouped`` says whether
+        the reader knows groups, and with them FLUSHALL; for others their lines are left out, and reading stops before
+        an entry that empties everything: see :attr:`Cursor.at_flush`. Raises TooOld if the cursor has fallen off.
+        """
+        out: list[bytes] = []
+        block = self._enter(cursor)
+        while block is not None and limit_bytes > 0 and not cursor.at_flush:
+            part = bisect_right(block.ends, cursor._place)
+            simple = grouped or not (block.groups or block.flush_offsets)
+            while part < len(block.parts) and limit_bytes > 0 and not cursor.at_flush:
+                data = self._take_part(cursor, block, part) if simple else self._take_frames(cursor, block, part)
+                if data:
+                    out.append(data)
+                    limit_bytes -= len(data)
+                part += 1
+            block = self._enter(cursor)
+        return out
+
+    @staticmethod
+    def _take_part(cursor: Cursor, block: Block, part: int) -> bytes:
+        """What the cursor has not read of a part, as it is."""
+        data = block.parts[part]
+        end = block.ends[part]
+        start = end - len(data)
+        if cursor._place > start:
+            data = data[cursor._place - start :]
+        cursor._place = end
+        cursor.offset = block.nexts[part]
+        return data
+
+    @staticmethod
+    def _take_frames(cursor: Cursor, block: Block, part: int) -> bytes:
+        """What the cursor has not read of a part, up to a flush, for readers who know neither flushes nor groups."""
+        place, stop, offset = cursor._place, block.ends[part], block.nexts[part]
+        flush = bisect_left(block.flush_offsets, cursor.offset)
+        if flush < len(block.flush_places) and block.flush_places[flush] < stop:
+            stop, offset = block.flush_places[flush], block.flush_offsets[flush]
+            cursor.at_flush = True
+        cursor._place = stop
+        cursor.offset = offset
+        return block.without_groups(part, place, stop)
+
+    def skip_flush(self, cursor: Cursor) -> None:
+        """Go on behind the flush that the cursor stands before. Raises TooOld if the cursor has fallen off."""
+        block = self._enter(cursor)
+        if cursor.at_flush and block is not None:
+            data, start = block.part_at(cursor._place)
+            cursor._place = start + frame_end(data, cursor._place - start)
+            cursor.offset += 1
+            cursor.at_flush = False
+
+    def read_filtered(
+        self, cursor: Cursor, accept: Callable[[bytes], bool], limit_bytes: int, expected: int | None = None
+    ) -> tuple[list[bytes], int]:
+        """The sealed entries of this node's own from the cursor on whose key is accepted, and move it behind all.
+
+        ``expected`` is the offset that the peer waits for (None: the cursor's). Where others are left out before a
+        frame, a ``+SKIP`` stands before it. Of a group what is accepted stays a group. Returns the bytes and the
+        offset that the peer waits for then, which is below ``cursor.offset`` if the last entries were left out.
+        Stops when ``limit_bytes`` have been looked at, as :meth:`read`. Raises TooOld if the cursor has fallen off.
+        """
+        picker = Filter(accept, cursor.offset if expected is None else expected)
+        block = self._enter(cursor)
+        while block is not None and limit_bytes > 0:
+            part = bisect_right(block.ends, cursor._place)
+            while part < len(block.parts) and limit_bytes > 0:
+                limit_bytes -= self._pick(cursor, block, part, picker)
+                part += 1
+            block = self._enter(cursor)
+        return picker.out, picker.expected
+
+    @staticmethod
+    def _pick(cursor: Cursor, block: Block, part: int, picker: Filter) -> int:
+        """Let ``picker`` look at what the cursor has not read of a part; how many bytes it had to look at."""
+        data = block.parts[part]
+        end = block.ends[part]
+        start = end - len(data)
+        turns = block.turn_places
+        place, offset = cursor._place, cursor.offset
+        looked = 0
+        while place < end:
+            turn = bisect_right(turns, place)
+            if turn < len(turns) and turns[turn] < end:
+                stop, stop_offset = turns[turn], block.turn_offsets[turn]
+            else:
+                stop, stop_offset = end, block.nexts[part]
+            if block.own is not bool(turn & 1):
+                picker.take(data, place - start, stop - start, offset)
+                looked += stop - place
+            place, offset = stop, stop_offset
+        cursor._place, cursor.offset = place, offset
+        return looked
+
+    def _enter(self, cursor: Cursor) -> Block | None:
+        """The block in which the cursor has something to read; None if it has read everything that is sealed."""
+        if cursor._block < self._floor or cursor.offset < self.first:
+            raise TooOld(cursor.offset, self.first, self.next)
+        if cursor._block < self._oldest_number:
+            # It stood at the end of a block that has gone since.
+            cursor._block, cursor._place = self._oldest_number, 0
+        block = self._blocks.get(cursor._block)
+        if block is not None and cursor._place == block.size:
+            if cursor._block == self._newest_number:
+                return None
+            cursor._block += 1
+            cursor._place = 0
+            return self._blocks[cursor._block]
+        return block
+
+
+def _memory_of_groups(groups: list[list[Effect]]) -> int:
+    """Bytes of memory held by groups: all of what they refer to, though some of it is the store's, too."""
+    memory = getsizeof(groups)
+    for group in groups:
+        memory += getsizeof(group)
+        for effect in group:
+            command, key, events = effect
+            memory += getsizeof(effect) + getsizeof(command) + getsizeof(events)
+            memory += sum(map(getsizeof, command)) + sum(map(getsizeof, events))
+            if key is not None and not any(word is key for word in command):
+                memory += getsizeof(key)
+    return memory

@@ -1,0 +1,306 @@
+"""A stretch of the stream as it is held for replicas: frames, with a ``+TXN`` line before each group of several.
+
+A block knows where in it groups and changes of origin are, so that most readers need not look at its frames. Whoever
+must (a cursor that is set in its midst, a filter) walks them; they are trusted to be well-formed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from sys import getsizeof
+from typing import Final
+
+from ..resp import split_inline
+from . import wire
+
+__all__ = ["BLOCK_SIZE", "Block", "Filter", "frame_end"]
+
+#: Bytes that a block takes in before the next one is begun. Only a single part that is larger makes a larger block.
+BLOCK_SIZE: Final = 64 * 1024
+#: How many parts the newest block has at most before they are joined.
+_PART_LIMIT: Final = 256
+_BYTES_OVERHEAD: Final = getsizeof(b"")
+# The numbers of a block: its place among the blocks, and its bounds.
+_NUMBERS: Final = 4 * getsizeof(2**40)
+_STAR: Final = 0x2A
+_PLUS: Final = 0x2B
+#: Commands that change every key, and so have none of their own.
+FLUSHES: Final = frozenset({b"FLUSHALL", b"FLUSHDB"})
+
+
+class Block:
+    """Entries from ``first`` to ``next`` - 1, as ``size`` bytes.
+
+    While it grows it holds them as the ``parts`` that came; ``ends`` says at which byte of the block each part ends,
+    ``nexts`` at which offset. Parts are joined when there are many, and when the block is closed.
+    """
+
+    __slots__ = (
+        "_last_own",
+        "_payload",
+        "ends",
+        "first",
+        "flush_offsets",
+        "flush_places",
+        "groups",
+        "next",
+        "nexts",
+        "own",
+        "parts",
+        "size",
+        "turn_offsets",
+        "turn_places",
+    )
+
+    def __init__(self, first: int, own: bool) -> None:
+        self.first = self.next = first
+        self.parts: list[bytes] = []
+        self.ends = array("Q")
+        self.nexts = array("Q")
+        self.size = 0
+        self._payload = 0
+        # Whether the first entry was made here, and where (offset, byte) entries of the other origin begin, in turn.
+        self.own = self._last_own = own
+        self.turn_offsets = array("Q")
+        self.turn_places = array("Q")
+        # At which bytes +TXN lines begin.
+        self.groups = array("Q")
+        # Where (offset, byte) the frames of entries that empty everything begin.
+        self.flush_offsets = array("Q")
+        self.flush_places = array("Q")
+
+    def fits(self, size: int) -> bool:
+        """Whether ``size`` more bytes leave it a block of the usual size."""
+        return self.size + size <= BLOCK_SIZE
+
+    def append(self, data: bytes, next_offset: int, own: bool, grouped: bool, may_flush: bool) -> None:
+        """Add the entries up to ``next_offset``, all of one origin, as one part.
+
+        ``grouped``: they are one group, whose line is at the start of ``data``. ``may_flush``: one of them may be a
+        FLUSHALL.
+        """
+        if own is not self._last_own:
+            self._last_own = own
+            self.turn_offsets.append(self.next)
+            self.turn_places.append(self.size)
+        if grouped:
+            self.groups.append(self.size)
+        if may_flush:
+            self._mark_flushes(data)
+        self.parts.append(data)
+        self.next = next_offset
+        self.size += len(data)
+        self._payload += len(data) + _BYTES_OVERHEAD
+        self.ends.append(self.size)
+        self.nexts.append(next_offset)
+        if len(self.parts) > _PART_LIMIT:
+            self.join()
+
+    def join(self) -> None:
+        """Hold everything as one part. Cursors stay valid: they count bytes of the block."""
+        if len(self.parts) > 1:
+            self.parts = [b"".join(self.parts)]
+            self.ends = array("Q", (self.size,))
+            self.nexts = array("Q", (self.next,))
+            self._payload = self.size + _BYTES_OVERHEAD
+
+    def _mark_flushes(self, data: bytes) -> None:
+        """Note where in the part that is about to be added everything is emptied."""
+        offset = self.next
+        place = 0
+        while place < len(data):
+            if data[place] == _PLUS:
+                place = data.index(b"\n", place) + 1
+            end, words = _read_frame(data, place)
+            if words[0].upper() in FLUSHES:
+                self.flush_offsets.append(offset)
+                self.flush_places.append(self.size + place)
+            offset += 1
+            place = end
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory held by this block, its data and everything beside it."""
+        return (
+            getsizeof(self)
+            + _NUMBERS
+            + self._payload
+            + getsizeof(self.parts)
+            + getsizeof(self.ends)
+            + getsizeof(self.nexts)
+            + getsizeof(self.turn_offsets)
+            + getsizeof(self.turn_places)
+            + getsizeof(self.groups)
+            + getsizeof(self.flush_offsets)
+            + getsizeof(self.flush_places)
+        )
+
+    def part_at(self, place: int) -> tuple[bytes, int]:
+        """The part that holds the byte at ``place``, and the byte at which it begins."""
+        part = bisect_right(self.ends, place)
+        return self.parts[part], self.ends[part] - len(self.parts[part])
+
+    def place_of(self, offset: int) -> tuple[int, int, int]:
+        """The byte at which what begins with the entry ``offset`` of this block begins, and the bounds of its group.
+
+        The bounds are ``offset`` twice where a group or a lone entry begins, otherwise those of the group it is in.
+        """
+        part = bisect_right(self.nexts, offset)
+        data = self.parts[part]
+        start = self.ends[part - 1] if part else 0
+        at = self.nexts[part - 1] if part else self.first
+        place = 0
+        while at < offset:
+            if data[place] == _PLUS:
+                line_end = data.index(b"\r\n", place)
+                count = int(data[place + 5 : line_end])
+                if at + count > offset:
+                    return start + place, at, at + count
+                place = line_end + 2
+            else:
+                count = 1
+            for _ in range(count):
+                place = frame_end(data, place)
+            at += count
+        return start + place, offset, offset
+
+    def without_groups(self, part: int, start: int, stop: int) -> bytes:
+        """The frames between two bytes of a part, without the lines that announce groups."""
+        data = self.parts[part]
+        base = self.ends[part] - len(data)
+        groups = self.groups
+        index = bisect_left(groups, start)
+        pieces = []
+        while index < len(groups) and groups[index] < stop:
+            pieces.append(data[start - base : groups[index] - base])
+            start = base + data.index(b"\n", groups[index] - base) + 1
+            index += 1
+        rest = data[start - base : stop - base]
+        if not pieces:
+            return rest
+        pieces.append(rest)
+        return b"".join(pieces)
+
+
+def frame_end(data: bytes, place: int) -> int:
+    """Where the frame that begins at ``place`` ends."""
+    find = data.index
+    place = find(b"\n", find(b"\n", place) + 1) + 1
+    if data[place] != _STAR:
+        # An inline command, as a foreign primary may have sent it.
+        return find(b"\n", place) + 1
+    end = find(b"\r\n", place)
+    count = int(data[place + 1 : end])
+    place = end + 2
+    for _ in range(count):
+        end = find(b"\r\n", place)
+        place = end + 4 + int(data[place + 1 : end])
+    return place
+
+
+def _read_frame(data: bytes, place: int) -> tuple[int, list[bytes]]:
+    """Where the frame that begins at ``place`` ends, and at most the first three words of its command."""
+    find = data.index
+    place = find(b"\n", find(b"\n", place) + 1) + 1
+    if data[place] != _STAR:
+        end = find(b"\n", place)
+        return end + 1, (split_inline(data[place:end].rstrip(b"\r")) or [b""])[:3]
+    end = find(b"\r\n", place)
+    count = int(data[place + 1 : end])
+    place = end + 2
+    words = []
+    for index in range(count):
+        end = find(b"\r\n", place)
+        stop = end + 2 + int(data[place + 1 : end])
+        if index < 3:
+            words.append(data[end + 2 : stop])
+        place = stop + 2
+    return place, words
+
+
+class Filter:
+    """Picks entries for one filtered link: ``out`` gets the bytes, ``expected`` is the offset its peer waits for.
+
+    ``accept`` is asked with the key of each entry. Entries without one concern everybody. Where frames are left out, a
+    ``+SKIP`` line stands before the next one.
+    """
+
+    __slots__ = ("_accept", "expected", "out")
+
+    def __init__(self, accept: Callable[[bytes], bool], expected: int) -> None:
+        self._accept = accept
+        self.expected = expected
+        self.out: list[bytes] = []
+
+    def take(self, data: bytes, place: int, stop: int, offset: int) -> None:
+        """Pick from whole groups and lone entries: the bytes from ``place`` to ``stop``, of which ``offset`` is first.
+
+        What is picked in one piece goes out in one piece.
+        """
+        out = self.out
+        # Accepted frames that follow each other and have not been put out: from here on; -1: there are none.
+        run = -1
+        while place < stop:
+            if data[place] == _PLUS:
+                if run >= 0:
+                    out.append(data[run:place])
+                    run = -1
+                place, offset = self._take_group(data, place, offset)
+                continue
+            end, words = _read_frame(data, place)
+            if self._wants(words):
+                if run < 0:
+                    self._skip_to(offset)
+                    run = place
+                self.expected = offset + 1
+            elif run >= 0:
+                out.append(data[run:place])
+                run = -1
+            offset += 1
+            place = end
+        if run >= 0:
+            out.append(data[run:stop])
+
+    def _take_group(self, data: bytes, place: int, offset: int) -> tuple[int, int]:
+        """Pick from the group that begins at ``place``; where it ends, and the offset behind it."""
+        line_end = data.index(b"\r\n", place)
+        count = int(data[place + 5 : line_end])
+        whole = place
+        place = line_end + 2
+        picked: list[tuple[int, int, int]] = []
+        for at in range(offset, offset + count):
+            end, words = _read_frame(data, place)
+            if self._wants(words):
+                picked.append((at, place, end))
+            place = end
+        if picked:
+            out = self.out
+            self._skip_to(picked[0][0])
+            if len(picked) == count:
+                out.append(data[whole:place])
+                self.expected = offset + count
+            else:
+                if len(picked) > 1:
+                    out.append(wire.group(len(picked)))
+                for at, start, end in picked:
+                    self._skip_to(at)
+                    out.append(data[start:end])
+                    self.expected = at + 1
+                # No position within a group is ever acknowledged.
+                self._skip_to(offset + count)
+        return place, offset + count
+
+    def _wants(self, words: list[bytes]) -> bool:
+        if len(words) < 2:
+            return True
+        name = words[0].upper()
+        if name in FLUSHES:
+            return True
+        return self._accept(words[2] if name == b"XGROUP" and len(words) > 2 else words[1])
+
+    def _skip_to(self, offset: int) -> None:
+        if self.expected != offset:
+            self.out.append(wire.skip(offset))
+            self.expected = offset
