@@ -1,0 +1,462 @@
+"""One connection to a replica, seen from its primary: what to send next, and what the replica says, without I/O.
+
+The life of a link, and everything that moves it on, stands in :data:`TRANSITIONS`::
+
+    HANDSHAKE ──resume──▶ STREAMING ◀──shipped── SNAPSHOT
+        └───────ship─────────│──────────ship────────▲
+    any state ──close──▶ CLOSED
+
+- HANDSHAKE: the replica's request is known and answered; it waits until a snapshot may start.
+- SNAPSHOT: a frozen copy goes out in chunks, as of one offset. The backlog is pinned from that offset on.
+- STREAMING: frames follow each other. The link reads them from the backlog it shares with all others.
+- CLOSED: nothing more is sent; ``reason`` says why.
+
+Every link sends from a cursor, so a slow replica costs no memory of its own: it falls off the backlog instead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Final, Literal, Protocol, TypeAlias
+
+from ..store.keyspace import KeyShard
+from . import wire
+from .backlog import Backlog, Cursor, Pin, TooOld
+from .decision import Resume, Snapshot
+from .handshake import CAPABILITIES, Form, Request, format_answer
+from .lineage import Lineage
+from .slots import Slot
+from .snapshot import encode_snapshot
+from .wire import AckDecoder
+
+__all__ = ["TRANSITIONS", "LinkSource", "PrimaryLink", "State"]
+
+#: Bytes handed out by one call of :meth:`PrimaryLink.take`, about: a millisecond's work while a snapshot is made.
+TAKE: Final = 128 * 1024
+# Pieces of a snapshot made in one call.
+_PIECES: Final = 8
+# Sends whose acknowledgement is awaited; older ones are merged when there are more.
+_FLIGHTS: Final = 1024
+# Version of the snapshot format that every peer reads, and the one that carries deadlines of hash fields.
+_PLAIN_VERSION: Final = 4
+_FIELD_DEADLINE_VERSION: Final = 6
+
+
+class State(Enum):
+    """Where a link is in its life."""
+
+    HANDSHAKE = "handshake"
+    SNAPSHOT = "snapshot"
+    STREAMING = "streaming"
+    CLOSED = "closed"
+
+
+Cause: TypeAlias = Literal["resume", "ship", "shipped", "close"]
+
+TRANSITIONS: Final[dict[tuple[State, Cause], State]] = {
+    (State.HANDSHAKE, "resume"): State.STREAMING,
+    (State.HANDSHAKE, "ship"): State.SNAPSHOT,
+    (State.STREAMING, "ship"): State.SNAPSHOT,
+    (State.SNAPSHOT, "shipped"): State.STREAMING,
+    (State.HANDSHAKE, "close"): State.CLOSED,
+    (State.SNAPSHOT, "close"): State.CLOSED,
+    (State.STREAMING, "close"): State.CLOSED,
+    (State.CLOSED, "close"): State.CLOSED,
+}
+
+
+class LinkSource(Protocol):
+    """What a link takes its data from: the same object for all links of a node."""
+
+    @property
+    def backlog(self) -> Backlog: ...
+
+    @property
+    def lineage(self) -> Lineage: ...
+
+    def freeze(self) -> tuple[list[KeyShard], bool]:
+        """The data as of the backlog's next offset, and whether any hash may hold a field with a deadline."""
+        ...
+
+    def owned_prefixes(self) -> tuple[bytes, ...]:
+        """What a filtered link that names no prefixes follows."""
+        ...
+
+    def may_ship(self, link: PrimaryLink, now: float) -> bool:
+        """Whether a snapshot may start on ``link`` now."""
+        ...
+
+    def ship_started(self, link: PrimaryLink, kind: Literal["full", "scope"], reason: str, now: float) -> None: ...
+    def ship_ended(self, link: PrimaryLink, size: int, now: float) -> None: ...
+    def ship_overrun(self, link: PrimaryLink, now: float) -> None:
+        """The backlog could not hold what was written during a ship."""
+        ...
+
+
+class _Ship:
+    """A snapshot on its way: of everything the link follows, or (``prefix``) of one scope."""
+
+    __slots__ = ("header", "offset", "pieces", "prefix", "size")
+
+    def __init__(self, pieces: Iterator[bytes], offset: int, prefix: bytes | None, header: bytes) -> None:
+        self.pieces = pieces
+        self.offset = offset
+        self.prefix = prefix
+        self.header = header
+        self.size = 0
+
+
+class PrimaryLink:
+    """The primary's side of one connection. Not thread-safe; never blocks. Times are monotonic seconds.
+
+    A driver sends what :meth:`take` returns and feeds :meth:`receive`; between two takes it waits until :meth:`wake`
+    is called. ``decision`` is what the handshake came to.
+    """
+
+    def __init__(
+        self, request: Request, decision: Resume | Snapshot, slot: Slot, source: LinkSource, now: float
+    ) -> None:
+        self.request = request
+        self.slot = slot
+        self.state = State.HANDSHAKE
+        self.reason = ""
+        self.opened = now
+        self.heard = now
+        # Called when there is something to send after there was nothing.
+        self.on_wake: Callable[[], None] | None = None
+        # Ends the connection at once, whatever it waits for.
+        self.hang_up: Callable[[], None] | None = None
+        # Since when the connection has not taken what was handed out; None: it has taken it all.
+        self.sending_since: float | None = None
+        self.sent_bytes = 0
+        self._number = slot.link
+        self._source = source
+        self._capabilities = request.capabilities
+        self._grouped = "txn" in request.capabilities
+        self._beats = request.form is not Form.FIVE
+        self._filtered = "scopes" in request.capabilities
+        # A filtered link begins when the replica has said which prefixes it wants, or that it wants them all.
+        self._named = not self._filtered
+        self.prefixes: tuple[bytes, ...] | None = () if self._filtered else None
+        self._decoder = AckDecoder()
+        self._parts: list[bytes] = [format_answer(request, source.lineage, CAPABILITIES)]
+        self._cursor: Cursor | None = None
+        self._pin: Pin | None = None
+        self._ship: _Ship | None = None
+        # Why a snapshot of everything is due, and prefixes that a scope ship is due for.
+        self._ship_due: str | None = None
+        self._scopes_due: dict[bytes, None] = {}
+        self._beat_due = self._beats
+        self._ask_due = False
+        # The next offset that the replica knows of, by frames or by SKIP.
+        self._told = 0
+        self._flights: deque[tuple[int, int, float]] = deque()
+        self._behind_since: float | None = None
+        self._acked_bytes = 0
+        if isinstance(decision, Resume):
+            self._cursor = source.backlog.cursor(decision.offset)
+            self._told = decision.offset
+            slot.resumed(source.lineage.history, decision.offset, now)
+            self._move("resume")
+        else:
+            self._ship_due = decision.reason
+
+    # -- for the driver ---------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> int | None:
+        """The last position that the replica claims with these bytes, or None; it has yet to be checked.
+
+        A peer that breaks the protocol closes the link.
+        """
+        self.heard = now
+        acknowledged: int | None = None
+        for message in self._decoder.feed(data):
+            match message:
+                case ("scopes", prefixes):
+                    self._name_prefixes(prefixes)
+                case ("resync", prefix):
+                    self._name_prefixes(())
+                    self._resync(prefix)
+                case ("ack", offset):
+                    self._name_prefixes(())
+                    acknowledged = offset
+        if self._decoder.error is not None:
+            self.close(f"the replica broke the protocol: {self._decoder.error}")
+        return acknowledged
+
+    def take(self, now: float) -> list[bytes]:
+        """What to send next, in parts, about :data:`TAKE` bytes; empty if there is nothing to send now."""
+        parts, self._parts = self._parts, []
+        if self.state is State.HANDSHAKE or (self.state is State.STREAMING and self._ship_due is not None):
+            self._begin_full_ship(parts, now)
+        if self.state is State.SNAPSHOT:
+            self._take_chunks(parts, now)
+        if self.state is State.STREAMING and self._named:
+            self._take_frames(parts, now)
+        if self.state is State.CLOSED:
+            return []
+        if self._beat_due:
+            self._beat_due = False
+            if self.state is not State.SNAPSHOT:
+                self._skip(parts)
+            parts.append(wire.ping(self._source.lineage.history, self._source.backlog.next))
+        size = sum(map(len, parts))
+        if size:
+            self.sent_bytes += size
+            self._fly(now)
+        return parts
+
+    def heartbeat(self) -> None:
+        """A PING is due, where the peer knows them."""
+        self._beat_due = self._beats
+        self.wake()
+
+    def ask(self) -> None:
+        """Have the replica say how far it is: one round trip where it can be asked."""
+        if "ackreq" in self._capabilities:
+            self._ask_due = True
+        elif self._beats:
+            # A peer that cannot be asked acknowledges at every PING.
+            self._beat_due = True
+        self.wake()
+
+    def acknowledged(self, offset: int) -> None:
+        """The replica has applied everything before ``offset`` (a claim that has been checked)."""
+        flights = self._flights
+        while flights and flights[0][0] <= offset:
+            self._acked_bytes = flights.popleft()[1]
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        if self.on_wake is not None:
+            self.on_wake()
+
+    def close(self, reason: str) -> None:
+        """Send nothing more; the first reason stands."""
+        if self.state is State.CLOSED:
+            return
+        self.reason = reason
+        self._move("close")
+        self._ship = None
+        self._cursor = None
+        self._unpin()
+        self.wake()
+
+    # -- for status -------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """Which connection of its slot this is."""
+        return self._number
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self.state is State.CLOSED
+
+    @property
+    def waits_for_acknowledgements(self) -> bool:
+        """Whether this peer ever says how far it is."""
+        return self._beats
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that is in the backlog has been handed out."""
+        cursor = self._cursor
+        return self.state is State.STREAMING and cursor is not None and cursor.offset >= self._source.backlog.next
+
+    def lag_bytes(self) -> int:
+        """Bytes that have been sent on this link and not been acknowledged, about."""
+        return self.sent_bytes - self._acked_bytes if self._flights else 0
+
+    def lag_ms(self, now: float) -> int:
+        """How long the oldest entry has been on its way, in milliseconds, about; 0 if there is none."""
+        moments = [self._flights[0][2]] if self._flights else []
+        if self._behind_since is not None:
+            moments.append(self._behind_since)
+        return max(0, round((now - min(moments)) * 1000)) if moments else 0
+
+    # -- the stream -------------------------------------------------------------------------------------------------
+
+    def _take_frames(self, parts: list[bytes], now: float) -> None:
+        backlog, cursor = self._source.backlog, self._cursor
+        assert cursor is not None
+        backlog.seal()
+        try:
+            if self._filtered:
+                self._take_filtered(parts, cursor)
+            else:
+                parts += backlog.read(cursor, TAKE, self._grouped)
+                self._told = cursor.offset
+        except TooOld as error:
+            self._fall_off(error, now)
+            return
+        self._sent(cursor.offset)
+        if cursor.at_flush:
+            self._flushed(cursor)
+            return
+        behind = cursor.offset < backlog.next
+        if behind:
+            if self._behind_since is None:
+                self._behind_since = now
+            if self._pin is not None:
+                self._pin.move(cursor.offset)
+            return
+        self._behind_since = None
+        self._unpin()
+        if self._scopes_due:
+            # In its place in the stream: behind every entry before it.
+            self._begin_scope_ship(parts, now)
+        elif self._ask_due:
+            self._ask_due = False
+            self._skip(parts)
+            parts.append(wire.ACK_REQUEST)
+        else:
+            self._skip(parts)
+
+    def _take_filtered(self, parts: list[bytes], cursor: Cursor) -> None:
+        prefixes = self.prefixes or ()
+        frames, expected = self._source.backlog.read_filtered(
+            cursor, lambda key: key.startswith(prefixes), TAKE, self._told
+        )
+        parts += frames
+        self._told = expected
+
+    def _skip(self, parts: list[bytes]) -> None:
+        """Tell a filtered replica how far the stream is, where its frames do not."""
+        if self._filtered and self._cursor is not None and self._told < self._cursor.offset:
+            self._told = self._cursor.offset
+            parts.append(wire.skip(self._told))
+
+    def _flushed(self, cursor: Cursor) -> None:
+        """Everything has been removed: a peer that knows no FLUSHALL gets a fresh copy of what there is."""
+        self._source.backlog.skip_flush(cursor)
+        if self.request.form is Form.FIVE:
+            # It is not known to take a snapshot in the middle of a stream.
+            self.slot.served = None
+            self.close("everything was flushed: the replica must start over")
+        else:
+            self._ship_due = "everything was flushed"
+            self.wake()
+
+    def _fall_off(self, error: TooOld, now: float) -> None:
+        if self._pin is not None and self._pin.lost:
+            self._source.ship_overrun(self, now)
+            self.close(f"more was written during the snapshot than the backlog may hold: {error}")
+        else:
+            self.close(f"the replica fell off the backlog: {error}")
+
+    # -- ships ------------------------------------------------------------------------------------------------------
+
+    def _begin_full_ship(self, parts: list[bytes], now: float) -> None:
+        if not self._named or not self._source.may_ship(self, now):
+            return
+        assert self._ship_due is not None
+        self._source.ship_started(self, "full", self._ship_due, now)
+        self._ship_due = None
+        self.slot.ship_began(self._source.lineage.history)
+        # What a scope ship would bring is in this one.
+        self._scopes_due.clear()
+        self._begin_ship(parts, self.prefixes, None, wire.SNAPSHOT_BEGIN)
+
+    def _begin_scope_ship(self, parts: list[bytes], now: float) -> None:
+        prefix = next(iter(self._scopes_due))
+        if not self._source.may_ship(self, now):
+            return
+        del self._scopes_due[prefix]
+        self._source.ship_started(self, "scope", f"the replica asked for {prefix!r}", now)
+        self._skip(parts)
+        self._begin_ship(parts, (prefix,), prefix, wire.snapshot_scope(0, prefix))
+
+    def _begin_ship(
+        self, parts: list[bytes], prefixes: tuple[bytes, ...] | None, scope: bytes | None, header: bytes
+    ) -> None:
+        source = self._source
+        source.backlog.seal()
+        offset = source.backlog.next
+        self._unpin()
+        self._pin = source.backlog.pin(offset)
+        shards, field_deadlines = source.freeze()
+        version = _FIELD_DEADLINE_VERSION if field_deadlines and self._beats else _PLAIN_VERSION
+        accept = None if prefixes is None else lambda key: key.startswith(prefixes)
+        self._ship = _Ship(encode_snapshot(shards, version=version, accept=accept), offset, scope, header)
+        self._cursor = None
+        self._move("ship")
+        parts.append(header)
+
+    def _take_chunks(self, parts: list[bytes], now: float) -> None:
+        ship, pin = self._ship, self._pin
+        assert ship is not None
+        if pin is not None and pin.lost:
+            self._source.ship_overrun(self, now)
+            self.close("more was written during the snapshot than the backlog may hold")
+            return
+        if self._beat_due:
+            self._beat_due = False
+            parts.append(wire.ping(self._source.lineage.history, self._source.backlog.next))
+        taken = 0
+        for looked, piece in enumerate(ship.pieces, 1):
+            taken += len(piece)
+            parts += wire.chunks(piece)
+            # With a filter a piece may be empty and have taken its time all the same.
+            if taken >= TAKE or looked >= _PIECES:
+                ship.size += taken
+                return
+        ship.size += taken
+        parts.append(wire.snapshot_end(ship.offset))
+        self._ship = None
+        self._cursor = self._source.backlog.cursor(ship.offset)
+        self._told = ship.offset
+        if ship.prefix is None:
+            self.slot.ship_ended(ship.offset)
+        self._sent(ship.offset)
+        self._move("shipped")
+        self._source.ship_ended(self, ship.size, now)
+
+    def _name_prefixes(self, prefixes: tuple[bytes, ...]) -> None:
+        """What a filtered link carries; nothing named means all that this node owns. Said once, before it begins."""
+        if not self._named:
+            self._named = True
+            self.prefixes = self.slot.prefixes = prefixes or self._source.owned_prefixes()
+            self.wake()
+
+    def _resync(self, prefix: bytes) -> None:
+        if not self._filtered or not prefix.startswith(self.prefixes or ()):
+            self.close(f"the replica asked for {prefix!r}, which this link does not carry")
+            return
+        self._scopes_due[prefix] = None
+        self.wake()
+
+    def _unpin(self) -> None:
+        if self._pin is not None:
+            self._pin.release()
+            self._pin = None
+
+    # -- bookkeeping ------------------------------------------------------------------------------------------------
+
+    def _sent(self, offset: int) -> None:
+        slot = self.slot
+        if slot.sent < offset:
+            slot.sent = offset
+        if not self._beats:
+            # It names no history when it comes back: how far it was served is all that can be known of it.
+            slot.served = offset
+
+    def _fly(self, now: float) -> None:
+        """Remember how far the stream is at this moment, to tell later how old what is not acknowledged is."""
+        cursor = self._cursor
+        if cursor is None or not self._beats:
+            return
+        flights = self._flights
+        if flights and flights[-1][0] == cursor.offset:
+            flights[-1] = (cursor.offset, self.sent_bytes, flights[-1][2])
+        elif cursor.offset > self.slot.acked:
+            if len(flights) >= _FLIGHTS:
+                # Half of the moments are enough; the oldest stays.
+                self._flights = flights = deque(entry for place, entry in enumerate(flights) if not place % 2)
+            flights.append((cursor.offset, self.sent_bytes, now))
+
+    def _move(self, cause: Cause) -> None:
+        self.state = TRANSITIONS[self.state, cause]

@@ -1,0 +1,535 @@
+"""All that a node knows about copies: of its own data elsewhere, and of another node's data here. No I/O.
+
+As a primary it keeps the backlog, the slots of its replicas and the links to them; as a replica it keeps to the history
+of its upstream. Drivers call in: :mod:`sender` for each connection to a replica, :mod:`follower` for the upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Protocol
+
+import attrs
+
+from ..errors import ErrorKind
+from ..serve.replication_view import BacklogFacts, ReplicaFacts, UpstreamFacts
+from ..store.journal import Effect
+from ..store.keyspace import KeyShard
+from ..store.store import Store
+from .backlog import Backlog, NotABoundary
+from .decision import Held, Refuse, Resume, decide
+from .facts import replica_facts
+from .handshake import Request
+from .lineage import HISTORY_LIMIT, Lineage
+from .primary import PrimaryLink, State
+from .ships import ShipGate
+from .slots import Refusal, Slot, Slots, SyncRecord
+
+__all__ = ["NodeSide", "Refused", "Replication", "ReplicationLog", "ReplicationSettings"]
+
+#: Seconds between two heartbeats.
+HEARTBEAT: Final = 1.0
+#: Seconds that a replica may take to accept what it is sent, or stay silent though it is asked every second.
+SILENCE_DEADLINE: Final = 10.0
+# Heartbeats come at least so often, whatever is configured.
+_FASTEST: Final = 0.05
+
+_LOADING_LINE: Final = b"-LOADING kevynode is loading the dataset in memory\r\n"
+STANDALONE = ErrorKind(
+    "ERR",
+    "REPLICAOF is not allowed on a standalone node.",
+    'Set replication.role to "primary" or "replica" and start the node again.',
+)
+
+
+class ReplicationLog(Protocol):
+    """Where decisions go, with the numbers behind them."""
+
+    def info(self, event: str, /, **facts: object) -> None: ...
+    def warning(self, event: str, /, **facts: object) -> None: ...
+
+
+class NodeSide(Protocol):
+    """What replication asks of the rest of the node: roles, gates, and waking those who wait."""
+
+    # Whether sessions have to remember which keys they wrote (WAIT, while there are filtered replicas).
+    tracks_written_keys: bool
+
+    def become_replica(self, read_only: bool) -> None: ...
+    def become_primary(self) -> None: ...
+    def close_writes(self, reason: str) -> None: ...
+    def open_writes(self, reason: str) -> None: ...
+    def set_loading(self, loading: bool) -> None: ...
+    def set_stale(self, stale: bool) -> None: ...
+    def replication_advanced(self) -> None:
+        """More of a stream has been applied."""
+        ...
+
+    def acknowledged(self) -> None:
+        """A replica has told how far it is."""
+        ...
+
+
+class UpstreamSide(Protocol):
+    """The running follower, as far as others look at it."""
+
+    def facts(self, now: float) -> Sequence[UpstreamFacts]: ...
+    def position_in(self, history: int) -> int | None:
+        """The next offset applied of a history that this node does not adopt (an upstream of several shards)."""
+        ...
+
+
+@attrs.define
+class ReplicationSettings:
+    """What the configuration says; every value may be changed while the node runs. Sizes in bytes, times in ms."""
+
+    backlog_budget: int = 256 << 20
+    reconnect_window_ms: int = 60000
+    replica_read_only: bool = True
+    max_staleness_ms: int = 0
+    min_replicas: int = 0
+    min_replicas_max_lag_ms: int = 10000
+    standalone: bool = False
+
+
+class Refused(Exception):
+    """A replica is turned away: ``reason`` is for the log, ``line`` for the peer (empty: nothing is said)."""
+
+    def __init__(self, reason: str, line: bytes = b"") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+
+
+class Replication:
+    """Replication of one node. Owned by its Trio thread; nothing blocks or checkpoints.
+
+    ``monotonic`` gives seconds. ``random_bits`` gives random numbers of so many bits, for histories.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        node: NodeSide,
+        log: ReplicationLog,
+        monotonic: Callable[[], float],
+        random_bits: Callable[[int], int],
+        settings: ReplicationSettings | None = None,
+    ) -> None:
+        self.settings = settings if settings is not None else ReplicationSettings()
+        self.now = monotonic
+        self.role: Literal["master", "slave"] = "master"
+        self.lineage = Lineage(_new_history(random_bits))
+        self.backlog = Backlog(self.settings.backlog_budget, store.journal.offset)
+        self.slots = Slots(self.settings.reconnect_window_ms)
+        self.links: dict[Slot, PrimaryLink] = {}
+        self.full_syncs = self.partial_syncs = self.partial_refused = 0
+        self.received_bytes = 0
+        # Entries that replicas had and this node lost: writes beyond a branch.
+        self.beyond_branch = 0
+        # Whom to follow: replication host and port; None: nobody. on_target is called when it changes.
+        self.target: tuple[str, int] | None = None
+        self.on_target: Callable[[], None] | None = None
+        self.upstream: UpstreamSide | None = None
+        # Gives the client address of the node with a replication address, for redirects.
+        self.client_address: Callable[[str, int], str] = _usual_client_address
+        self._store = store
+        self._journal = store.journal
+        self._node = node
+        self._log = log
+        self._random_bits = random_bits
+        self._gate = ShipGate()
+        self._shipping: set[PrimaryLink] = set()
+        self._closed_links_sent = 0
+        # Whether the data here are, or once were, somebody's whole data: before that there is nothing to serve.
+        self._has_data = True
+        # Whether the running history began with no data at offset 0, so that its entries are all there is.
+        self._began_empty = not len(store.keyspace) and store.journal.offset == 0
+        self._active = False
+        self._beaten = monotonic()
+
+    # -- entries made here ------------------------------------------------------------------------------------------
+
+    def _observe(self, _first: int, group: list[Effect]) -> None:
+        self.backlog.add(group, self._journal.origin is None)
+
+    def _activate(self) -> None:
+        """Hold the stream from now on: there is a replica."""
+        if self._active:
+            return
+        self._active = True
+        self.backlog.budget = self.settings.backlog_budget
+        self.backlog.reset(self._journal.offset)
+        self.backlog.on_pending = self._wake_links
+        if self.role == "master" or self._renumbers:
+            self._journal.observers.append(self._observe)
+
+    def _release(self) -> None:
+        """Hold nothing: the last replica is gone."""
+        if self._active:
+            self._active = False
+            self._detach()
+            self.backlog.on_pending = None
+            self.backlog.reset(self._journal.offset)
+
+    def _detach(self) -> None:
+        if self._observe in self._journal.observers:
+            self._journal.observers.remove(self._observe)
+
+    def _wake_links(self) -> None:
+        for link in self.links.values():
+            link.wake()
+
+    # -- replicas: the life of a slot and its links -----------------------------------------------------------------
+
+    @property
+    def reconnect_window(self) -> float:
+        """Seconds that a slot outlives its connection."""
+        return self.settings.reconnect_window_ms / 1000
+
+    def recognise(self, request: Request, peer: str) -> Slot:
+        """The slot of the replica that asks, a new one if it is new. Raises Refused."""
+        if self.settings.standalone:
+            raise Refused("this node is standalone")
+        found = self.slots.open(request, peer.rpartition(":")[0], self.now())
+        if isinstance(found, Refusal):
+            raise Refused(found.reason, b"-ERR %b\r\n" % found.reason.encode())
+        return found
+
+    def open_link(self, slot: Slot, request: Request) -> PrimaryLink:
+        """Begin to serve a replica's connection: resume or snapshot, whatever its cursor allows. Raises Refused."""
+        if not self._has_data:
+            raise Refused("this node has no data yet", _LOADING_LINE)
+        now = self.now()
+        backlog = self.backlog
+        self._activate()
+        backlog.seal()
+        decision = decide(
+            request,
+            self.lineage,
+            next_offset=backlog.next,
+            held=Held(backlog.first, backlog.next, self._began_empty),
+            served=slot.served,
+            on_boundary=self._begins_group,
+        )
+        if isinstance(decision, Refuse):
+            raise Refused(decision.reason)
+        if isinstance(decision, Resume):
+            self.partial_syncs += 1
+        else:
+            if request.history or request.offset:
+                self.partial_refused += 1
+            if decision.beyond_branch:
+                self.beyond_branch += decision.beyond_branch
+                self._log.warning("replica_ahead_of_branch", id=slot.replica_id, entries=decision.beyond_branch)
+        link = PrimaryLink(request, decision, slot, self, now)
+        self.links[slot] = link
+        if isinstance(decision, Resume):
+            slot.last_sync = SyncRecord("partial", decision.reason, now, 0.0)
+        self._log.info(
+            "replica_connected",
+            id=slot.replica_id,
+            address=slot.address,
+            sync="partial" if isinstance(decision, Resume) else "full",
+            reason=decision.reason,
+        )
+        self._track_filters()
+        self.judge()
+        return link
+
+    def _begins_group(self, offset: int) -> bool:
+        try:
+            self.backlog.cursor(offset)
+        except NotABoundary:
+            return False
+        return True
+
+    def close_link(self, slot: Slot, link: PrimaryLink) -> None:
+        """A connection is gone; its replica has the reconnect window to come back."""
+        if self.links.get(slot) is link:
+            del self.links[slot]
+            self._closed_links_sent += link.sent_bytes
+            self.slots.disconnected(slot, self.now(), link.number)
+        if link in self._shipping:
+            self._shipping.discard(link)
+            self._gate.broken_off()
+            self._wake_links()
+        self._track_filters()
+        self.judge()
+
+    def forget(self, slot: Slot) -> None:
+        """A replica did not come back in time: give up what was kept for it."""
+        self.slots.forget(slot)
+        if not len(self.slots):
+            self._release()
+
+    def heard(self, slot: Slot, link: PrimaryLink, data: bytes) -> None:
+        """Bytes from a replica."""
+        now = self.now()
+        offset = link.receive(data, now)
+        if offset is None:
+            return
+        if self.slots.acknowledge(slot, self.lineage.history, offset, now, self.position):
+            link.acknowledged(offset)
+            self.judge()
+            self._node.acknowledged()
+
+    def take(self, link: PrimaryLink) -> list[bytes]:
+        """What to send next on a link."""
+        return link.take(self.now())
+
+    def hang_up(self, reason: str) -> None:
+        """End every link: what their replicas stand on has changed, so each is decided afresh when it comes back."""
+        for link in tuple(self.links.values()):
+            link.close(reason)
+            if link.hang_up is not None:
+                link.hang_up()
+
+    def _track_filters(self) -> None:
+        self._node.tracks_written_keys = any(link.prefixes is not None for link in self.links.values())
+
+    # -- what links take their data from ------------------------------------------------------------------------------
+
+    def freeze(self) -> tuple[list[KeyShard], bool]:
+        """The data as of the backlog's next offset, and whether any hash may hold a field with a deadline."""
+        if self.backlog.next != self._journal.offset:
+            raise RuntimeError(f"backlog at {self.backlog.next}, journal at {self._journal.offset}")
+        return self._store.freeze(), bool(self._store.field_deadline_keys)
+
+    def owned_prefixes(self) -> tuple[bytes, ...]:
+        """What a filtered link that names no prefixes follows: this node owns none by name."""
+        return ()
+
+    def may_ship(self, link: PrimaryLink, now: float) -> bool:
+        """Whether a snapshot may start on ``link`` now."""
+        return self._gate.may_start(now)
+
+    def ship_started(self, link: PrimaryLink, kind: Literal["full", "scope"], reason: str, now: float) -> None:
+        """A snapshot starts."""
+        self._gate.started()
+        self._shipping.add(link)
+        if kind == "full":
+            self.full_syncs += 1
+        link.slot.last_sync = SyncRecord(kind, reason, now)
+
+    def ship_ended(self, link: PrimaryLink, size: int, now: float) -> None:
+        """A snapshot is complete, ``size`` bytes of it."""
+        self._shipping.discard(link)
+        self._gate.finished()
+        record = link.slot.last_sync
+        if record is not None:
+            record.duration, record.size = now - record.started, size
+        self._log.info("replica_synced", id=link.slot.replica_id, bytes=size)
+        self._wake_links()
+        self.judge()
+
+    def ship_overrun(self, link: PrimaryLink, now: float) -> None:
+        """The backlog could not hold what was written during a ship."""
+        self._gate.overrun(now)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Beat, look for the silent, judge the gates; seconds until the next call."""
+        now = self.now()
+        interval = self._interval()
+        if now - self._beaten >= interval * 0.99:
+            self._beaten = now
+            for link in tuple(self.links.values()):
+                self._look_at(link, now)
+                link.heartbeat()
+        self.judge()
+        return interval
+
+    def _interval(self) -> float:
+        settings = self.settings
+        interval = HEARTBEAT
+        if settings.min_replicas:
+            interval = min(interval, settings.min_replicas_max_lag_ms / 3000)
+        if settings.max_staleness_ms:
+            interval = min(interval, settings.max_staleness_ms / 4000)
+        return max(_FASTEST, interval)
+
+    def _look_at(self, link: PrimaryLink, now: float) -> None:
+        if link.sending_since is not None and now - link.sending_since > SILENCE_DEADLINE:
+            link.close(f"took no byte for {SILENCE_DEADLINE:.0f} s")
+        elif link.waits_for_acknowledgements and now - link.heard > SILENCE_DEADLINE:
+            link.close(f"silent for {SILENCE_DEADLINE:.0f} s")
+        if link.state is State.CLOSED and link.hang_up is not None:
+            link.hang_up()
+
+    def judge(self) -> None:
+        """Open or shut the gates that depend on replicas and the upstream."""
+        settings, node = self.settings, self._node
+        if settings.min_replicas and self.role == "master" and self.good_replicas() < settings.min_replicas:
+            node.close_writes("noreplicas")
+        else:
+            node.open_writes("noreplicas")
+        node.set_loading(not self._has_data)
+        node.set_stale(self.role == "slave" and self._is_stale())
+
+    def _is_stale(self) -> bool:
+        limit = self.settings.max_staleness_ms
+        if not limit or not self._has_data:
+            return False
+        upstreams = self.upstreams()
+        ages = [facts.staleness_ms for facts in upstreams]
+        return not ages or any(age is None or age > limit for age in ages)
+
+    # -- roles --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _renumbers(self) -> bool:
+        """Whether this replica puts what it applies under a history of its own (an upstream of several shards)."""
+        return self.upstream_shards > 1
+
+    upstream_shards = 1
+
+    def follow(self, host: str, port: int) -> bool:
+        """Become a replica of that replication address, soon; False if this node follows it already.
+
+        Raises ReplyError on a standalone node.
+        """
+        if self.settings.standalone:
+            raise STANDALONE()
+        if self.target == (host, port):
+            return False
+        if self.role == "master":
+            # What a lone node without data has to show is nothing yet.
+            self._has_data = bool(len(self._store.keyspace)) or self._journal.offset > 0
+            self.role = "slave"
+            self._detach()
+            self._journal.follows = not self._renumbers
+            if self._renumbers and self._active:
+                self._journal.observers.append(self._observe)
+            self._node.become_replica(self.settings.replica_read_only)
+        self.target = (host, port)
+        self._log.info("follows", host=host, port=port, history=self.lineage.history, offset=self.position)
+        self.judge()
+        if self.on_target is not None:
+            self.on_target()
+        return True
+
+    def promote(self) -> None:
+        """Become a primary, with what has been applied so far. Does nothing on a primary."""
+        if self.role == "master":
+            return
+        self.target = None
+        self.role = "master"
+        self._journal.follows = False
+        self._branch()
+        self._has_data = True
+        if self._active and self._observe not in self._journal.observers:
+            self._journal.observers.append(self._observe)
+        self._node.become_primary()
+        self.hang_up("the node has become a primary")
+        self.judge()
+        if self.on_target is not None:
+            self.on_target()
+
+    def _branch(self) -> None:
+        """Begin a new history where this one stands."""
+        old, offset = self.lineage.history, self.position
+        history = _new_history(self._random_bits)
+        self.lineage = self.lineage.branch(history, offset)
+        self._log.info("promoted", history=history, ancestor=old, offset=offset)
+
+    # -- the stream of the upstream, as the follower tells of it -------------------------------------------------------
+
+    def cursor(self) -> tuple[int, int]:
+        """The position to ask an upstream for: history and next offset; (0, 0): no claim."""
+        if not self._has_data or self._renumbers:
+            return 0, 0
+        return self.lineage.history, self.position
+
+    def adopt(
+        self, history: int, offset: int, ancestors: tuple[tuple[int, int], ...], kind: Literal["full", "partial"]
+    ) -> None:
+        """The upstream's history is this node's from now on, which has all before ``offset`` of it."""
+        changed = history != self.lineage.history
+        self.lineage = Lineage(history, ancestors)
+        self._has_data = True
+        if kind == "full":
+            self._began_empty = False
+            self._journal.offset = offset
+            if self._active:
+                self.backlog.reset(offset)
+        if kind == "full" or changed:
+            self.hang_up("the upstream's history has changed" if changed else "this node was synchronised anew")
+        self.judge()
+        self._node.replication_advanced()
+
+    def entries_applied(self, first: int, count: int, raw: bytes, grouped: bool) -> None:
+        """Entries of the upstream are in the store: pass them on as they came."""
+        if self._active and not self._renumbers:
+            self.backlog.add_raw(first, count, raw, grouped)
+        self._node.replication_advanced()
+
+    def link_changed(self) -> None:
+        """The link to the upstream came up, went down, or learned something about staleness."""
+        self.judge()
+
+    # -- what clients may see -----------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> int:
+        return self.lineage.history
+
+    @property
+    def previous(self) -> tuple[int, int]:
+        return self.lineage.ancestors[0] if self.lineage.ancestors else (0, -1)
+
+    @property
+    def position(self) -> int:
+        return self._journal.offset
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._closed_links_sent + sum(link.sent_bytes for link in self.links.values())
+
+    def replicas(self) -> list[ReplicaFacts]:
+        now = self.now()
+        return [replica_facts(slot, self.links.get(slot), self.position, now) for slot in self.slots]
+
+    def upstreams(self) -> Sequence[UpstreamFacts]:
+        return () if self.upstream is None else self.upstream.facts(self.now())
+
+    def backlog_facts(self) -> BacklogFacts:
+        held = self.backlog
+        return BacklogFacts(self._active, self.settings.backlog_budget, held.memory, held.first, held.next)
+
+    def good_replicas(self) -> int:
+        return self.slots.good(self.now(), self.settings.min_replicas_max_lag_ms / 1000)
+
+    def acknowledged(self, offset: int, written: frozenset[bytes] | None) -> int:
+        return self.slots.acked(offset, written)
+
+    def ask_for_acknowledgements(self) -> None:
+        for link in self.links.values():
+            link.ask()
+
+    def has_applied(self, history: int, offset: int) -> bool | None:
+        if self.upstream is not None:
+            position = self.upstream.position_in(history)
+            if position is not None:
+                return position >= offset
+        shared = self.lineage.shared(history)
+        if shared is None or offset > shared:
+            return None
+        return self.position >= offset
+
+    def writer(self) -> str:
+        return "" if self.target is None else self.client_address(*self.target)
+
+
+def _new_history(random_bits: Callable[[int], int]) -> int:
+    while True:
+        history = random_bits(HISTORY_LIMIT.bit_length() - 1)
+        if history:
+            return history
+
+
+def _usual_client_address(host: str, port: int) -> str:
+    """Where clients usually connect to a node with this replication address."""
+    client = port - 10000 if port > 10000 else port
+    return f"[{host}]:{client}" if ":" in host else f"{host}:{client}"

@@ -1,0 +1,325 @@
+"""The primary's side of replication as tasks: the door that replicas knock at, and one sender for each known replica.
+
+::
+
+    sessions nursery
+    ├─ greeting × connections without a handshake      ends with the handshake, or at its deadline
+    └─ sender × slots                                  one task per known replica; outlives its connections
+       └─ link: reader, writer                         one connection
+
+A sender waits for its replica's next connection inside a cancel scope whose deadline is the reconnect window. A
+connection in time goes on where the replica stopped; when the scope expires the replica's slot is given up and the task
+ends. Everything that is decided is decided in :mod:`primary` and :mod:`replication`; here bytes and time pass.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final, Protocol
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..faults import traceback_line
+from ..transport import Incoming
+from .handshake import HandshakeError, HandshakeParser, Request
+from .primary import PrimaryLink
+from .replication import Refused, Replication
+from .slots import Slot
+
+__all__ = ["HANDSHAKE_DEADLINE", "SILENCE_DEADLINE", "ReplicaEntrance", "SenderLog"]
+
+#: Seconds that a connection may take to say what it wants.
+HANDSHAKE_DEADLINE: Final = 10.0
+#: Seconds that a replica may take to accept what it is sent, or stay silent though it is asked every second.
+SILENCE_DEADLINE: Final = 10.0
+#: Connections of one replica that wait to be served; the newest is, and the others are closed.
+ARRIVALS: Final = 4
+#: Connections that have not finished their handshake, at most.
+GREETINGS: Final = 256
+
+_READ_SIZE: Final = 16384
+_GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class SenderLog(Protocol):
+    """Where events go."""
+
+    def debug(self, event: str, /, **fields: object) -> None: ...
+    def info(self, event: str, /, **fields: object) -> None: ...
+    def warning(self, event: str, /, **fields: object) -> None: ...
+    def error(self, event: str, /, **fields: object) -> None: ...
+
+
+@attrs.frozen(eq=False)
+class Connection:
+    """A connection whose handshake has been read. ``rest`` are the bytes behind it."""
+
+    stream: trio.abc.Stream
+    # The socket under the stream, for sends that need no waiting; None where there is none.
+    sock: socket.socket | None
+    peer: str
+    request: Request
+    rest: bytes
+
+
+class ReplicaEntrance:
+    """Takes connections from the replication listener and hands each to its replica's sender.
+
+    Greetings and senders run in ``nursery``, which outlives the listener: to shut down cancel that, call
+    :meth:`drain`, then cancel the nursery.
+    """
+
+    def __init__(self, replication: Replication, nursery: trio.Nursery, log: SenderLog) -> None:
+        self._replication = replication
+        self._nursery = nursery
+        self._log = log
+        self._greetings = 0
+        self._senders: dict[Slot, Sender] = {}
+        self._draining = False
+        self._drained = trio.Event()
+
+    def admit(self, incoming: Incoming) -> None:
+        """Listen to what a new connection wants. Does not block."""
+        if self._draining or self._greetings >= GREETINGS:
+            self._log.warning("replica_refused", peer=incoming.peer, reason="too many handshakes at once")
+            self._nursery.start_soon(incoming.aclose)
+            return
+        self._greetings += 1
+        self._nursery.start_soon(self._greet, incoming)
+
+    async def drain(self) -> None:
+        """Let every link send what its replica lacks, then end it. The node must be silent by now; give it a deadline."""
+        self._draining = True
+        for sender in tuple(self._senders.values()):
+            sender.drain()
+        if self._senders:
+            await self._drained.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def _greet(self, incoming: Incoming) -> None:
+        """Read a handshake and pass the connection on; whoever does not finish one is closed without a word."""
+        stream = incoming.stream()
+        handed_over = False
+        try:
+            with trio.move_on_after(HANDSHAKE_DEADLINE) as deadline:
+                connection = await self._handshake(incoming, stream)
+                if connection is not None:
+                    handed_over = await self._pass_on(connection)
+            if deadline.cancelled_caught:
+                self._log.warning("replica_refused", peer=incoming.peer, reason="no handshake in time")
+        except _GONE as error:
+            self._log.debug("replica_gone", peer=incoming.peer, reason=str(error))
+        except Exception as error:
+            self._log.error("greeting_failed", peer=incoming.peer, error=error, where=traceback_line(error))
+        finally:
+            self._greetings -= 1
+            if not handed_over:
+                await trio.aclose_forcefully(stream)
+
+    async def _handshake(self, incoming: Incoming, stream: trio.abc.Stream) -> Connection | None:
+        parser = HandshakeParser()
+        request = None
+        try:
+            while request is None:
+                data = await stream.receive_some(_READ_SIZE)
+                if not data:
+                    self._log.debug("replica_gone", peer=incoming.peer, reason="end of stream in its handshake")
+                    return None
+                request = parser.feed(bytes(data))
+        except HandshakeError as error:
+            self._log.warning("replica_refused", peer=incoming.peer, reason=str(error))
+            return None
+        endpoint = incoming.endpoint
+        sock = endpoint if isinstance(endpoint, socket.socket) else None
+        return Connection(stream, sock, incoming.peer, request, parser.rest)
+
+    async def _pass_on(self, connection: Connection) -> bool:
+        """Give a connection to its replica's sender, a new one for a new replica; False if it is refused."""
+        try:
+            slot = self._replication.recognise(connection.request, connection.peer)
+        except Refused as refused:
+            self._log.warning("replica_refused", peer=connection.peer, reason=refused.reason)
+            if refused.line:
+                await connection.stream.send_all(refused.line)
+            return False
+        sender = self._senders.get(slot)
+        if sender is None:
+            sender = self._senders[slot] = Sender(slot, self._replication, self._log)
+            self._nursery.start_soon(self._run, sender)
+        try:
+            sender.hand_over(connection)
+        except trio.WouldBlock:
+            self._log.warning("replica_refused", peer=connection.peer, reason="connects faster than it is served")
+            return False
+        return True
+
+    async def _run(self, sender: Sender) -> None:
+        try:
+            await sender.run()
+        finally:
+            self._senders.pop(sender.slot, None)
+            self._replication.forget(sender.slot)
+            if self._draining and not self._senders:
+                self._drained.set()
+
+
+class Sender:
+    """Serves one replica for as long as its slot lives, one connection after the other."""
+
+    def __init__(self, slot: Slot, replication: Replication, log: SenderLog) -> None:
+        self.slot = slot
+        self._replication = replication
+        self._log = log
+        self._arrivals, self._waiting = trio.open_memory_channel[Connection](ARRIVALS)
+        # Around the connection being served; cancelled when it is to end at once.
+        self._serving: trio.CancelScope | None = None
+        self._around_all = trio.CancelScope()
+        self._draining = False
+        self._wakeup = trio.Event()
+
+    def hand_over(self, connection: Connection) -> None:
+        """Serve this connection next, at once: a replica that connects again has given up its last connection.
+
+        Raises ``trio.WouldBlock`` if too many of them wait already.
+        """
+        self._arrivals.send_nowait(connection)
+        if self._serving is not None:
+            self._serving.cancel()
+
+    def drain(self) -> None:
+        """Send what is missing and end; at once if the replica is not there."""
+        self._draining = True
+        self._wakeup.set()
+        if self._serving is None:
+            self._around_all.cancel()
+
+    async def run(self) -> None:
+        """Serve connections until none comes within the reconnect window."""
+        window = self._replication.reconnect_window
+        try:
+            with self._around_all:
+                while not self._draining:
+                    with trio.move_on_after(window) as waiting:
+                        connection = await self._next()
+                    if waiting.cancelled_caught:
+                        self._log.info("replica_expired", id=self.slot.replica_id, window=window)
+                        return
+                    try:
+                        with trio.CancelScope() as self._serving:
+                            await self._serve(connection)
+                    finally:
+                        self._serving = None
+                        await trio.aclose_forcefully(connection.stream)
+        finally:
+            await self._turn_away()
+
+    async def _next(self) -> Connection:
+        """The newest connection of the replica; waits for one."""
+        connection = await self._waiting.receive()
+        while True:
+            try:
+                newer = self._waiting.receive_nowait()
+            except trio.WouldBlock:
+                return connection
+            await trio.aclose_forcefully(connection.stream)
+            connection = newer
+
+    async def _turn_away(self) -> None:
+        """Close what nobody will serve any more."""
+        while True:
+            try:
+                connection = self._waiting.receive_nowait()
+            except trio.WouldBlock:
+                return
+            await trio.aclose_forcefully(connection.stream)
+
+    async def _serve(self, connection: Connection) -> None:
+        """Be the primary on one connection until it ends; never raises but for cancellation."""
+        replication, slot = self._replication, self.slot
+        try:
+            link = replication.open_link(slot, connection.request)
+        except Refused as refused:
+            self._log.warning("replica_refused", peer=connection.peer, reason=refused.reason)
+            with trio.move_on_after(SILENCE_DEADLINE):
+                try:
+                    await connection.stream.send_all(refused.line)
+                except _GONE:
+                    pass
+            return
+        reason = "cancelled"
+        try:
+            link.on_wake = self._wake
+            link.hang_up = self._hang_up
+            self._listen(link, connection.rest)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, link, connection.stream, nursery.cancel_scope)
+                await self._write(link, connection)
+                nursery.cancel_scope.cancel()
+            reason = link.reason or "shutting down"
+        except* _GONE as group:
+            reason = str(group.exceptions[0]) or "connection lost"
+        except* Exception as group:
+            # One replica's failure is its own.
+            error = group.exceptions[0]
+            reason = "internal error"
+            self._log.error("sender_failed", id=slot.replica_id, error=error, where=traceback_line(error))
+        finally:
+            link.on_wake = link.hang_up = None
+            link.close(reason)
+            replication.close_link(slot, link)
+            self._log.info("replica_disconnected", id=slot.replica_id, peer=connection.peer, reason=link.reason)
+
+    def _wake(self) -> None:
+        self._wakeup.set()
+
+    def _hang_up(self) -> None:
+        if self._serving is not None:
+            self._serving.cancel()
+
+    @enable_ki_protection
+    def _listen(self, link: PrimaryLink, data: bytes) -> None:
+        if data:
+            self._replication.heard(self.slot, link, data)
+
+    @enable_ki_protection
+    def _take(self, link: PrimaryLink) -> list[bytes]:
+        return self._replication.take(link)
+
+    async def _read(self, link: PrimaryLink, stream: trio.abc.Stream, around: trio.CancelScope) -> None:
+        while True:
+            data = await stream.receive_some(_READ_SIZE)
+            if not data:
+                link.close("end of stream")
+                around.cancel()
+                return
+            self._listen(link, bytes(data))
+
+    async def _write(self, link: PrimaryLink, connection: Connection) -> None:
+        """Send whatever there is to send until the link is closed, or drained."""
+        stream, sock = connection.stream, connection.sock
+        while True:
+            parts = self._take(link)
+            if parts:
+                data = parts[0] if len(parts) == 1 else b"".join(parts)
+                sent = 0
+                if sock is not None:
+                    try:
+                        sent = sock.send(data)
+                    except BlockingIOError:
+                        pass
+                if sent < len(data):
+                    link.sending_since = self._replication.now()
+                    await stream.send_all(memoryview(data)[sent:] if sent else data)
+                    link.sending_since = None
+                else:
+                    await trio.lowlevel.checkpoint()
+            elif link.closed:
+                return
+            elif self._draining and link.caught_up:
+                link.close("shutting down")
+            else:
+                self._wakeup = trio.Event()
+                await self._wakeup.wait()

@@ -1,0 +1,69 @@
+"""The tasks of replication that run for as long as the node works: heartbeats, and following whoever is to be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .replication import Replication, UpstreamSide
+
+__all__ = ["MakeFollower", "ReplicationService", "RunningFollower"]
+
+
+class RunningFollower(UpstreamSide, Protocol):
+    """A follower, as this module starts it."""
+
+    def run(self) -> Awaitable[None]:
+        """Keep the node a copy of its upstream until cancelled."""
+        ...
+
+
+MakeFollower = Callable[[str, int], RunningFollower]
+
+
+class ReplicationService:
+    """Runs what :class:`Replication` decides. ``make_follower`` makes one for a replication host and port."""
+
+    def __init__(self, replication: Replication, make_follower: MakeFollower) -> None:
+        self._replication = replication
+        self._make_follower = make_follower
+        self._target_changed = trio.Event()
+        replication.on_target = self._wake
+
+    def _wake(self) -> None:
+        self._target_changed.set()
+
+    async def beat(self) -> None:
+        """Send heartbeats, close silent links, and judge what depends on time, until cancelled."""
+        while True:  # noqa: ASYNC110  it does something each time, it does not wait for a condition
+            await trio.sleep(self._tick())
+
+    @enable_ki_protection
+    def _tick(self) -> float:
+        return self._replication.tick()
+
+    async def follow(self) -> None:
+        """Follow the upstream of the moment, another one when that changes, or nobody; until cancelled.
+
+        Following one upstream is a call that lasts as long as the role.
+        """
+        while True:
+            self._target_changed = trio.Event()
+            target = self._replication.target
+            async with trio.open_nursery() as nursery:
+                if target is not None:
+                    nursery.start_soon(self._follow_one, *target)
+                await self._target_changed.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _follow_one(self, host: str, port: int) -> None:
+        follower = self._make_follower(host, port)
+        self._replication.upstream = follower
+        try:
+            await follower.run()
+        finally:
+            if self._replication.upstream is follower:
+                self._replication.upstream = None
