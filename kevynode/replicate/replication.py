@@ -198,9 +198,10 @@ class Replication:
 
     def open_link(self, slot: Slot, request: Request) -> PrimaryLink:
         """Begin to serve a replica's connection: resume or snapshot, whatever its cursor allows. Raises Refused."""
-        if not self._has_data:
-            raise Refused("this node has no data yet", _LOADING_LINE)
         now = self.now()
+        if not self._has_data:
+            self.slots.disconnected(slot, now)
+            raise Refused("this node has no data yet", _LOADING_LINE)
         backlog = self.backlog
         self._activate()
         backlog.seal()
@@ -213,6 +214,7 @@ class Replication:
             on_boundary=self._begins_group,
         )
         if isinstance(decision, Refuse):
+            self.slots.disconnected(slot, now)
             raise Refused(decision.reason)
         if isinstance(decision, Resume):
             self.partial_syncs += 1
