@@ -152,10 +152,10 @@ class ReplicaLink:
             where = "in its handshake" if self.received_bytes else "without a word"
         else:
             where = "after the handshake" if self.state is State.SYNCING else "while streaming"
-        self._lose(Fault.CLOSED, f"{self.peer} closed the connection {where}")
+        self._lose(Fault.ENDED, f"{self.peer} closed the connection {where}")
 
     def close(self, reason: str) -> None:
-        """This side ends the link; the first reason stands."""
+        """This side ends the link, or the connection broke; the first reason stands."""
         self._lose(Fault.CLOSED, reason)
 
     def break_off(self, reason: str) -> None:

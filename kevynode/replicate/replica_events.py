@@ -42,7 +42,9 @@ class State(Enum):
 class Fault(Enum):
     """Why a link ended."""
 
-    # The stream ended, or we ended it.
+    # The primary closed the connection.
+    ENDED = "ended"
+    # This side closed it, or it broke.
     CLOSED = "closed"
     # Nothing came for too long.
     SILENT = "silent"
