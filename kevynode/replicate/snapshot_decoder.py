@@ -17,6 +17,7 @@ from .snapshot_format import (
     ENTRY,
     F64,
     FIELD_DEADLINE,
+    FIELD_HEAD,
     HASH,
     LIST,
     MAGIC,
@@ -30,12 +31,15 @@ from .snapshot_format import (
     STRING,
     TIERED,
     U32,
+    U64,
 )
 
 __all__ = ["SnapshotDecoder", "SnapshotError"]
 
 # The store counts in signed 64-bit milliseconds, as Valkey does; what is beyond will not come in 292 million years.
 _LAST_DEADLINE: Final = 2**63 - 1
+# Containers of at most so many elements are read whole if they have arrived whole.
+_SMALL: Final = 64
 
 
 class SnapshotError(Exception):
@@ -166,7 +170,7 @@ class SnapshotDecoder:
         if self.version >= 5:
             self.cursor = yield from self._two_numbers()
         while True:
-            self._read_arrived_strings()
+            self._read_arrived_keys()
             op = (yield from self._take(1))[0]
             if op == END:
                 return
@@ -179,33 +183,60 @@ class SnapshotDecoder:
             else:
                 raise SnapshotError(f"unknown record {op} in a snapshot of version {self.version}")
 
-    def _read_arrived_strings(self) -> None:
-        """Read strings as long as whole records of them have arrived: the short way for most of most snapshots."""
+    def _read_arrived_keys(self) -> None:
+        """Read strings and small containers while whole records of them have arrived: most of most snapshots."""
         buffer, position = self._buffer, self._position
         size = len(buffer)
         put, head, number = self.staging.put, PLAIN_HEAD.unpack_from, U32.unpack_from
         try:
             while True:
                 op, has_deadline, key_size = head(buffer, position)
-                if op != STRING:
-                    break
                 if has_deadline == 1:
                     _, _, moment, key_size = DEADLINE_STRING_HEAD.unpack_from(buffer, position)
-                    start = position + 14
+                    start = position + DEADLINE_STRING_HEAD.size
                     deadline = self._deadline(moment)
                 else:
-                    start = position + 6
+                    start = position + PLAIN_HEAD.size
                     deadline = None
                 middle = start + key_size
-                stop = middle + 4 + number(buffer, middle)[0]
-                if stop > size:
+                (length,) = number(buffer, middle)
+                if op == STRING:
+                    stop = middle + 4 + length
+                    if stop > size:
+                        break
+                    put(buffer[start:middle], buffer[middle + 4 : stop], deadline)
+                    position = stop
+                elif HASH <= op <= SET and 0 < length <= _SMALL:
+                    self._position = middle + 4
+                    value = self._arrived_container(op, length)
+                    if value is None:
+                        break
+                    put(buffer[start:middle], value, deadline)
+                    position = self._position
+                else:
                     break
-                put(buffer[start:middle], buffer[middle + 4 : stop], deadline)
-                position = stop
         except StructError:
             # The record's head has not arrived whole.
             pass
         self._position = position
+
+    def _arrived_container(self, op: int, count: int) -> Hash | List | Set | None:
+        """A container of ``count`` elements, or None if they have not arrived whole."""
+        epoch = self.staging.epoch
+        wanted = 2 * count if op == HASH else count
+        texts = self._arrived_texts(wanted)
+        if len(texts) < wanted:
+            return None
+        if op == SET:
+            return Set.of(texts, epoch)
+        if op == LIST:
+            value = List(epoch)
+            value.extend_right(texts)
+            return value
+        pairs = Hash(epoch)
+        for field, content in zip(texts[::2], texts[1::2], strict=True):
+            pairs.put(field, content)
+        return pairs
 
     def _deadline(self, moment: int) -> int:
         """A key's deadline in unix ms, from what the snapshot says."""
@@ -373,9 +404,34 @@ class SnapshotDecoder:
             group.deliver(entry_id, consumer, delivered, deliveries)
 
     def _field_deadline(self) -> Generator[None, bytes, None]:
-        """The deadline of one hash field, behind the ``op``. A field that is not there needs none."""
-        texts = self._arrived_texts(2)
-        key = texts[0] if texts else (yield from self._text())
-        field = texts[1] if len(texts) == 2 else (yield from self._text())
+        """The deadline of one hash field, behind the ``op``, and of all that have arrived with it."""
+        key = yield from self._text()
+        field = yield from self._text()
         deadline = yield from self._long_number()
+        # A field that is not there needs no deadline.
         self.staging.set_field_deadline(key, field, min(deadline, _LAST_DEADLINE))
+        self._read_arrived_field_deadlines()
+
+    def _read_arrived_field_deadlines(self) -> None:
+        buffer, position = self._buffer, self._position
+        set_deadline, head, number, long_number = (
+            self.staging.set_field_deadline,
+            FIELD_HEAD.unpack_from,
+            U32.unpack_from,
+            U64.unpack_from,
+        )
+        try:
+            while True:
+                op, key_size = head(buffer, position)
+                if op != FIELD_DEADLINE:
+                    break
+                start = position + FIELD_HEAD.size
+                middle = start + key_size
+                stop = middle + 4 + number(buffer, middle)[0]
+                (deadline,) = long_number(buffer, stop)
+                set_deadline(buffer[start:middle], buffer[middle + 4 : stop], min(deadline, _LAST_DEADLINE))
+                position = stop + 8
+        except StructError:
+            # The next record has not arrived whole.
+            pass
+        self._position = position

@@ -33,6 +33,7 @@ __all__ = [
     "ENTRY",
     "F64",
     "FIELD_DEADLINE",
+    "FIELD_HEAD",
     "HASH",
     "LIST",
     "MAGIC",
@@ -67,6 +68,8 @@ PLAIN_HEAD: Final = Struct("<BBI")
 DEADLINE_HEAD: Final = Struct("<BBQ")
 #: op, 1, deadline, length of the key
 DEADLINE_STRING_HEAD: Final = Struct("<BBQI")
+#: FIELD_DEADLINE, length of the key
+FIELD_HEAD: Final = Struct("<BI")
 #: last id, max deleted id, entries added, number of entries
 STREAM_HEAD: Final = Struct("<QQQQQI")
 #: id, number of fields

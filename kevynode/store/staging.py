@@ -71,9 +71,9 @@ class Staging:
         value = self.keyspace.get(key)
         if type(value) is not Hash or value.get(field) is None:
             return False
-        before = value.memory()
+        before = value.payload
         value.set_deadline(field, deadline)
-        self.used += value.memory() - before
+        self.used += value.payload - before
         self.field_deadline_keys[key] = None
         return True
 
