@@ -18,7 +18,9 @@ from typing import Final
 
 from ..store.journal import Effect
 from . import wire
-from .block import BLOCK_SIZE, Block, Filter, frame_end
+from .block import BLOCK_SIZE, FLUSHES, Block, frame_end
+from .cursors import BacklogError, Cursor, Future, NotABoundary, TooOld
+from .filtering import Filter
 from .stream_events import GROUP_LIMIT
 
 __all__ = ["Backlog", "BacklogError", "Cursor", "Future", "NotABoundary", "Pin", "TooOld"]
@@ -27,55 +29,6 @@ __all__ = ["Backlog", "BacklogError", "Cursor", "Future", "NotABoundary", "Pin",
 PENDING_LIMIT: Final = 512
 # What a frame has in bytes beside its arguments, about.
 _FRAME_OVERHEAD: Final = 32
-
-
-class BacklogError(Exception):
-    """An offset from which the backlog cannot be read; it holds ``first`` to ``next`` - 1."""
-
-    def __init__(self, offset: int, first: int, next: int) -> None:
-        super().__init__(offset, first, next)
-        self.offset = offset
-        self.first = first
-        self.next = next
-
-    def __str__(self) -> str:
-        return f"offset {self.offset} is {self._is} {self.first} to {self.next}"
-
-    _is = "not in"
-
-
-class TooOld(BacklogError):
-    """The entry at this offset is not held any more."""
-
-    _is = "older than what is held:"
-
-
-class Future(BacklogError):
-    """There is no entry at this offset yet, nor is it the next one."""
-
-    _is = "ahead of what is held:"
-
-
-class NotABoundary(BacklogError):
-    """The offset lies within a group, which goes to replicas whole: the one from ``first`` to ``next`` - 1."""
-
-    _is = "inside the group"
-
-
-class Cursor:
-    """How far one link has read. ``offset`` is the next entry to send.
-
-    ``at_flush``: a reader who knows no FLUSHALL stands before one, and gets nothing until :meth:`Backlog.skip_flush`.
-    """
-
-    __slots__ = ("_block", "_place", "at_flush", "offset")
-
-    def __init__(self, offset: int, block: int, place: int) -> None:
-        self.offset = offset
-        self.at_flush = False
-        # The number of the block that it stands in, and the byte of it at which reading goes on.
-        self._block = block
-        self._place = place
 
 
 class Pin:
@@ -245,7 +198,7 @@ class Backlog:
             for start in range(0, len(group), GROUP_LIMIT):
                 commands = [effect[0] for effect in group[start : start + GROUP_LIMIT]]
                 data = wire.group(len(commands)) + wire.encode_frames(self._sealed, commands)
-                self._store(data, len(commands), self._own, True, b"FLUSH" in data)
+                self._store(data, len(commands), self._own, True, b"FLUSH" in data and _has_flush(commands))
         if alone:
             self._encode_run(alone)
 
@@ -266,20 +219,26 @@ class Backlog:
 
     def _encode_part(self, commands: list[Sequence[bytes]]) -> None:
         data = wire.encode_frames(self._sealed, commands)
-        self._store(data, len(commands), self._own, False, b"FLUSH" in data)
+        self._store(data, len(commands), self._own, False, b"FLUSH" in data and _has_flush(commands))
 
     def _store(self, data: bytes, count: int, own: bool, grouped: bool, may_flush: bool) -> None:
-        """Append encoded entries to the newest block, or begin the next one."""
+        """Append encoded entries to the newest block, or begin the next one and see whether old ones must go."""
         block = self._newest
-        if block is None or not block.fits(len(data)):
-            if block is not None:
-                block.join()
-                self._closed_memory += block.memory
-            self._newest_number += 1
-            self._newest = self._blocks[self._newest_number] = block = Block(self._sealed, own)
+        fits = block is not None and block.size + len(data) <= BLOCK_SIZE
+        if block is None or not fits:
+            block = self._begin_block(own)
         self._sealed += count
         block.append(data, self._sealed, own, grouped, may_flush)
-        self._trim()
+        if not fits:
+            self._trim()
+
+    def _begin_block(self, own: bool) -> Block:
+        if self._newest is not None:
+            self._newest.join()
+            self._closed_memory += self._newest.memory
+        self._newest_number += 1
+        block = self._newest = self._blocks[self._newest_number] = Block(self._sealed, own)
+        return block
 
     # -- entries go ---------------------------------------------------------------------------------------------------
 
@@ -390,7 +349,7 @@ class Backlog:
         out: list[bytes] = []
         block = self._enter(cursor)
         while block is not None and limit_bytes > 0 and not cursor.at_flush:
-            part = bisect_right(block.ends, cursor._place)
+            part = bisect_right(block.ends, cursor.place)
             simple = grouped or not (block.groups or block.flush_offsets)
             while part < len(block.parts) and limit_bytes > 0 and not cursor.at_flush:
                 data = self._take_part(cursor, block, part) if simple else self._take_frames(cursor, block, part)
@@ -407,21 +366,21 @@ class Backlog:
         data = block.parts[part]
         end = block.ends[part]
         start = end - len(data)
-        if cursor._place > start:
-            data = data[cursor._place - start :]
-        cursor._place = end
+        if cursor.place > start:
+            data = data[cursor.place - start :]
+        cursor.place = end
         cursor.offset = block.nexts[part]
         return data
 
     @staticmethod
     def _take_frames(cursor: Cursor, block: Block, part: int) -> bytes:
         """What the cursor has not read of a part, up to a flush, for readers who know neither flushes nor groups."""
-        place, stop, offset = cursor._place, block.ends[part], block.nexts[part]
+        place, stop, offset = cursor.place, block.ends[part], block.nexts[part]
         flush = bisect_left(block.flush_offsets, cursor.offset)
         if flush < len(block.flush_places) and block.flush_places[flush] < stop:
             stop, offset = block.flush_places[flush], block.flush_offsets[flush]
             cursor.at_flush = True
-        cursor._place = stop
+        cursor.place = stop
         cursor.offset = offset
         return block.without_groups(part, place, stop)
 
@@ -429,8 +388,8 @@ class Backlog:
         """Go on behind the flush that the cursor stands before. Raises TooOld if the cursor has fallen off."""
         block = self._enter(cursor)
         if cursor.at_flush and block is not None:
-            data, start = block.part_at(cursor._place)
-            cursor._place = start + frame_end(data, cursor._place - start)
+            data, start = block.part_at(cursor.place)
+            cursor.place = start + frame_end(data, cursor.place - start)
             cursor.offset += 1
             cursor.at_flush = False
 
@@ -447,7 +406,7 @@ class Backlog:
         picker = Filter(accept, cursor.offset if expected is None else expected)
         block = self._enter(cursor)
         while block is not None and limit_bytes > 0:
-            part = bisect_right(block.ends, cursor._place)
+            part = bisect_right(block.ends, cursor.place)
             while part < len(block.parts) and limit_bytes > 0:
                 limit_bytes -= self._pick(cursor, block, part, picker)
                 part += 1
@@ -461,7 +420,7 @@ class Backlog:
         end = block.ends[part]
         start = end - len(data)
         turns = block.turn_places
-        place, offset = cursor._place, cursor.offset
+        place, offset = cursor.place, cursor.offset
         looked = 0
         while place < end:
             turn = bisect_right(turns, place)
@@ -473,24 +432,28 @@ class Backlog:
                 picker.take(data, place - start, stop - start, offset)
                 looked += stop - place
             place, offset = stop, stop_offset
-        cursor._place, cursor.offset = place, offset
+        cursor.place, cursor.offset = place, offset
         return looked
 
     def _enter(self, cursor: Cursor) -> Block | None:
         """The block in which the cursor has something to read; None if it has read everything that is sealed."""
-        if cursor._block < self._floor or cursor.offset < self.first:
+        if cursor.block < self._floor or cursor.offset < self.first:
             raise TooOld(cursor.offset, self.first, self.next)
-        if cursor._block < self._oldest_number:
+        if cursor.block < self._oldest_number:
             # It stood at the end of a block that has gone since.
-            cursor._block, cursor._place = self._oldest_number, 0
-        block = self._blocks.get(cursor._block)
-        if block is not None and cursor._place == block.size:
-            if cursor._block == self._newest_number:
+            cursor.block, cursor.place = self._oldest_number, 0
+        block = self._blocks.get(cursor.block)
+        if block is not None and cursor.place == block.size:
+            if cursor.block == self._newest_number:
                 return None
-            cursor._block += 1
-            cursor._place = 0
-            return self._blocks[cursor._block]
+            cursor.block += 1
+            cursor.place = 0
+            return self._blocks[cursor.block]
         return block
+
+
+def _has_flush(commands: list[Sequence[bytes]]) -> bool:
+    return any(command[0] in FLUSHES for command in commands)
 
 
 def _memory_of_groups(groups: list[list[Effect]]) -> int:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from sys import getsizeof
 from typing import Final
 
 from ..resp import split_inline
-from . import wire
 
-__all__ = ["BLOCK_SIZE", "Block", "Filter", "frame_end"]
+__all__ = ["BLOCK_SIZE", "FLUSHES", "Block", "frame_end", "read_frame"]
 
-#: Bytes that a block takes in before the next one is begun. Only a single part that is larger makes a larger block.
+#: Bytes that a block takes in before the next one is begun. Only a part that is larger makes a larger block.
 BLOCK_SIZE: Final = 64 * 1024
 #: How many parts the newest block has at most before they are joined.
 _PART_LIMIT: Final = 256
@@ -71,10 +69,6 @@ class Block:
         self.flush_offsets = array("Q")
         self.flush_places = array("Q")
 
-    def fits(self, size: int) -> bool:
-        """Whether ``size`` more bytes leave it a block of the usual size."""
-        return self.size + size <= BLOCK_SIZE
-
     def append(self, data: bytes, next_offset: int, own: bool, grouped: bool, may_flush: bool) -> None:
         """Add the entries up to ``next_offset``, all of one origin, as one part.
 
@@ -113,7 +107,7 @@ class Block:
         while place < len(data):
             if data[place] == _PLUS:
                 place = data.index(b"\n", place) + 1
-            end, words = _read_frame(data, place)
+            end, words = read_frame(data, place)
             if words[0].upper() in FLUSHES:
                 self.flush_offsets.append(offset)
                 self.flush_places.append(self.size + place)
@@ -200,7 +194,7 @@ def frame_end(data: bytes, place: int) -> int:
     return place
 
 
-def _read_frame(data: bytes, place: int) -> tuple[int, list[bytes]]:
+def read_frame(data: bytes, place: int) -> tuple[int, list[bytes]]:
     """Where the frame that begins at ``place`` ends, and at most the first three words of its command."""
     find = data.index
     place = find(b"\n", find(b"\n", place) + 1) + 1
@@ -218,89 +212,3 @@ def _read_frame(data: bytes, place: int) -> tuple[int, list[bytes]]:
             words.append(data[end + 2 : stop])
         place = stop + 2
     return place, words
-
-
-class Filter:
-    """Picks entries for one filtered link: ``out`` gets the bytes, ``expected`` is the offset its peer waits for.
-
-    ``accept`` is asked with the key of each entry. Entries without one concern everybody. Where frames are left out, a
-    ``+SKIP`` line stands before the next one.
-    """
-
-    __slots__ = ("_accept", "expected", "out")
-
-    def __init__(self, accept: Callable[[bytes], bool], expected: int) -> None:
-        self._accept = accept
-        self.expected = expected
-        self.out: list[bytes] = []
-
-    def take(self, data: bytes, place: int, stop: int, offset: int) -> None:
-        """Pick from whole groups and lone entries: the bytes from ``place`` to ``stop``, of which ``offset`` is first.
-
-        What is picked in one piece goes out in one piece.
-        """
-        out = self.out
-        # Accepted frames that follow each other and have not been put out: from here on; -1: there are none.
-        run = -1
-        while place < stop:
-            if data[place] == _PLUS:
-                if run >= 0:
-                    out.append(data[run:place])
-                    run = -1
-                place, offset = self._take_group(data, place, offset)
-                continue
-            end, words = _read_frame(data, place)
-            if self._wants(words):
-                if run < 0:
-                    self._skip_to(offset)
-                    run = place
-                self.expected = offset + 1
-            elif run >= 0:
-                out.append(data[run:place])
-                run = -1
-            offset += 1
-            place = end
-        if run >= 0:
-            out.append(data[run:stop])
-
-    def _take_group(self, data: bytes, place: int, offset: int) -> tuple[int, int]:
-        """Pick from the group that begins at ``place``; where it ends, and the offset behind it."""
-        line_end = data.index(b"\r\n", place)
-        count = int(data[place + 5 : line_end])
-        whole = place
-        place = line_end + 2
-        picked: list[tuple[int, int, int]] = []
-        for at in range(offset, offset + count):
-            end, words = _read_frame(data, place)
-            if self._wants(words):
-                picked.append((at, place, end))
-            place = end
-        if picked:
-            out = self.out
-            self._skip_to(picked[0][0])
-            if len(picked) == count:
-                out.append(data[whole:place])
-                self.expected = offset + count
-            else:
-                if len(picked) > 1:
-                    out.append(wire.group(len(picked)))
-                for at, start, end in picked:
-                    self._skip_to(at)
-                    out.append(data[start:end])
-                    self.expected = at + 1
-                # No position within a group is ever acknowledged.
-                self._skip_to(offset + count)
-        return place, offset + count
-
-    def _wants(self, words: list[bytes]) -> bool:
-        if len(words) < 2:
-            return True
-        name = words[0].upper()
-        if name in FLUSHES:
-            return True
-        return self._accept(words[2] if name == b"XGROUP" and len(words) > 2 else words[1])
-
-    def _skip_to(self, offset: int) -> None:
-        if self.expected != offset:
-            self.out.append(wire.skip(offset))
-            self.expected = offset

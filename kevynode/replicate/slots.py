@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
-if TYPE_CHECKING:
-    from .handshake import Request
+from .request import Form, Request
+
 
 __all__ = ["Refusal", "Slot", "SlotState", "Slots", "SyncRecord"]
 
@@ -89,6 +89,8 @@ class Slot:
     takeovers: int = 0
     # Which connection is the slot's: counts from 1, so that what is left of an earlier one can be told apart.
     link: int = 1
+    # Whether it ever says how far it is: peers of the oldest form do not.
+    acknowledges: bool = True
     # How far a replica that names no history was served by this process, for its next handshake; None: never.
     served: int | None = None
     disconnected_at: float | None = None
@@ -111,7 +113,7 @@ class Slot:
         self.history = history
         self.sent = self.acked = offset
         self._floor = 0
-        self.acked_at = now
+        self.acked_at = now if self.acknowledges else None
         self.state = "streaming"
 
     def ship_began(self, history: int) -> None:
@@ -202,6 +204,7 @@ class Slots:
             slot.link += 1
             slot.address = address
             slot.capabilities = request.capabilities
+        slot.acknowledges = request.form is not Form.FIVE
         slot.connected = True
         slot.connected_at = now
         slot.state = "handshake"
