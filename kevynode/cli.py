@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from kevynode import __version__
 from kevynode.config import ConfigError, NodeConfig, Setting, flag
@@ -17,6 +18,7 @@ from kevynode.config_values import split_address
 from kevynode.log import Logger, open_log
 from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, parse_info
 from kevynode.serve.parameters import check_parameter, without_effect
+from kevynode.status import replication_state, tables
 
 __all__ = ["main"]
 
@@ -29,21 +31,6 @@ _KEY_FLAGS = (
     ("dir", "--dir", "server.data_dir"),
     ("node_id", "--node-id", "cluster.node_id"),
     ("log_level", "--log-level", "log.level"),
-)
-
-# Columns of `status`: heading, and the INFO fields it is taken from; the first that is there counts.
-_COLUMNS = (
-    ("ID", ("node_id",)),
-    ("VERSION", ("kevynode_version", "valkey_version", "redis_version")),
-    ("ROLE", ("role",)),
-    ("SCOPES", ("scopes",)),
-    ("OFFSET", ("slave_repl_offset", "master_repl_offset")),
-    ("REPLICAS", ("connected_slaves",)),
-    ("LINK", ("master_link_status",)),
-    ("LAG", ("master_last_io_seconds_ago",)),
-    ("CLIENTS", ("connected_clients",)),
-    ("MEMORY", ("used_memory_human", "used_memory")),
-    ("UPTIME", ("uptime_in_seconds",)),
 )
 
 
@@ -206,7 +193,7 @@ def _status(parsed: argparse.Namespace) -> int:
     return 0 if all(state["ok"] for state in states) else 1
 
 
-def _state(address: str) -> dict[str, object]:
+def _state(address: str) -> dict[str, Any]:
     """What one node tells about itself, or why it tells nothing."""
     try:
         with _connect(address) as probe:
@@ -215,24 +202,16 @@ def _state(address: str) -> dict[str, object]:
                 raise ProbeError(f"{address} answered INFO with no text")
     except (ProbeError, ErrorReply) as error:
         return {"address": address, "ok": False, "error": str(error)}
-    return {"address": address, "ok": True, "info": parse_info(reply.decode("utf-8", "replace"))}
+    sections = parse_info(reply.decode("utf-8", "replace"))
+    return {"address": address, "ok": True, "replication": replication_state(sections), "info": sections}
 
 
-def _cell(text: str) -> str:
-    """What a node says, as it may stand on a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text[:60]) or "-"
-
-
-def _print_table(states: list[dict[str, object]]) -> None:
-    rows = [["NODE", *(heading for heading, _ in _COLUMNS)]]
-    for state in states:
-        info = state.get("info")
-        if isinstance(info, dict):
-            fields = {name: value for section in info.values() for name, value in section.items()}
-            cells = [next((fields[name] for name in names if name in fields), "-") for _, names in _COLUMNS]
-            rows.append([str(state["address"]), *map(_cell, cells)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    if len(rows) > 1:
+def _print_table(states: list[dict[str, Any]]) -> None:
+    good = [(str(state["address"]), state["info"]) for state in states if state["ok"]]
+    for number, rows in enumerate(tables(good)):
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if number:
+            print()
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for state in states:

@@ -28,8 +28,9 @@ _WHILE_SUBSCRIBED = frozenset(
     ("ping", "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe", "psubscribe", "punsubscribe", "quit", "reset")
 )
 # What runs at once although a transaction is open.
-# What Valkey lets through while it loads only for some, and this node for all.
-_WHILE_LOADING = frozenset(("ping",))
+# What is let through while the node loads, beside the commands that Valkey lets through: a client may ask whether the
+# node lives, and an operator may end a load from a primary that is gone.
+_WHILE_LOADING = frozenset(("ping", "replicaof", "slaveof"))
 _NEVER_QUEUED = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 _SHOWN_ARGUMENTS = 128
 _WEB_REQUESTS = frozenset((b"post", b"host:"))

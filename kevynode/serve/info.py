@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from .info_replication import replication_fields
+
 if TYPE_CHECKING:
     from .server import Server
 
@@ -89,10 +91,11 @@ def _clients(server: Server) -> Fields:
 
 
 def _memory(server: Server) -> Fields:
-    used = server.rates.memory()
-    peak = server.rates.peak_memory
+    backlog = server.view.backlog().memory
+    used = server.rates.memory() + backlog
+    peak = server.rates.peak()
     clients = server.rates.client_memory()
-    overhead = clients + max(0, used - clients - server.store.used)
+    overhead = max(clients + backlog, used - server.store.used)
     dataset = used - overhead
     resident = 0 if server.process is None else server.process.resident()
     limit = server.store.settings.maxmemory
@@ -124,9 +127,9 @@ def _memory(server: Server) -> Fields:
     if server.process is not None:
         yield "mem_fragmentation_ratio", f"{_ratio(resident, used):.2f}"
         yield "mem_fragmentation_bytes", resident - used
-    yield "mem_not_counted_for_evict", 0
-    yield "mem_replication_backlog", 0
-    yield "mem_total_replication_buffers", 0
+    yield "mem_not_counted_for_evict", backlog
+    yield "mem_replication_backlog", backlog
+    yield "mem_total_replication_buffers", backlog
     yield "mem_replicas_repl_buffer", 0
     yield "mem_clients_slaves", 0
     yield "mem_clients_normal", clients
@@ -139,7 +142,7 @@ def _memory(server: Server) -> Fields:
 
 
 def _persistence(server: Server) -> Fields:
-    yield "loading", 0
+    yield "loading", int(server.loading)
     yield "async_loading", 0
     yield "current_cow_peak", 0
     yield "current_cow_size", 0
@@ -163,22 +166,23 @@ def _persistence(server: Server) -> Fields:
 
 def _stats(server: Server) -> Fields:
     statistics, store, pubsub = server.statistics, server.store, server.pubsub
-    commands, received, sent = server.rates.per_second()
+    rates = server.rates.per_second()
+    copies = server.copy_traffic()
     yield "total_connections_received", statistics.connections
     yield "total_commands_processed", server.rates.commands()
-    yield "instantaneous_ops_per_sec", round(commands)
-    yield "total_net_input_bytes", statistics.input_bytes
-    yield "total_net_output_bytes", statistics.output_bytes
-    yield "total_net_repl_input_bytes", 0
-    yield "total_net_repl_output_bytes", 0
-    yield "instantaneous_input_kbps", f"{received / 1024:.2f}"
-    yield "instantaneous_output_kbps", f"{sent / 1024:.2f}"
-    yield "instantaneous_input_repl_kbps", "0.00"
-    yield "instantaneous_output_repl_kbps", "0.00"
+    yield "instantaneous_ops_per_sec", round(rates.commands)
+    yield "total_net_input_bytes", statistics.input_bytes + copies.received_bytes
+    yield "total_net_output_bytes", statistics.output_bytes + copies.sent_bytes
+    yield "total_net_repl_input_bytes", copies.received_bytes
+    yield "total_net_repl_output_bytes", copies.sent_bytes
+    yield "instantaneous_input_kbps", f"{rates.input_bytes / 1024:.2f}"
+    yield "instantaneous_output_kbps", f"{rates.output_bytes / 1024:.2f}"
+    yield "instantaneous_input_repl_kbps", f"{rates.copied_in / 1024:.2f}"
+    yield "instantaneous_output_repl_kbps", f"{rates.copied_out / 1024:.2f}"
     yield "rejected_connections", statistics.rejected_connections
-    yield "sync_full", 0
-    yield "sync_partial_ok", 0
-    yield "sync_partial_err", 0
+    yield "sync_full", copies.full_syncs
+    yield "sync_partial_ok", copies.partial_syncs
+    yield "sync_partial_err", copies.partial_refused
     yield "expired_keys", store.expired_keys
     yield "expired_fields", store.expired_fields
     yield "evicted_keys", statistics.evicted_keys
@@ -201,22 +205,6 @@ def _stats(server: Server) -> Fields:
     yield "client_query_buffer_limit_disconnections", statistics.query_limit_disconnections
     yield "client_output_buffer_limit_disconnections", statistics.output_limit_disconnections
     yield "acl_access_denied_auth", statistics.denied_logins
-
-
-def _replication(server: Server) -> Fields:
-    yield "role", server.role
-    yield "connected_slaves", 0
-    yield "replicas_waiting_psync", 0
-    yield "master_failover_state", "no-failover"
-    yield "master_replid", server.history_id
-    yield "master_replid2", "0" * 40
-    yield "master_repl_offset", server.store.journal.offset
-    yield "second_repl_offset", -1
-    yield "repl_backlog_active", 0
-    if server.parameters is not None:
-        yield "repl_backlog_size", server.parameters.value("repl-backlog-size")
-    yield "repl_backlog_first_byte_offset", 0
-    yield "repl_backlog_histlen", 0
 
 
 def _cpu(server: Server) -> Fields:
@@ -273,7 +261,7 @@ _SECTIONS: Final[dict[str, tuple[str, Callable[[Server], Fields], bool]]] = {
     "memory": ("Memory", _memory, True),
     "persistence": ("Persistence", _persistence, True),
     "stats": ("Stats", _stats, True),
-    "replication": ("Replication", _replication, True),
+    "replication": ("Replication", replication_fields, True),
     "cpu": ("CPU", _cpu, True),
     "modules": ("Modules", _nothing, True),
     "commandstats": ("Commandstats", _commandstats, False),

@@ -73,9 +73,10 @@ class LocalClient:
         reply = dispatch.call(session, command, argv)
         session.commit()
         server.commit()
-        if isinstance(reply, ReplyError):
-            raise reply
-        return to_python(reply.at_once if isinstance(reply, Blocked) else reply)
+        answer = reply.at_once if isinstance(reply, Blocked) else reply
+        if isinstance(answer, ReplyError):
+            raise answer
+        return to_python(answer)
 
     def close(self) -> None:
         """Leave the node's list of clients."""

@@ -18,6 +18,7 @@ __all__ = [
     "OutputLimits",
     "ParameterKind",
     "SavePoints",
+    "Seconds",
     "Text",
     "Word",
 ]
@@ -89,6 +90,17 @@ class Integer(ParameterKind):
         if self.clamped:
             return min(max(value, self.low), self.high)
         return check_bounds(value, self.low, self.high)
+
+
+@attrs.frozen
+class Seconds(ParameterKind):
+    """A length of time, held in milliseconds: clients set whole seconds, and see parts of one that were configured."""
+
+    def parse(self, text: str, current: Any) -> int:
+        return Integer(0, INT32_MAX).parse(text, None) * 1000
+
+    def show(self, value: Any) -> str:
+        return str(value // 1000) if value % 1000 == 0 else f"{value / 1000:.3f}".rstrip("0")
 
 
 @attrs.frozen

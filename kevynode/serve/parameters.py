@@ -94,7 +94,9 @@ class Parameters:
             self._apply(name, value)
 
     def value(self, name: str) -> Any:
-        """The value of the parameter called ``name``: int, bool, str, or what its kind makes of the text."""
+        """The value of the parameter called ``name``: int (milliseconds for a time that Valkey has in seconds, and the
+        configuration here in milliseconds), bool, str, or what its kind makes of the text.
+        """
         return self._values[ALIASES.get(name, name)]
 
     def put(self, name: str, value: Any) -> None:
@@ -110,6 +112,8 @@ class Parameters:
     def shown(self) -> dict[str, str]:
         """Every name, aliases included, with its value as CONFIG GET shows it; sorted."""
         values = {name: parameter.kind.show(self._values[name]) for name, parameter in PARAMETERS.items()}
+        upstream = self._server.upstream
+        values["replicaof"] = "" if upstream is None else f"{upstream.host} {upstream.port}"
         values.update((alias, values[name]) for alias, name in ALIASES.items())
         return dict(sorted(values.items()))
 
@@ -150,6 +154,8 @@ class Parameters:
                 follow_policy(server.store)
         elif name == "requirepass":
             server.set_password(value.encode("utf-8", "surrogateescape") or None)
+        elif name == "replica-read-only":
+            server.set_replica_read_only(value)
         elif name == "notify-keyspace-events":
             server.events.configure(value)
         elif name == "client-query-buffer-limit":
@@ -175,6 +181,7 @@ def _configured(config: NodeConfig) -> Mapping[str, Any]:
         "maxclients": config.server.maxclients,
         "maxmemory": config.memory.maxmemory,
         "maxmemory-policy": config.memory.maxmemory_policy,
+        "min-replicas-max-lag": replication.min_replicas_max_lag_ms,
         "min-replicas-to-write": replication.min_replicas_to_write,
         "port": config.server.port,
         "repl-backlog-size": min(replication.replication_buffer_size, INT64_MAX),

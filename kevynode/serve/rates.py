@@ -10,17 +10,26 @@ from ..store.memory import MemoryMeter
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["Rates"]
+__all__ = ["Rates", "Speed"]
 
 # As Valkey: the mean of the last 16 samples.
 _SAMPLES: Final = 16
 
 
+class Speed(NamedTuple):
+    """Counts per second: commands, bytes of clients in and out, bytes of replication in and out."""
+
+    commands: float
+    input_bytes: float
+    output_bytes: float
+    copied_in: float
+    copied_out: float
+
+
 class _Sample(NamedTuple):
     moment: float
-    commands: int
-    input_bytes: int
-    output_bytes: int
+    # In the order of Speed.
+    counts: tuple[int, int, int, int, int]
 
 
 class Rates:
@@ -33,8 +42,10 @@ class Rates:
         # Bytes held for clients when they were last counted; a walk over all of them is nothing for every command.
         self._clients = 0
         self._taken = 0
-        # The most that memory() has been seen at.
-        self.peak_memory = 0
+        # Bytes of the backlog when it was last looked at.
+        self._backlog = 0
+        # The most that memory() and the backlog have been seen at.
+        self._peak = 0
 
     def commands(self) -> int:
         """Commands run since the statistics were last reset."""
@@ -44,9 +55,16 @@ class Rates:
         """Take the counters as they are now."""
         server = self._server
         statistics = server.statistics
-        self._samples.append(
-            _Sample(server.monotonic(), self.commands(), statistics.input_bytes, statistics.output_bytes)
+        traffic = server.copy_traffic()
+        counts = (
+            self.commands(),
+            statistics.input_bytes + traffic.received_bytes,
+            statistics.output_bytes + traffic.sent_bytes,
+            traffic.received_bytes,
+            traffic.sent_bytes,
         )
+        self._samples.append(_Sample(server.monotonic(), counts))
+        self._backlog = server.view.backlog().memory
         if self._taken % _SAMPLES == 0:
             self._clients = self.client_memory()
         self._taken += 1
@@ -55,28 +73,33 @@ class Rates:
     def reset(self) -> None:
         """Begin anew: the counters have been set to zero."""
         self._samples.clear()
-        self.peak_memory = 0
+        self._peak = 0
 
     def memory(self) -> int:
-        """Bytes that data, indexes and the buffers of clients (as last counted) take, in O(1); notes the peak."""
+        """Bytes that data, indexes and the buffers of clients (as last counted) take, in O(1); notes the peak.
+
+        The backlog is not among them: evicting keys would not make it smaller.
+        """
         used = self._meter.used() + self._clients
-        self.peak_memory = max(self.peak_memory, used)
+        self._peak = max(self._peak, used + self._backlog)
         return used
+
+    def peak(self) -> int:
+        """The most bytes that were ever in use, the backlog included."""
+        self._backlog = self._server.view.backlog().memory
+        self.memory()
+        return self._peak
 
     def client_memory(self) -> int:
         """Bytes held for clients: unfinished commands, unsent replies, open transactions."""
         return sum(session.memory for session in self._server.sessions.values())
 
-    def per_second(self) -> tuple[float, float, float]:
-        """Commands, bytes received and bytes sent per second."""
+    def per_second(self) -> Speed:
+        """Counts per second; bytes of replication are also among those in and out, as in Valkey."""
         if len(self._samples) < 2:
-            return 0.0, 0.0, 0.0
+            return Speed(0.0, 0.0, 0.0, 0.0, 0.0)
         first, last = self._samples[0], self._samples[-1]
         seconds = last.moment - first.moment
         if seconds <= 0:
-            return 0.0, 0.0, 0.0
-        return (
-            (last.commands - first.commands) / seconds,
-            (last.input_bytes - first.input_bytes) / seconds,
-            (last.output_bytes - first.output_bytes) / seconds,
-        )
+            return Speed(0.0, 0.0, 0.0, 0.0, 0.0)
+        return Speed(*((after - before) / seconds for before, after in zip(first.counts, last.counts, strict=True)))

@@ -17,16 +17,20 @@ from ..store.store import Store
 from .blocking import Waiters
 
 if TYPE_CHECKING:
-    from .replication_view import ReplicationView
+    from .lone_primary import LonePrimary
+    from .replication_view import ReplicationView, UpstreamFacts
     from .session import Session
 
-__all__ = ["WRITE_REFUSALS", "Roles"]
+__all__ = ["LINK_STATES", "WRITE_REFUSALS", "Roles"]
 
 #: Reasons to refuse writes, in the order in which Valkey asks for them.
 WRITE_REFUSALS: Final[dict[str, ErrorKind]] = {
     "noreplicas": errors.NO_REPLICAS,
     "readonly": errors.READ_ONLY,
 }
+
+#: States of a link to an upstream, in Valkey's words, from the worst to the best.
+LINK_STATES: Final = ("connect", "connecting", "handshake", "sync", "connected")
 
 
 class Roles:
@@ -38,6 +42,7 @@ class Roles:
     sessions: dict[int, Session]
     gates: set[str]
     replication: ReplicationView | None
+    lone_primary: LonePrimary
 
     def __init__(self) -> None:
         # "master" or "slave", as Valkey names the roles.
@@ -145,6 +150,21 @@ class Roles:
         self._set_gate("memory", self.make_room is not None)
 
     # -- replication ------------------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> ReplicationView:
+        """What there is to know of replication, also where there is none."""
+        return self.lone_primary if self.replication is None else self.replication
+
+    @property
+    def upstream(self) -> UpstreamFacts | None:
+        """The primary that this node follows, if any; of several the one whose link is in the worst state."""
+        return min(self.view.upstreams(), key=lambda upstream: LINK_STATES.index(upstream.state), default=None)
+
+    @property
+    def history_id(self) -> str:
+        """The history as 40 hexadecimal digits, as Valkey shows replication ids."""
+        return f"{self.view.history:040x}"
 
     def replication_advanced(self) -> None:
         """This node has come further in what it copies, or copies another history: look again at REPL.WAIT."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import attrs
 
@@ -15,6 +15,7 @@ from .. import errors
 from ..store.command import Command, Table
 from ..store.store import Store
 from .blocking import Waiters
+from .lone_primary import LonePrimary
 from .process_facts import ProcessFacts
 from .pubsub import KeyspaceEvents, PubSub
 from .rates import Rates
@@ -70,6 +71,21 @@ class Statistics:
     # Statistics of the sweeper and the evictor live with them.
 
 
+class CopyTraffic(NamedTuple):
+    """Counters of replication, as its view has them."""
+
+    full_syncs: int
+    partial_syncs: int
+    partial_refused: int
+    sent_bytes: int
+    received_bytes: int
+
+    @classmethod
+    def of(cls, view: ReplicationView) -> Self:
+        """The counters as they are now."""
+        return cls(view.full_syncs, view.partial_syncs, view.partial_refused, view.sent_bytes, view.received_bytes)
+
+
 class Server(Roles):
     """The sans-I/O middle of a node.
 
@@ -117,9 +133,8 @@ class Server(Roles):
         self.slow_after = 0.01
         self.slow_log = SlowLog(self)
         self.on_slow: Callable[[Session, list[bytes], float], None] | None = self.slow_log.add
-        # Names of this run and of its history, 40 hexadecimal digits each, as Valkey forms them.
+        # The name of this run, 40 hexadecimal digits, as Valkey forms it.
         self.run_id = f"{store.random.getrandbits(160):040x}"
-        self.history_id = f"{store.random.getrandbits(160):040x}"
         # Unix seconds of the start, and of the last save that succeeded (the start, as long as there was none).
         self.started_at = wall_ms() // 1000
         self.last_save = self.started_at
@@ -143,7 +158,9 @@ class Server(Roles):
         self.monitors: dict[Session, None] = {}
         # Copies of this node's data, and what it copies itself; None while there is nothing of the kind.
         self.replication: ReplicationView | None = None
+        self.lone_primary = LonePrimary(self)
         super().__init__()
+        self._copy_traffic_before = CopyTraffic.of(self.view)
         self._next_id = 0
 
     @property
@@ -240,9 +257,15 @@ class Server(Roles):
             yield command
             yield from command.subcommands.values()
 
+    def copy_traffic(self) -> CopyTraffic:
+        """What replication did since the statistics were last reset."""
+        now, before = CopyTraffic.of(self.view), self._copy_traffic_before
+        return CopyTraffic(*(count - earlier for count, earlier in zip(now, before, strict=True)))
+
     def reset_statistics(self) -> None:
         """Zero what CONFIG RESETSTAT zeroes."""
         self.statistics = Statistics()
+        self._copy_traffic_before = CopyTraffic.of(self.view)
         store = self.store
         store.hits = store.misses = store.expired_keys = store.expired_fields = 0
         for command in self.all_commands():

@@ -119,7 +119,7 @@ def test_run_passes_every_flag_on(node: FakeNode, tmp_path: Path, capsys: pytest
     assert (config.trust_config, config.start_empty) == (True, True)
     # What the flags ask for and this version lacks is named in the log.
     keys = [line.split("key=")[1].split()[0] for line in capsys.readouterr().err.splitlines()]
-    assert keys == ["replication.role", "replication.upstream", "--trust-config", "--start-empty"]
+    assert keys == ["--trust-config", "--start-empty"]
 
 
 def test_run_reports_every_mistake_on_a_line_of_its_own(
@@ -191,11 +191,11 @@ def test_check_config_of_a_good_file(
     # The file alone is checked, whatever the environment says.
     monkeypatch.setenv("KEVYNODE_SERVER_PORT", "x")
     file = tmp_path / "node.toml"
-    file.write_text("[server]\nport = 1\nthreads = 2\n[replication]\nupstream_shards = 2\n")
+    file.write_text("[server]\nport = 1\nthreads = 2\n[persistence]\naof = true\n")
     assert main(["check-config", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"warning: {file}: server.threads: has no meaning for kevynode and is ignored",
-        f"warning: {file}: replication.upstream_shards: has no effect in this version",
+        f"warning: {file}: persistence.aof: has no effect in this version",
         f"{file}: good",
     ]
 

@@ -157,11 +157,7 @@ def test_every_key_is_read_from_a_file(tmp_path: Path) -> None:
     assert config.own_peer == config.cluster.peers[0]
     assert config == NodeConfig.from_dict(tomli.loads(FULL))
     # Everything but the keys this version acts on is named.
-    assert {path.partition(".")[0] for path in config.without_effect_yet()} == {
-        "persistence",
-        "replication",
-        "cluster",
-    }
+    assert {path.partition(".")[0] for path in config.without_effect_yet()} == {"persistence", "cluster"}
 
 
 def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
@@ -440,10 +436,7 @@ def test_what_has_no_effect_yet_is_named_unless_it_says_what_happens_anyway() ->
             "cluster": {"node_id": "a", "scope": [{"prefix": "", "writer": "a"}]},
         }
     )
-    assert config.without_effect_yet() == [
-        "replication.min_replicas_to_write",
-        "cluster.scopes",
-    ]
+    assert config.without_effect_yet() == ["cluster.scopes"]
 
 
 def test_flags_without_effect_are_named_too() -> None:

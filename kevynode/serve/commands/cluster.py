@@ -125,7 +125,7 @@ def cluster_shards(session: Session, argv: Args) -> Reply:
         b"ip": host.encode(),
         b"endpoint": host.encode(),
         b"role": b"master" if server.role == "master" else b"replica",
-        b"replication-offset": server.store.journal.offset,
+        b"replication-offset": server.view.position,
         b"health": b"online",
     }
     return [{b"slots": [0, SLOTS - 1], b"nodes": [node], b"id": server.history_id.encode()}]

@@ -28,6 +28,7 @@ _NOT_ALLOWED = ErrorKind(
     "connection, otherwise you need to set this option in the configuration file, and then restart the server.",
     "Set enable-debug-command in the [config] section, at nodes that are for tests only.",
 )
+_HISTORY_IN_USE = ErrorKind("ERR", "the history of a node that others may follow changes with its role only", FIX)
 _NOT_LISTPACK = ErrorKind("ERR", "Not a listpack encoded object.", FIX)
 _NOT_QUICKLIST = ErrorKind("ERR", "Not a quicklist encoded object.", FIX)
 _NOT_HASHTABLE = ErrorKind("ERR", "The value stored at the specified key is not represented using an hash table", FIX)
@@ -103,8 +104,9 @@ def _quicklist(session: Session, argv: Args) -> Reply:
 
 
 def _change_history(session: Session, argv: Args) -> Reply:
-    server = session.server
-    server.history_id = f"{server.store.random.getrandbits(160):040x}"
+    if session.server.replication is not None:
+        raise _HISTORY_IN_USE()
+    session.server.lone_primary.change_history()
     return OK
 
 
@@ -144,10 +146,9 @@ def _reload(session: Session, argv: Args) -> Reply:
     applier = Applier(fresh, server.table)
     for shard in store.keyspace.shards():
         for key, value in shard.items():
-            deadline = shard.deadlines.get(key)
-            if deadline is None or deadline >= store.now:
-                applier.apply_all(rebuild_commands(key, value, deadline))
-                fresh.commit()
+            # What has expired stays, until somebody deletes it and says so.
+            applier.apply_all(rebuild_commands(key, value, shard.deadlines.get(key)))
+            fresh.commit()
     store.keyspace, store.used = fresh.keyspace, fresh.used
     store.field_deadline_keys = fresh.field_deadline_keys
     return OK

@@ -39,11 +39,11 @@ def _memory(
 @_memory("doctor", "", "What is remarkable about the memory in use.", _PER_SHARD)
 def memory_doctor(session: Session, argv: Args) -> Reply:
     server = session.server
-    used = server.rates.memory()
+    used = server.rates.memory() + server.view.backlog().memory
     if used < _LITTLE:
         return Verbatim(b"The node holds too little data for a diagnosis.\n")
     found = []
-    peak = server.rates.peak_memory
+    peak = server.rates.peak()
     if peak > used * 1.5:
         found.append(f"The peak was {peak} bytes, much more than the {used} in use now.")
     clients = server.rates.client_memory()
@@ -60,17 +60,18 @@ def memory_doctor(session: Session, argv: Args) -> Reply:
 def memory_stats(session: Session, argv: Args) -> Reply:
     server = session.server
     store = server.store
-    used, clients = server.rates.memory(), server.rates.client_memory()
-    peak = server.rates.peak_memory
+    backlog, clients = server.view.backlog().memory, server.rates.client_memory()
+    used = server.rates.memory() + backlog
+    peak = server.rates.peak()
     keys = len(store.keyspace)
-    structure = max(0, used - clients - store.used)
-    overhead = structure + clients
+    structure = max(0, used - clients - backlog - store.used)
+    overhead = structure + clients + backlog
     dataset = used - overhead
     stats: dict[bytes, Any] = {
         b"peak.allocated": peak,
         b"total.allocated": used,
         b"startup.allocated": 0,
-        b"replication.backlog": 0,
+        b"replication.backlog": backlog,
         b"replicas.repl.buffer": 0,
         b"clients.slaves": 0,
         b"clients.normal": clients,

@@ -1,23 +1,17 @@
-"""INFO, TIME, LASTSAVE, ROLE, WAIT, WAITAOF, SHUTDOWN, MONITOR: the node as a whole."""
+"""INFO, TIME, LASTSAVE, SHUTDOWN, MONITOR: the node as a whole."""
 
 from __future__ import annotations
 
 from ... import errors
 from ...errors import FIX, ErrorKind
 from ...reply import NO_REPLY, OK, Reply, Verbatim
-from ...store.arguments import as_int
-from ...store.command import Args, Blocked, command
+from ...store.command import Args, command
 from ..info import info_text
 from ..server import Shutdown
 from ..session import Session
 
 _NO_SHUTDOWN = ErrorKind("ERR", "No shutdown in progress.", FIX)
 _SHUTDOWN_FAILED = ErrorKind("ERR", "Errors trying to SHUTDOWN. Check logs.", "Stop the process with a signal.")
-_TIMEOUT_NOT_INTEGER = ErrorKind("ERR", "timeout is not an integer or out of range", FIX)
-_LOCAL_OUT_OF_RANGE = ErrorKind("ERR", "value is out of range, value must between 0 and 1", FIX)
-_NO_APPEND_ONLY_FILE = ErrorKind(
-    "ERR", "WAITAOF cannot be used when numlocal is set but appendonly is disabled.", "Switch the append-only file on."
-)
 
 
 @command(
@@ -68,86 +62,6 @@ def time(session: Session, argv: Args) -> Reply:
 )
 def lastsave(session: Session, argv: Args) -> Reply:
     return session.server.last_save
-
-
-@command(
-    "role",
-    arity=1,
-    flags="noscript loading stale fast",
-    group="server",
-    since="2.8.12",
-    summary="Whether the node is a primary or a replica, and how far its stream has come.",
-    complexity="O(1)",
-    categories="admin dangerous",
-    on_store=False,
-)
-def role(session: Session, argv: Args) -> Reply:
-    server = session.server
-    return [server.role.encode(), server.store.journal.offset, []]
-
-
-def _timeout(word: bytes, now: int) -> int:
-    milliseconds = as_int(word)
-    if milliseconds is None:
-        raise _TIMEOUT_NOT_INTEGER()
-    if milliseconds < 0:
-        raise errors.TIMEOUT_NEGATIVE()
-    if milliseconds > (1 << 63) - 1 - now:
-        raise errors.TIMEOUT_OUT_OF_RANGE()
-    return milliseconds
-
-
-def _wait_for_nobody(milliseconds: int, answer: Reply) -> Blocked:
-    """There is nobody to hear from: only the timeout ends the wait, and 0 means none."""
-    return Blocked((), milliseconds, bytes, answer, answer)
-
-
-@command(
-    "wait",
-    arity=3,
-    flags="blocking",
-    group="generic",
-    since="3.0.0",
-    summary="Waits until so many replicas have all that this connection wrote.",
-    complexity="O(1)",
-    syntax="numreplicas timeout",
-    categories="connection",
-    tips=("request_policy:all_shards", "response_policy:agg_min"),
-    on_store=False,
-)
-def wait(session: Session, argv: Args) -> Reply | Blocked:
-    replicas = as_int(argv[1])
-    if replicas is None:
-        raise errors.NOT_INTEGER()
-    milliseconds = _timeout(argv[2], session.server.store.now)
-    return 0 if replicas <= 0 else _wait_for_nobody(milliseconds, 0)
-
-
-@command(
-    "waitaof",
-    arity=4,
-    flags="blocking",
-    group="generic",
-    since="7.2.0",
-    summary="Waits until what this connection wrote is on the disk, here and on so many replicas.",
-    complexity="O(1)",
-    syntax="numlocal numreplicas timeout",
-    categories="connection",
-    tips=("request_policy:all_shards", "response_policy:agg_min"),
-    on_store=False,
-)
-def waitaof(session: Session, argv: Args) -> Reply | Blocked:
-    local, replicas = as_int(argv[1]), as_int(argv[2])
-    if local is None:
-        raise errors.NOT_INTEGER()
-    if local not in (0, 1):
-        raise _LOCAL_OUT_OF_RANGE()
-    if replicas is None or replicas < 0:
-        raise errors.MUST_BE_POSITIVE()
-    milliseconds = _timeout(argv[3], session.server.store.now)
-    if local:
-        raise _NO_APPEND_ONLY_FILE()
-    return [0, 0] if not replicas else _wait_for_nobody(milliseconds, [0, 0])
 
 
 @command(

@@ -1,0 +1,126 @@
+"""What ``kevynode status`` shows: a line for each node, one for each of its replicas, one for each primary it follows.
+
+Everything is taken from INFO, so a valkey-server can stand among the nodes; what it does not tell is shown as ``-``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from kevynode.config_values import join_address
+
+__all__ = ["replication_state", "tables"]
+
+Fields: TypeAlias = Mapping[str, str]
+Sections: TypeAlias = Mapping[str, Fields]
+# One line of fields, numbers as numbers.
+Facts: TypeAlias = dict[str, "str | int"]
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
+_REPLICA: Final = re.compile(r"slave[0-9]+\Z")
+# Facts that are text even where they look like numbers.
+_TEXTS: Final = frozenset(("id", "ip", "host", "last_sync_reason", "problem"))
+_UPSTREAM: Final = re.compile(r"upstream[0-9]+\Z")
+
+# Columns of the table of nodes: heading, and the INFO fields it is taken from; the first that is there counts.
+_NODE: Final = (
+    ("ID", ("node_id",)),
+    ("VERSION", ("kevynode_version", "valkey_version", "redis_version")),
+    ("ROLE", ("role",)),
+    ("SCOPES", ("scopes",)),
+    ("OFFSET", ("slave_repl_offset", "master_repl_offset")),
+    ("REPLICAS", ("connected_slaves",)),
+    ("LINK", ("master_link_status",)),
+    ("LAG", ("slave_lag_frames",)),
+    ("CLIENTS", ("connected_clients",)),
+    ("MEMORY", ("used_memory_human", "used_memory")),
+    ("UPTIME", ("uptime_in_seconds",)),
+)
+
+
+def replication_state(sections: Sections) -> dict[str, object]:
+    """Role, offset, replicas and upstreams of a node as values, from the sections of its INFO."""
+    fields = sections.get("replication", {})
+    offset = fields.get("slave_repl_offset", fields.get("master_repl_offset"))
+    return {
+        "role": fields.get("role"),
+        "offset": None if offset is None else _value(offset),
+        "replicas": _lines(fields, _REPLICA),
+        "upstreams": _upstreams(fields),
+    }
+
+
+def _upstreams(fields: Fields) -> list[Facts]:
+    found = _lines(fields, _UPSTREAM)
+    if not found and "master_host" in fields:
+        # A node that has one primary and no line for it.
+        status = {"up": "connected"}.get(fields.get("master_link_status", ""), "connect")
+        shown = {"host": "master_host", "port": "master_port", "applied": "slave_repl_offset"}
+        found = [{name: _value(fields[field]) for name, field in shown.items() if field in fields} | {"state": status}]
+    return found
+
+
+def _lines(fields: Fields, name: re.Pattern[str]) -> list[Facts]:
+    return [_facts(line) for field, line in fields.items() if name.match(field)]
+
+
+def _facts(line: str) -> Facts:
+    pairs = (part.partition("=") for part in line.split(","))
+    return {name: text if name in _TEXTS else _value(text) for name, _, text in pairs if name}
+
+
+def _value(text: str) -> str | int:
+    return int(text) if _NUMBER.match(text) else text
+
+
+def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
+    """For (address, sections of INFO) of some nodes: tables of cells, headings first; those without rows left out."""
+    nodes = [["NODE", *(heading for heading, _ in _NODE)]]
+    replicas = [["NODE", "REPLICA", "ID", "STATE", "ACKED", "SENT", "LAG", "LAST SYNC"]]
+    upstreams = [["NODE", "FOLLOWS", "STATE", "APPLIED", "ANNOUNCED", "LAG", "LAST SYNC", "PROBLEM"]]
+    for address, sections in states:
+        fields = {name: value for section in sections.values() for name, value in section.items()}
+        cells = (next((fields[name] for name in names if name in fields), "-") for _, names in _NODE)
+        nodes.append([address, *map(_cell, cells)])
+        replication = sections.get("replication", {})
+        replicas += _rows(address, _lines(replication, _REPLICA), _replica_cells)
+        upstreams += _rows(address, _upstreams(replication), _upstream_cells)
+    return [table for table in (nodes, replicas, upstreams) if len(table) > 1]
+
+
+def _rows(address: str, lines: Iterable[Facts], cells: Callable[[Facts], Sequence[object]]) -> list[list[str]]:
+    return [[address, *(_cell(str(cell)) for cell in cells(facts))] for facts in lines]
+
+
+def _replica_cells(facts: Facts) -> Sequence[object]:
+    rest = (facts.get(name, "-") for name in ("id", "state", "offset", "sent"))
+    return _address(facts, "ip"), *rest, _lag(facts), _last_sync(facts)
+
+
+def _upstream_cells(facts: Facts) -> Sequence[object]:
+    rest = (facts.get(name, "-") for name in ("state", "applied", "announced"))
+    return _address(facts, "host"), *rest, _lag(facts), _last_sync(facts), facts.get("problem", "-")
+
+
+def _address(facts: Facts, host: str) -> str:
+    port = facts.get("port", 0)
+    return join_address(str(facts.get(host, "?")), port if isinstance(port, int) else 0)
+
+
+def _lag(facts: Facts) -> str:
+    units = (("lag_frames", "frames"), ("lag_bytes", "B"), ("lag_ms", "ms"))
+    return " ".join(f"{facts[name]} {unit}" for name, unit in units if name in facts)
+
+
+def _last_sync(facts: Facts) -> str:
+    if "last_sync" not in facts:
+        return ""
+    duration = f"{facts['last_sync_ms']} ms" if "last_sync_ms" in facts else "running"
+    return f"{facts['last_sync']} {duration} {facts.get('last_sync_bytes', 0)} B: {facts.get('last_sync_reason', '')}"
+
+
+def _cell(text: str) -> str:
+    """What a node says, as it may stand on a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text[:160]) or "-"
