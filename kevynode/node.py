@@ -4,9 +4,11 @@ The nurseries; the inner one is cancelled first::
 
     sessions                    closed second, after a drain with a deadline
     ├─ hub, stream driver, one task per client
+    ├─ replica sender × slots   one task per known replica, also while it is away
     └─ work                     the node's own tasks, cancelled first
-       ├─ one accept loop per listener
-       └─ timers, housekeeping (expiry, eviction, idle clients)
+       ├─ one accept loop per listener, for clients and for replicas
+       ├─ follower              while the node is a replica
+       └─ timers, heartbeats, housekeeping (expiry, eviction, idle clients)
 """
 
 from __future__ import annotations
@@ -27,12 +29,18 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from . import __version__
+from .accept import accept_connections
 from .changes import Changes
 from .clock import Clock, SystemClock
 from .config import NodeConfig
-from .config_values import split_address
+from .config_values import join_address, split_address
 from .log import Logger, open_log
 from .process import Process
+from .replicate.follower import Follower
+from .replicate.replication import Replication, ReplicationSettings
+from .replicate.sender import ReplicaEntrance
+from .replicate.service import ReplicationService
+from .replicate.view import NodeReplicationView
 from .serve.housekeeping import Housekeeper
 from .serve.limits import fit_descriptor_limit
 from .serve.listener import Admission, ClientEntrance
@@ -42,6 +50,7 @@ from .serve.server import Server, Shutdown
 from .serve.session import Session
 from .serve.stream_driver import StreamDriver
 from .serve.table import TABLE
+from .store.apply import Applier
 from .store.store import Store
 from .transport import Listener, SystemTransport, Transport
 
@@ -85,15 +94,61 @@ class Node:
         self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter, TABLE)
         # A node without an id of its own goes by that of this run.
         self.id = config.cluster.node_id or self.server.run_id
+        # Tells two nodes with one id apart, and this run from the next.
+        self._instance = f"{self.random.getrandbits(64):016x}"
         self.admission = Admission()
         self.housekeeper = Housekeeper(self.server)
+        self.replication = self._replicate()
         self._introduce()
         self.parameters = self._apply_parameters()
         self._local = LocalClient(self.server)
         self._listeners: list[Listener] = []
+        self._replication_listeners: list[Listener] = []
         self._work = trio.CancelScope()
         self._drain_seconds = DRAIN_SECONDS
         self._timer_alarm = trio.Event()
+
+    def _replicate(self) -> Replication:
+        config = self.config.replication
+        settings = ReplicationSettings(
+            backlog_budget=config.replication_buffer_size,
+            reconnect_window_ms=config.reconnect_window_ms,
+            replica_read_only=config.replica_read_only,
+            max_staleness_ms=config.replica_max_staleness_ms,
+            min_replicas=config.min_replicas_to_write,
+            min_replicas_max_lag_ms=config.min_replicas_max_lag_ms,
+            standalone=config.role == "standalone",
+        )
+        replication = Replication(
+            self.store, self.server, self.log, self.clock.monotonic, self.random.getrandbits, settings
+        )
+        replication.upstream_shards = config.upstream_shards
+        self.server.replication = NodeReplicationView(replication, self._client_address)
+        return replication
+
+    def _client_address(self, host: str, port: int) -> str:
+        """Where clients find the node with this replication address: as the peer list says, or where it usually is."""
+        for peer in self.config.cluster.peers:
+            if peer.replication and split_address(peer.replication) == (host, port):
+                return peer.address
+        return join_address(host, port - 10000 if port > 10000 else port)
+
+    def _make_follower(self, host: str, port: int) -> Follower:
+        return Follower(
+            host,
+            port,
+            store=self.store,
+            applier=Applier(self.store, TABLE),
+            transport=self.transport,
+            clock=self.clock,
+            random=self.random,
+            log=self.log,
+            sink=self.replication,
+            # The upstream's ROLE and INFO show the client port that stands in it.
+            replica_id=f"kevynode-replica-{self.port}#{self.id}.{self._instance}",
+            shards=self.replication.upstream_shards,
+            bulk_limit=self.store.settings.proto_max_bulk_len,
+        )
 
     def _introduce(self) -> None:
         """Tell the server what it may not look up, and whom to call."""
@@ -174,6 +229,11 @@ class Node:
         """The real client port; 0 before the node listens."""
         return self._listeners[0].port if self._listeners else 0
 
+    @property
+    def replication_address(self) -> str:
+        """Where replicas connect, ``host:port`` with the real port; empty where they cannot."""
+        return self._replication_listeners[0].address if self._replication_listeners else ""
+
     # -- running ----------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -184,6 +244,8 @@ class Node:
         self.server.tick()
         if not self._listeners:
             await self.listen()
+        if self.config.replication.role == "replica" and self.replication.role == "master":
+            self.replication.follow(*split_address(self.config.replication.upstream))
         try:
             async with AsyncExitStack() as stack:
                 streams = StreamDriver(self.log, before_batch=self._before_batch)
@@ -194,23 +256,33 @@ class Node:
                 entrance = ClientEntrance(
                     self.admission, self._open_session, sessions, self.log, hub=hub, streams=streams
                 )
+                replicas = ReplicaEntrance(self.replication, sessions, self.log)
+                service = ReplicationService(self.replication, self._make_follower)
                 try:
                     with self._work:
                         async with trio.open_nursery() as work:
                             for listener in self._listeners:
                                 await work.start(entrance.listen, listener)
+                            for listener in self._replication_listeners:
+                                accept = partial(accept_connections, listener, replicas.admit, self.log)
+                                await work.start(accept)
+                            work.start_soon(service.beat)
+                            work.start_soon(service.follow)
                             work.start_soon(self._run_timers)
                             work.start_soon(self._keep_house)
                             self.log.info("started", id=self.id, addresses=" ".join(self.addresses))
                             task_status.started()
                 finally:
-                    for listener in self._listeners:
+                    for listener in (*self._listeners, *self._replication_listeners):
                         listener.close()
                 with trio.move_on_after(self._drain_seconds) as deadline:
                     async with trio.open_nursery() as drains:
                         drains.start_soon(streams.drain)
                         if hub is not None:
                             drains.start_soon(hub.drain)
+                with trio.move_on_after(self._drain_seconds) as deadline:
+                    # What clients were still answered is among what replicas lack.
+                    await replicas.drain()
                 if deadline.cancelled_caught and self._drain_seconds:
                     self.log.warning("drain_timeout", clients=self.admission.connected)
                 sessions.cancel_scope.cancel()
@@ -223,19 +295,28 @@ class Node:
         self._work.cancel()
 
     async def listen(self) -> None:
-        """Take the client addresses; clients are served once :meth:`run` runs. Raises StartError if one is taken."""
-        server = self.config.server
+        """Take the addresses for clients and replicas; both are served once :meth:`run` runs.
+
+        Raises StartError if one is taken.
+        """
+        server, replication = self.config.server, self.config.replication
+        listeners: list[Listener] = []
+        key = "server.bind"
         try:
-            self._listeners = list(await self.transport.listen(server.bind, server.port))
+            listeners += await self.transport.listen(server.bind, server.port)
+            if server.unixsocket:
+                key = "server.unixsocket"
+                listeners.append(await self.transport.listen_unix(server.unixsocket))
+            self._listeners = list(listeners)
+            if replication.role != "standalone":
+                key = "replication.listen_port"
+                self._replication_listeners = list(
+                    await self.transport.listen(server.bind, self.config.replication_port)
+                )
         except OSError as error:
-            raise StartError(f"server.bind: {error.strerror or error}") from error
-        if server.unixsocket:
-            try:
-                self._listeners.append(await self.transport.listen_unix(server.unixsocket))
-            except OSError as error:
-                for listener in self._listeners:
-                    listener.close()
-                raise StartError(f"server.unixsocket: {error.strerror or error}") from error
+            for listener in listeners:
+                listener.close()
+            raise StartError(f"{key}: {error.strerror or error}") from error
         self.server.listeners = [
             ("tcp", *split_address(listener.address)) if listener.port else ("unix", listener.address, 0)
             for listener in self._listeners
@@ -342,7 +423,9 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
         await node.listen()
         async with trio.open_nursery() as nursery:
             await nursery.start(_run_to_the_end, node, nursery.cancel_scope)
-            (ready or print_line)(f"kevynode ready id={node.id} client={node.addresses[0]} replication=-")
+            (ready or print_line)(
+                f"kevynode ready id={node.id} client={node.addresses[0]} replication={node.replication_address or '-'}"
+            )
             stopping = False
             async for number in signals:
                 if number == signal.SIGHUP:

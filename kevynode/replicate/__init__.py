@@ -1,1 +1,1 @@
-"""Live copies: the stream a primary sends, what its followers make of it, and how far each of them is."""
+"""Copies: streaming a node's changes to replicas, and being a replica. The protocol parts know no I/O."""

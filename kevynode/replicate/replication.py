@@ -12,13 +12,12 @@ from typing import Final, Literal, Protocol
 import attrs
 
 from ..errors import ErrorKind
-from ..serve.replication_view import BacklogFacts, ReplicaFacts, UpstreamFacts
+from ..serve.replication_view import UpstreamFacts
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
 from ..store.store import Store
 from .backlog import Backlog, NotABoundary
 from .decision import Held, Refuse, Resume, decide
-from .facts import replica_facts
 from .handshake import Request
 from .lineage import HISTORY_LIMIT, Lineage
 from .primary import PrimaryLink, State
@@ -73,6 +72,13 @@ class NodeSide(Protocol):
 class UpstreamSide(Protocol):
     """The running follower, as far as others look at it."""
 
+    @property
+    def received_bytes(self) -> int: ...
+    @property
+    def diverged(self) -> str:
+        """Why the data here is not what the upstream's entries should have made of it; empty while it is."""
+        ...
+
     def facts(self, now: float) -> Sequence[UpstreamFacts]: ...
     def position_in(self, history: int) -> int | None:
         """The next offset applied of a history that this node does not adopt (an upstream of several shards)."""
@@ -124,15 +130,13 @@ class Replication:
         self.slots = Slots(self.settings.reconnect_window_ms)
         self.links: dict[Slot, PrimaryLink] = {}
         self.full_syncs = self.partial_syncs = self.partial_refused = 0
-        self.received_bytes = 0
+        self._received_before = 0
         # Entries that replicas had and this node lost: writes beyond a branch.
         self.beyond_branch = 0
         # Whom to follow: replication host and port; None: nobody. on_target is called when it changes.
         self.target: tuple[str, int] | None = None
         self.on_target: Callable[[], None] | None = None
         self.upstream: UpstreamSide | None = None
-        # Gives the client address of the node with a replication address, for redirects.
-        self.client_address: Callable[[str, int], str] = _usual_client_address
         self._store = store
         self._journal = store.journal
         self._node = node
@@ -199,9 +203,9 @@ class Replication:
     def open_link(self, slot: Slot, request: Request) -> PrimaryLink:
         """Begin to serve a replica's connection: resume or snapshot, whatever its cursor allows. Raises Refused."""
         now = self.now()
-        if not self._has_data:
+        if not self._has_data or (self.upstream is not None and self.upstream.diverged):
             self.slots.disconnected(slot, now)
-            raise Refused("this node has no data yet", _LOADING_LINE)
+            raise Refused("this node has no good data yet", _LOADING_LINE)
         backlog = self.backlog
         self._activate()
         backlog.seal()
@@ -374,8 +378,7 @@ class Replication:
         limit = self.settings.max_staleness_ms
         if not limit or not self._has_data:
             return False
-        upstreams = self.upstreams()
-        ages = [facts.staleness_ms for facts in upstreams]
+        ages = [] if self.upstream is None else [facts.staleness_ms for facts in self.upstream.facts(self.now())]
         return not ages or any(age is None or age > limit for age in ages)
 
     # -- roles --------------------------------------------------------------------------------------------------------
@@ -445,83 +448,97 @@ class Replication:
         return self.lineage.history, self.position
 
     def adopt(
-        self, history: int, offset: int, ancestors: tuple[tuple[int, int], ...], kind: Literal["full", "partial"]
+        self,
+        history: int,
+        offset: int,
+        ancestors: tuple[tuple[int, int], ...],
+        kind: Literal["full", "partial"],
+        reason: str,
     ) -> None:
-        """The upstream's history is this node's from now on, which has all before ``offset`` of it."""
-        changed = history != self.lineage.history
-        self.lineage = Lineage(history, ancestors)
+        """The store holds all before ``offset`` of the upstream's history, which is this node's from now on.
+
+        A ``history`` of 0 means that the upstream tells none: after a full copy this node needs one of its own.
+        """
+        before = self.lineage.history
+        if history:
+            self.lineage = Lineage(history, ancestors)
+        elif kind == "full":
+            self.lineage = Lineage(_new_history(self._random_bits))
         self._has_data = True
         if kind == "full":
-            self._began_empty = False
-            self._journal.offset = offset
-            if self._active:
-                self.backlog.reset(offset)
-        if kind == "full" or changed:
-            self.hang_up("the upstream's history has changed" if changed else "this node was synchronised anew")
+            self._start_over()
+        elif self.lineage.history != before:
+            self.hang_up("the upstream's history has changed")
         self.judge()
         self._node.replication_advanced()
 
-    def entries_applied(self, first: int, count: int, raw: bytes, grouped: bool) -> None:
-        """Entries of the upstream are in the store: pass them on as they came."""
-        if self._active and not self._renumbers:
-            self.backlog.add_raw(first, count, raw, grouped)
+    def swapped(self) -> None:
+        """All data has been replaced."""
+        if self._renumbers:
+            # Nobody has any of the entries that made these data.
+            self.lineage = Lineage(_new_history(self._random_bits))
+            self._has_data = True
+            self._start_over()
+            self.judge()
         self._node.replication_advanced()
+
+    def _start_over(self) -> None:
+        """Whoever follows this node needs a fresh copy, because it has got one itself."""
+        self._began_empty = False
+        if self._active:
+            self.backlog.reset(self._journal.offset)
+        self.hang_up("this node has been synchronised anew")
+
+    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool) -> None:
+        """Entries of the upstream are in the store: pass them on as they came."""
+        if self._active and raw:
+            self.backlog.add_raw(first, next - first, raw, grouped)
+        self._node.replication_advanced()
+
+    def lost(self, reason: str) -> None:
+        """The link to the upstream is gone."""
+        self.judge()
 
     def link_changed(self) -> None:
         """The link to the upstream came up, went down, or learned something about staleness."""
         self.judge()
 
-    # -- what clients may see -----------------------------------------------------------------------------------------
+    # -- in short ------------------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> int:
+        """The running history."""
         return self.lineage.history
 
     @property
-    def previous(self) -> tuple[int, int]:
-        return self.lineage.ancestors[0] if self.lineage.ancestors else (0, -1)
-
-    @property
     def position(self) -> int:
+        """The next offset of it: of the entries made here, or on a replica of those applied."""
         return self._journal.offset
 
     @property
+    def active(self) -> bool:
+        """Whether the backlog is kept: there is, or was lately, a replica."""
+        return self._active
+
+    @property
     def sent_bytes(self) -> int:
+        """Bytes sent to replicas since the start."""
         return self._closed_links_sent + sum(link.sent_bytes for link in self.links.values())
 
-    def replicas(self) -> list[ReplicaFacts]:
-        now = self.now()
-        return [replica_facts(slot, self.links.get(slot), self.position, now) for slot in self.slots]
-
-    def upstreams(self) -> Sequence[UpstreamFacts]:
-        return () if self.upstream is None else self.upstream.facts(self.now())
-
-    def backlog_facts(self) -> BacklogFacts:
-        held = self.backlog
-        return BacklogFacts(self._active, self.settings.backlog_budget, held.memory, held.first, held.next)
+    @property
+    def received_bytes(self) -> int:
+        """Bytes received from upstreams since the start."""
+        return self._received_before + (0 if self.upstream is None else self.upstream.received_bytes)
 
     def good_replicas(self) -> int:
+        """Replicas that min_replicas_to_write may count on: streaming, and acknowledged lately."""
         return self.slots.good(self.now(), self.settings.min_replicas_max_lag_ms / 1000)
 
-    def acknowledged(self, offset: int, written: frozenset[bytes] | None) -> int:
-        return self.slots.acked(offset, written)
-
-    def ask_for_acknowledgements(self) -> None:
-        for link in self.links.values():
-            link.ask()
-
-    def has_applied(self, history: int, offset: int) -> bool | None:
+    def set_upstream(self, upstream: UpstreamSide | None) -> None:
+        """The follower that runs now; None: none does."""
         if self.upstream is not None:
-            position = self.upstream.position_in(history)
-            if position is not None:
-                return position >= offset
-        shared = self.lineage.shared(history)
-        if shared is None or offset > shared:
-            return None
-        return self.position >= offset
-
-    def writer(self) -> str:
-        return "" if self.target is None else self.client_address(*self.target)
+            self._received_before += self.upstream.received_bytes
+        self.upstream = upstream
 
 
 def _new_history(random_bits: Callable[[int], int]) -> int:
@@ -529,9 +546,3 @@ def _new_history(random_bits: Callable[[int], int]) -> int:
         history = random_bits(HISTORY_LIMIT.bit_length() - 1)
         if history:
             return history
-
-
-def _usual_client_address(host: str, port: int) -> str:
-    """Where clients usually connect to a node with this replication address."""
-    client = port - 10000 if port > 10000 else port
-    return f"[{host}]:{client}" if ":" in host else f"{host}:{client}"

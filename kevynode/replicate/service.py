@@ -1,4 +1,4 @@
-"""The tasks of replication that run for as long as the node works: heartbeats, and following whoever is to be followed."""
+"""The tasks of replication that run for as long as the node works: heartbeats, and following an upstream."""
 
 from __future__ import annotations
 
@@ -61,9 +61,8 @@ class ReplicationService:
 
     async def _follow_one(self, host: str, port: int) -> None:
         follower = self._make_follower(host, port)
-        self._replication.upstream = follower
+        self._replication.set_upstream(follower)
         try:
             await follower.run()
         finally:
-            if self._replication.upstream is follower:
-                self._replication.upstream = None
+            self._replication.set_upstream(None)

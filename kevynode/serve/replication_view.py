@@ -89,22 +89,50 @@ class BacklogFacts:
 class ReplicationView(Protocol):
     """Replication, as the commands of a node use it. Nothing here blocks or checkpoints."""
 
-    # Valkey's words: "master" or "slave".
-    role: Literal["master", "slave"]
-    # The running history and the next offset in it: of the entries made here, or on a replica of those applied.
-    history: int
-    # The history that this one branched off from last, and where; (0, -1): none.
-    previous: tuple[int, int]
-    # How often each kind of synchronisation was given to a replica; partial_refused: asked for, and not possible.
-    full_syncs: int
-    partial_syncs: int
-    partial_refused: int
-    # Bytes sent to replicas and received from the upstream.
-    sent_bytes: int
-    received_bytes: int
+    @property
+    def role(self) -> Literal["master", "slave"]:
+        """Valkey's words for primary and replica."""
+        ...
 
     @property
-    def position(self) -> int: ...
+    def history(self) -> int:
+        """The running history."""
+        ...
+
+    @property
+    def previous(self) -> tuple[int, int]:
+        """The history that this one branched off from last, and where; (0, -1): none."""
+        ...
+
+    @property
+    def full_syncs(self) -> int:
+        """How often a replica was sent a snapshot of everything it follows."""
+        ...
+
+    @property
+    def partial_syncs(self) -> int:
+        """How often a replica could go on where it was."""
+        ...
+
+    @property
+    def partial_refused(self) -> int:
+        """How often a replica asked to go on where it was, and could not."""
+        ...
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent to replicas."""
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes received from upstreams."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The next offset of the running history: of the entries made here, or on a replica of those applied."""
+        ...
 
     def replicas(self) -> Sequence[ReplicaFacts]:
         """Every replica that is connected or whose place is kept."""

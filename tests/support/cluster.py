@@ -191,7 +191,7 @@ class Cluster:
             ours = primary.replication
             return all(
                 (node.replication.history, node.replication.position) == (ours.history, ours.position)
-                and all(facts.state == "connected" for facts in node.replication.upstreams())
+                and all(facts.state == "connected" for facts in node.server.view.upstreams())
                 for node in replicas
             )
 
