@@ -405,7 +405,8 @@ def test_deadlines_of_fields_that_are_not_there_are_left_out(step: int) -> None:
         field_deadline(b"none", b"f"),
         field_deadline(b"h", b"g"),
     ]
-    decoder = read(snapshot(*records, version=6), step)
+    # A record of another kind, behind: here the end with something that is ignored.
+    decoder = read(snapshot(*records, version=6) + b"ignored", step)
     assert held(decoder)[b"h"] == (("hash", {b"f": b"1", b"g": b"2"}, {b"g": 99}), None)
     assert set(decoder.staging.field_deadline_keys) == {b"h"}
 
@@ -493,6 +494,26 @@ def test_large_values_go_in_pieces_and_come_in_pieces() -> None:
     assert len(pieces) < len(data) / 16_000
     for step in (0, 999, 65536):
         assert held(read(data, step)) == before
+
+
+def test_no_piece_is_above_64_kib_however_sizes_fall_together() -> None:
+    elements, scores = List(), SortedSet()
+    elements.push_right(b"x")
+    scores.put(b"m" * 16_380, 1.0)
+    store = store_of(
+        {
+            # Just below what is handed over by itself, and then as much as comes in one run.
+            b"a": (b"a" * 16_384, None),
+            b"b": (b"b" * 16_300, None),
+            b"breaks the run": (elements, None),
+            b"c": (b"c" * 16_340, None),
+            b"d" * 1000: (b"d" * 16_384, None),
+            b"scores": (scores, None),
+        }
+    )
+    pieces = list(encode_snapshot(store.freeze()))
+    assert max(map(len, pieces)) <= 65536
+    assert held(read(b"".join(pieces))) == pictures(store.keyspace.shards())
 
 
 def test_the_list_of_shards_is_used_up_as_it_goes() -> None:
