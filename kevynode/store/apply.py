@@ -27,8 +27,8 @@ __all__ = ["Applier", "ApplyError"]
 
 #: (store, argv) -> anything
 _Handler: TypeAlias = Callable[[Store, Args], object]
-#: A handler with the fewest and the most words of its command line.
-_Entry: TypeAlias = tuple[_Handler, int, int]
+#: A handler, the fewest and the most words of its command line, and whether the second word is its only key.
+_Entry: TypeAlias = tuple[_Handler, int, int, bool]
 
 _Tracker: TypeAlias = Callable[[Shard[Value], bytes], None]
 
@@ -38,6 +38,8 @@ _VOCABULARY: Final = frozenset(
     "lset lrem ltrim hset hsetnx hdel hincrby hpexpireat hexpireat hpersist sadd srem zadd zrem zincrby "
     "flushall flushdb".split()
 )
+#: Those of them with other keys than the second word.
+_OTHER_KEYS: Final = frozenset((b"del", b"flushall", b"flushdb", b"XGROUP"))
 #: Commands whose outcome hangs on the clock or on chance.
 _UNTOLD: Final = frozenset("getex msetex hgetex hsetex spop move swapdb".split())
 
@@ -53,13 +55,17 @@ class ApplyError(Exception):
     many commands of the same call were applied before it; their effects are pending.
     """
 
-    def __init__(self, command: Sequence[bytes], reason: str) -> None:
+    def __init__(self, command: Sequence[bytes], reason: str, applied: int = 0) -> None:
         self.name = command[0][:64] if command else b""
         key = _key(command)
         self.key = None if key is None else key[:256]
         self.reason = reason
-        self.applied = 0
+        self.applied = applied
         super().__init__(f"{errors.text(self.name)} {errors.text(self.key or b'')!r}: {reason}")
+
+
+def _failure(command: Sequence[bytes], error: Exception, applied: int) -> ApplyError:
+    return ApplyError(command, str(error) if isinstance(error, ReplyError) else repr(error), applied)
 
 
 def _key(command: Sequence[bytes]) -> bytes | None:
@@ -111,49 +117,74 @@ class Applier:
         unless the applier is lenient; for what must not happen, such as a handler that breaks, always.
         """
         store = self.store
-        pending = store.journal.pending
-        entries = self._entries
-        lenient = self.lenient
         tracker = store.tracker
         self._wall = wall = store.now
         if tracker is not None:
             store.tracker = self._at_wall_time(tracker)
         # Nothing has expired at 0: what is hidden from readers here is there for the stream.
         store.now = 0
-        done = 0
-        command: Sequence[bytes] = ()
         try:
-            for command in commands:
-                if lenient:
-                    self._apply_leniently(command)
-                    done += 1
-                    continue
-                before = len(pending)
-                if command[0] == b"SET" and len(command) == 3:
-                    set_(store, command)
-                else:
-                    handler, fewest, most = entries.get(command[0]) or self._find(command)
-                    if not fewest <= len(command) <= most:
-                        raise errors.WRONG_ARITY(errors.text(command[0]))
-                    handler(store, command)
-                if len(pending) - before != 1:
-                    raise ApplyError(command, f"made {len(pending) - before} changes instead of one")
-                done += 1
-        except ApplyError as error:
-            error.applied = done
-            raise
-        except Exception as error:
-            failure = ApplyError(command, str(error) if isinstance(error, ReplyError) else repr(error))
-            failure.applied = done
-            raise failure from error
+            if self.lenient:
+                self._apply_leniently(commands)
+            else:
+                self._apply_exactly(commands)
         finally:
             store.now = wall
             store.tracker = tracker
 
+    def _apply_exactly(self, commands: Iterable[Sequence[bytes]]) -> None:
+        store = self.store
+        pending = store.journal.pending
+        entries = self._entries
+        applied = 0
+        command: Sequence[bytes] = ()
+        try:
+            for command in commands:
+                before = len(pending)
+                if command[0] == b"SET" and len(command) == 3:
+                    set_(store, command)
+                else:
+                    handler, fewest, most, _ = entries.get(command[0]) or self._find(command)
+                    if not fewest <= len(command) <= most:
+                        raise errors.WRONG_ARITY(errors.text(command[0]))
+                    handler(store, command)
+                if len(pending) - before != 1:
+                    raise ReplyError("made", f"{len(pending) - before} changes instead of one")
+                applied += 1
+        except Exception as error:
+            raise _failure(command, error, applied) from error
+
+    def _apply_leniently(self, commands: Iterable[Sequence[bytes]]) -> None:
+        store = self.store
+        entries = self._entries
+        applied = 0
+        command: Sequence[bytes] = ()
+        try:
+            for command in commands:
+                try:
+                    if command[0] == b"SET" and len(command) == 3:
+                        # Whatever was there, expired or not.
+                        set_(store, command)
+                    else:
+                        handler, fewest, most, has_one_key = entries.get(command[0]) or self._find(command)
+                        if not fewest <= len(command) <= most:
+                            raise errors.WRONG_ARITY(errors.text(command[0]))
+                        for key in (command[1],) if has_one_key else self._keys(command):
+                            self._expire(key)
+                        handler(store, command)
+                except ReplyError as error:
+                    self.ignored += 1
+                    if self.on_ignored is not None:
+                        self.on_ignored(_failure(command, error, applied))
+                applied += 1
+        except Exception as error:
+            raise _failure(command, error, applied) from error
+
     # -- finding ------------------------------------------------------------------------------------------------------
 
     def _enter(self, name: bytes, handler: _Handler, fewest: int, most: int) -> None:
-        self._entries[name.lower()] = self._entries[name.upper()] = (handler, fewest, most)
+        has_one_key = name not in _OTHER_KEYS
+        self._entries[name.lower()] = self._entries[name.upper()] = (handler, fewest, most, has_one_key)
 
     def _find(self, command: Sequence[bytes]) -> _Entry:
         """The entry for a name that is spelled in mixed case, or that only a kevy primary streams."""
@@ -163,23 +194,9 @@ class Applier:
         found = self.table.get(command[0]) if self.lenient else None
         if found is None or not found.writes or not found.plain or found.name in _UNTOLD:
             raise ReplyError("ERR", "not a command that is streamed")
-        return found.handler, found.fewest, found.most
+        return found.handler, found.fewest, found.most, False
 
     # -- from kevy ----------------------------------------------------------------------------------------------------
-
-    def _apply_leniently(self, command: Sequence[bytes]) -> None:
-        store = self.store
-        try:
-            handler, fewest, most = self._find(command)
-            if not fewest <= len(command) <= most:
-                raise errors.WRONG_ARITY(errors.text(command[0]))
-            for key in self._keys(command):
-                self._expire(key)
-            handler(store, command)
-        except ReplyError as error:
-            self.ignored += 1
-            if self.on_ignored is not None:
-                self.on_ignored(ApplyError(command, str(error)))
 
     def _keys(self, command: Sequence[bytes]) -> Sequence[bytes]:
         """The keys of a command that is known, if they can be told."""
@@ -196,7 +213,9 @@ class Applier:
         """Delete a key, or the fields of a hash, that have expired: the primary did without a word."""
         store = self.store
         shard = store.keyspace.directory[hash(key) >> store.keyspace.shift]
-        if shard.deadlines and shard.deadlines.get(key, self._wall) < self._wall:
+        if not shard.deadlines and not store.field_deadline_keys:
+            return
+        if shard.deadlines.get(key, self._wall) < self._wall:
             store.delete(key)
             store.expired_keys += 1
             store.emit((b"DEL", key), key, (notify.EXPIRED, b"expired", key))

@@ -194,8 +194,12 @@ class Store:
             shard = keyspace.writable(key)
         old = shard.get(key)
         if old is not None and shard.deadlines:
-            if shard.deadlines.get(key, self.now) < self.now and self.expire(key):
-                old = None
+            if shard.deadlines.get(key, self.now) < self.now:
+                if self.expire(key):
+                    old = None
+                else:
+                    # It may only be hidden, but counts as gone: what takes its place must not be hidden too.
+                    del shard.deadlines[key]
             elif not keep_deadline:
                 shard.deadlines.pop(key, None)
         shard[key] = value

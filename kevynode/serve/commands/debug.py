@@ -144,11 +144,12 @@ def _reload(session: Session, argv: Args) -> Reply:
     fresh.now, fresh.epoch = store.now, store.epoch
     fresh.keyspace = Keyspace(store.keyspace.epoch)
     applier = Applier(fresh, server.table)
-    for shard in store.keyspace.shards():
-        for key, value in shard.items():
-            # What has expired stays, until somebody deletes it and says so.
-            applier.apply_all(rebuild_commands(key, value, shard.deadlines.get(key)))
-            fresh.commit()
+    for shard in list(store.keyspace.shards()):
+        for key, value in list(shard.items()):
+            deadline = shard.deadlines.get(key)
+            if deadline is None or deadline >= store.now or not store.expire(key):
+                applier.apply_all(rebuild_commands(key, value, deadline))
+                fresh.commit()
     store.keyspace, store.used = fresh.keyspace, fresh.used
     store.field_deadline_keys = fresh.field_deadline_keys
     return OK
