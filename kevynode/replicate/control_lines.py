@@ -75,9 +75,10 @@ def _ancestors(words: list[bytes]) -> Ancestors:
     pairs = []
     for word in words:
         history, at, offset = word.partition(b"@")
-        if not at:
+        pair = _number(history, HISTORY_LIMIT - 1), _number(offset, MAX_OFFSET)
+        if not at or pair[0] == 0:
             raise ValueError
-        pairs.append((_number(history, HISTORY_LIMIT - 1), _number(offset, MAX_OFFSET)))
+        pairs.append(pair)
     return Ancestors(tuple(pairs))
 
 
