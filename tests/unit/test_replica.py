@@ -80,7 +80,7 @@ def tell(events: list[LinkEvent]) -> list[str]:
     return told
 
 
-# -- every event in every state -----------------------------------------------------------------------------------------
+# -- every event in every state ----------------------------------------------------------------------------------------
 
 # What a primary can say. Its numbers fit a link that expects offset 6 of HISTORY where it has got so far, and 5 before.
 SAYINGS: dict[str, Callable[[int], bytes]] = {
@@ -178,7 +178,7 @@ def test_the_table_has_no_state_and_no_event_that_the_test_lacks() -> None:
     assert max(len(steps) for steps in TABLE.values()) <= len(SAYINGS)
 
 
-# -- what real servers sent -----------------------------------------------------------------------------------------------
+# -- what real servers sent --------------------------------------------------------------------------------------------
 
 V5 = 4913458337130657
 
@@ -265,7 +265,7 @@ def test_a_stream_says_the_same_however_it_is_cut(data: st.DataObject) -> None:
     assert b"".join(event.data for event in found if isinstance(event, ShipData)) == payload({"a": "1", "b": "2"})
 
 
-# -- going on, or starting over -------------------------------------------------------------------------------------------
+# -- going on, or starting over ----------------------------------------------------------------------------------------
 
 
 def test_the_request_is_the_handshake() -> None:
@@ -343,7 +343,7 @@ def test_the_old_heartbeat_of_one_number_tells_no_history() -> None:
     assert link.feed(b"+PING 6\r\n", 0.0) == [Heartbeat(0, 6)]
 
 
-# -- liars ------------------------------------------------------------------------------------------------------------------
+# -- liars -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_a_primary_that_loads_is_not_called_a_client_port() -> None:
     assert link.reason == "primary:16004 is not ready: LOADING kevynode is loading the dataset in memory"
 
 
-# -- filters ------------------------------------------------------------------------------------------------------------------
+# -- filters -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_filtered_link_names_its_prefixes_once_they_are_accepted() -> None:
@@ -461,7 +461,7 @@ def test_a_filtered_link_may_begin_with_the_ship_of_a_scope() -> None:
     ]
 
 
-# -- acknowledgements and deadlines ---------------------------------------------------------------------------------------
+# -- acknowledgements and deadlines ------------------------------------------------------------------------------------
 
 
 def test_entries_are_acknowledged_once_in_a_while() -> None:
@@ -553,7 +553,7 @@ def test_no_bytes_break_the_link_itself(data: bytes, state: State) -> None:
     assert (link.state is State.LOST) == (link.fault is not None)
 
 
-# -- waiting ----------------------------------------------------------------------------------------------------------------
+# -- waiting -----------------------------------------------------------------------------------------------------------
 
 
 class Longest:
