@@ -85,13 +85,14 @@ def _join(pieces: Iterable[bytes]) -> Iterator[bytes]:
         if size >= _PIECE or not piece:
             yield b"".join(parts)
             parts, size = [], 0
-    yield b"".join(parts)
+    if parts:
+        yield b"".join(parts)
 
 
 def _records(
     shards: list[KeyShard], with_field_deadlines: bool, accept: Callable[[bytes], bool] | None
 ) -> Iterator[bytes]:
-    """All records, in pieces of at most 32 KiB and a few bytes; now and then an empty one while a filter refuses."""
+    """All records, in pieces of little more than 32 KiB at most; with a filter, now and then an empty one."""
     hashes: list[tuple[bytes, dict[bytes, int]]] = []
     looked_at = 0
     while shards:

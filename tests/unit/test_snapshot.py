@@ -289,6 +289,23 @@ def test_announced_lengths_take_no_memory(record: bytes, step: int) -> None:
     assert decoder.staging.count == 0
 
 
+@given(
+    changes=st.lists(st.tuples(st.integers(9, len(KEVY_5) - 1), st.integers(0, 255)), min_size=1, max_size=5),
+    step=st.sampled_from([0, 1, 100]),
+)
+@settings(deadline=None)
+def test_changed_bytes_are_read_or_refused(changes: list[tuple[int, int]], step: int) -> None:
+    data = bytearray(KEVY_5)
+    for place, byte in changes:
+        data[place] = byte
+    decoder = SnapshotDecoder(Staging())
+    try:
+        feed(decoder, bytes(data), step)
+    except SnapshotError:
+        assert not decoder.finished
+    check(decoder.staging)
+
+
 @given(data=st.binary(max_size=200), step=st.sampled_from([0, 1, 5]), head=st.integers(0, len(KEVY_5)))
 @settings(deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes, step: int, head: int) -> None:
@@ -514,6 +531,13 @@ def test_no_piece_is_above_64_kib_however_sizes_fall_together() -> None:
     pieces = list(encode_snapshot(store.freeze()))
     assert max(map(len, pieces)) <= 65536
     assert held(read(b"".join(pieces))) == pictures(store.keyspace.shards())
+
+
+def test_no_piece_is_empty_though_the_end_fills_the_last_one() -> None:
+    head = len(b"KEVYSNAP\4") + len(string(b"a", b"")) + len(string(b"b" * 1024, b""))
+    store = store_of({b"a": (b"a" * 16_384, None), b"b" * 1024: (b"b" * (32_767 - 16_384 - head), None)})
+    pieces = list(encode_snapshot(store.freeze()))
+    assert [len(piece) for piece in pieces] == [32_768]
 
 
 def test_the_list_of_shards_is_used_up_as_it_goes() -> None:
