@@ -159,6 +159,8 @@ class Roles:
     @property
     def upstream(self) -> UpstreamFacts | None:
         """The primary that this node follows, if any; of several the one whose link is in the worst state."""
+        if self.role == "master":
+            return None
         return min(self.view.upstreams(), key=lambda upstream: LINK_STATES.index(upstream.state), default=None)
 
     @property

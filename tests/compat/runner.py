@@ -99,6 +99,7 @@ class Side:
             self.control.close()
             self.control = self._connect_control()
         self.control.call(b"CLIENT", b"UNPAUSE")
+        self.control.call(b"REPLICAOF", b"NO", b"ONE")
         for name, value in self._saved_config.items():
             self.control.call(b"CONFIG", b"SET", name, value)
         self._saved_config.clear()

@@ -8,7 +8,7 @@ _LINES: Final = """
 append decr decrby delifeq get getdel getex getrange getset incr incrby incrbyfloat lcs mget mset msetex msetnx psetex
 set setex setnx setrange strlen substr
 copy del exists expire expireat expiretime keys move object persist pexpire pexpireat pexpiretime pttl randomkey rename
-renamenx scan sort sort_ro touch ttl type unlink wait
+renamenx scan sort sort_ro touch ttl type unlink wait waitaof
 hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen hmget hmset
 hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen httl hvals
 blmove blmpop blpop brpop brpoplpush lindex linsert llen lmove lmpop lpop lpos lpush lpushx lrange lrem lset ltrim rpop
@@ -22,7 +22,8 @@ bitcount bitfield bitfield_ro bitop bitpos getbit setbit
 discard exec multi unwatch watch
 psubscribe publish pubsub punsubscribe spublish ssubscribe subscribe sunsubscribe unsubscribe
 auth client echo hello ping quit reset select
-command config dbsize debug flushall flushdb info lastsave memory shutdown slowlog swapdb time latency role
+command config dbsize debug flushall flushdb info lastsave memory shutdown slowlog swapdb time latency role replicaof
+slaveof
 cluster
 """
 
