@@ -44,11 +44,12 @@ def lpush(store: Store, argv: Args) -> Reply:
     key = argv[1]
     value = store.write_or_create(key, List)
     if len(argv) == 3:
-        value.push_left(argv[2])
+        size = value.push_left(argv[2])
     else:
         value.extend_left(argv[2:])
+        size = len(value.elements)
     store.emit(argv, key, (notify.LIST, b"lpush", key))
-    return len(value.elements)
+    return size
 
 
 @command(
@@ -67,11 +68,12 @@ def rpush(store: Store, argv: Args) -> Reply:
     key = argv[1]
     value = store.write_or_create(key, List)
     if len(argv) == 3:
-        value.push_right(argv[2])
+        size = value.push_right(argv[2])
     else:
         value.extend_right(argv[2:])
+        size = len(value.elements)
     store.emit(argv, key, (notify.LIST, b"rpush", key))
-    return len(value.elements)
+    return size
 
 
 @command(
@@ -133,7 +135,8 @@ def lpop(store: Store, argv: Args) -> Reply:
     if value is None:
         return None
     element = value.pop_left()
-    if value.elements:
+    # Every element has its share of the payload.
+    if value.payload:
         store.emit(argv, key, (notify.LIST, b"lpop", key))
     else:
         _emit_last(store, key, argv, b"lpop")
@@ -160,7 +163,7 @@ def rpop(store: Store, argv: Args) -> Reply:
     if value is None:
         return None
     element = value.pop_right()
-    if value.elements:
+    if value.payload:
         store.emit(argv, key, (notify.LIST, b"rpop", key))
     else:
         _emit_last(store, key, argv, b"rpop")
@@ -336,7 +339,8 @@ def lset(store: Store, argv: Args) -> Reply:
     if value is None:
         raise errors.NO_SUCH_KEY()
     index = parse_int(argv[2])
-    if not -len(value) <= index < len(value):
+    size = len(value.elements)
+    if not -size <= index < size:
         raise errors.INDEX_OUT_OF_RANGE()
     opened = store.write(key, List)
     assert opened is not None

@@ -87,7 +87,10 @@ def lindex(store: Store, argv: Args) -> Reply:
     if value is None:
         return None
     index = parse_int(argv[2])
-    return value.elements[index] if -len(value) <= index < len(value) else None
+    try:
+        return value.elements[index]
+    except IndexError:
+        return None
 
 
 @command(

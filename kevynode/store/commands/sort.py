@@ -177,8 +177,8 @@ def _in_own_order(value: _Sortable, start: int, stop: int, descending: bool) -> 
             return list(islice(value, start, stop))
         case SortedSet():
             if not descending:
-                return [member for _, member in value.order.islice(start, stop)]
-            return [member for _, member in value.order.islice(size - stop, size - start, reverse=True)]
+                return [member for _, member in value.order[start:stop]]
+            return [member for _, member in value.order[size - stop : size - start]][::-1]
 
 
 def _ordered(store: Store, value: _Sortable, request: _Request) -> list[bytes]:

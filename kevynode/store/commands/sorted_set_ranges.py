@@ -83,7 +83,7 @@ def _find(store: Store, argv: Args, at: int, query: _Query, shows: bool = True) 
         start, stop = _cut(start, stop, backward, query.offset, query.count)
     if start >= stop:
         return []
-    entries: list[tuple[float, bytes]] = value.order[start:stop]
+    entries = value.order[start:stop]
     if backward:
         entries.reverse()
     return entries

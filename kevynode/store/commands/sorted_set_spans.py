@@ -9,12 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from math import inf, nextafter
 from operator import itemgetter
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
 from ... import errors
 from ..arguments import as_float, parse_int
+from ..ordered import Order
 from ..values import SortedSet
 
 __all__ = ["LexRange", "Range", "RankRange", "ScoreRange", "Span"]
@@ -115,8 +116,7 @@ class ScoreRange:
                 return len(value)
             score = nextafter(score, inf)
         # A tuple of one element sorts before all that go on.
-        place: int = value.order.bisect_left((score,))
-        return place
+        return value.place((score,))
 
 
 # -- by member --------------------------------------------------------------------------------------------------------
@@ -163,8 +163,8 @@ class LexRange:
                 return self._walk([member for _, member in order], backward)
             start, stop = _find_member(order, self.low, self.low[2]), _find_member(order, self.high, not self.high[2])
         else:
-            start = _find_entry(order, score, self.low, self.low[2])
-            stop = _find_entry(order, score, self.high, not self.high[2])
+            start = _find_entry(value, score, self.low, self.low[2])
+            stop = _find_entry(value, score, self.high, not self.high[2])
         return (start, stop) if start < stop else _EMPTY
 
     def _is_below(self, member: bytes) -> bool:
@@ -187,16 +187,16 @@ class LexRange:
         return start, next((place for place in range(start, size) if self._is_above(members[place])), size)
 
 
-def _find_entry(order: Any, score: float, bound: LexBound, behind: bool) -> int:
+def _find_entry(value: SortedSet, score: float, bound: LexBound, behind: bool) -> int:
     """The place before or behind a bound among entries that all have this score."""
     side, member, _ = bound
     if side != 1:
-        return 0 if side == 0 else len(order)
-    place: int = (order.bisect_right if behind else order.bisect_left)((score, member))
-    return place
+        return 0 if side == 0 else len(value)
+    # No member lies between one and the same with a zero byte behind it.
+    return value.place((score, member + b"\0" if behind else member))
 
 
-def _find_member(order: Any, bound: LexBound, behind: bool) -> int:
+def _find_member(order: Order, bound: LexBound, behind: bool) -> int:
     """The place before or behind a bound among entries whose members are taken to ascend."""
     side, member, _ = bound
     if side != 1:
