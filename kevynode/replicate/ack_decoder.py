@@ -89,16 +89,15 @@ class AckDecoder:
         """Take the multibulk request at ``start``; the place behind it, or -1 while it is not complete."""
         pending = self._pending
         try:
+            # A place left behind by an earlier request lies before the start.
             place, words = self._reader.read(pending, max(self._place, start))
         except Malformed as error:
-            self._place = 0
             return error.place
         if (len(pending) if words is None else place) - start > SCOPES_LIMIT:
             raise WireError("request too long", pending[start : start + 128])
         if words is None:
             self._place = place
             return -1
-        self._place = 0
         prefixes = parse_scopes(words)
         if prefixes is not None:
             messages.append(("scopes", prefixes))

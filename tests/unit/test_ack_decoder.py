@@ -36,6 +36,7 @@ def decode(data: bytes, step: int = 0) -> tuple[list[ReplicaMessage], str | None
          [("ack", 1), ("scopes", (b"a:", b"\r\nREPLCONF ACK 5\r\n")), ("ack", 2)]),
         (format_scopes([]), [("scopes", ())]),
         (b"REPLCONF ACK 7", []),
+        (b"REPLCONF ACK " + b"0" * 5000 + b"7\r\n", [("ack", 7)]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("step", [0, 1, 5])
@@ -53,6 +54,7 @@ IGNORED = [
     b"REPLCONF ACK -1\r\n",
     b"REPLCONF ACK %d\r\n" % (MAX_OFFSET + 1),
     b"REPLCONF ACK 1 2\r\n",
+    b"REPLCONF ACK " + b"1" * 5000 + b"\r\n",
     b"REPLCONF RESYNC abc\r\n",
     b"REPLCONF RESYNC zz\r\n",
     b"REPLCONF RESYNC \xff\r\n",

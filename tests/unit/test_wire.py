@@ -192,6 +192,7 @@ def test_the_chunks_make_the_payload(version: str) -> None:
             id="a client port answers",
         ),
         pytest.param(b"*2\r\n:7\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk", [], id="truncated"),
+        *(pytest.param(FRAME[:-cut], [], id=f"truncated by {cut}") for cut in range(1, len(FRAME))),
         pytest.param(b"", [], id="nothing"),
     ],
 )  # fmt: skip
