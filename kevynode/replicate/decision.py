@@ -6,7 +6,7 @@ One pure function decides, and its reasons name every number it went by, so that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, overload
+from typing import TypeAlias
 
 import attrs
 
@@ -62,27 +62,6 @@ def _anywhere(offset: int) -> bool:
     return True
 
 
-@overload
-def decide(
-    request: Request,
-    lineage: Lineage,
-    held: Held | None,
-    served: int | None = None,
-    on_boundary: Callable[[int], bool] = _anywhere,
-    *,
-    next_offset: int | None = None,
-) -> Resume | Snapshot: ...
-@overload
-def decide(
-    request: Request,
-    lineage: Lineage,
-    held: Held | None,
-    served: int | None = None,
-    on_boundary: Callable[[int], bool] = _anywhere,
-    *,
-    next_offset: int | None = None,
-    unready: str,
-) -> Decision: ...
 def decide(
     request: Request,
     lineage: Lineage,
