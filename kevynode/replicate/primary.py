@@ -39,6 +39,10 @@ TAKE: Final = 128 * 1024
 _PIECES: Final = 8
 # Sends whose acknowledgement is awaited; older ones are merged when there are more.
 _FLIGHTS: Final = 1024
+# Prefixes that one link may carry, and scope ships that may wait on it: each entry and each key is held against them.
+_PREFIX_LIMIT: Final = 1024
+# What a peer must know to follow a part of the stream: where it goes on, and what belongs together.
+_FILTER_NEEDS: Final = frozenset({"scopes", "skip", "txn"})
 # Version of the snapshot format that every peer reads, and the one that carries deadlines of hash fields.
 _PLAIN_VERSION: Final = 4
 _FIELD_DEADLINE_VERSION: Final = 6
@@ -136,18 +140,21 @@ class PrimaryLink:
         self._capabilities = request.capabilities
         self._grouped = "txn" in request.capabilities
         self._beats = request.form is not Form.FIVE
-        self._filtered = "scopes" in request.capabilities
+        self._filtered = request.capabilities >= _FILTER_NEEDS
         # A filtered link begins when the replica has said which prefixes it wants, or that it wants them all.
         self._named = not self._filtered
+        # Until then it covers nothing.
         self.prefixes: tuple[bytes, ...] | None = () if self._filtered else None
+        slot.prefixes = self.prefixes
         self._decoder = AckDecoder()
-        self._parts: list[bytes] = [format_answer(request, source.lineage, CAPABILITIES)]
+        accepted = CAPABILITIES if self._filtered else [name for name in CAPABILITIES if name != "scopes"]
+        self._parts: list[bytes] = [format_answer(request, source.lineage, accepted)]
         self._cursor: Cursor | None = None
         self._pin: Pin | None = None
         self._ship: _Ship | None = None
-        # Why a snapshot of everything is due, and prefixes that a scope ship is due for.
+        # Why a snapshot of everything is due, and prefixes that a scope ship is due for, with the line it begins with.
         self._ship_due: str | None = None
-        self._scopes_due: dict[bytes, None] = {}
+        self._scopes_due: dict[bytes, bytes] = {}
         self._beat_due = self._beats
         self._ask_due = False
         # The next offset that the replica knows of, by frames or by SKIP.
@@ -162,13 +169,15 @@ class PrimaryLink:
             self._move("resume")
         else:
             self._ship_due = decision.reason
+            # Whatever an earlier connection left: until the snapshot is there this replica counts for nothing.
+            slot.state = "handshake"
 
     # -- for the driver ---------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> int | None:
         """The last position that the replica claims with these bytes, or None; it has yet to be checked.
 
-        A peer that breaks the protocol closes the link.
+        A claim beyond what was sent is none. A peer that breaks the protocol closes the link.
         """
         self.heard = now
         acknowledged: int | None = None
@@ -184,17 +193,20 @@ class PrimaryLink:
                     acknowledged = offset
         if self._decoder.error is not None:
             self.close(f"the replica broke the protocol: {self._decoder.error}")
+        if acknowledged is not None and acknowledged > self.slot.sent:
+            # Nobody has what was not sent.
+            return None
         return acknowledged
 
     def take(self, now: float) -> list[bytes]:
-        """What to send next, in parts, about :data:`TAKE` bytes; empty if there is nothing to send now."""
+        """What to send next, in parts, about :data:`TAKE` bytes; empty if there is nothing: see :attr:`busy`."""
         parts, self._parts = self._parts, []
-        if self.state is State.HANDSHAKE or (self.state is State.STREAMING and self._ship_due is not None):
+        if self.state is State.STREAMING and self._named and self._ship_due is None:
+            self._take_frames(parts, now)
+        if self._ship_due is not None and self.state in (State.HANDSHAKE, State.STREAMING):
             self._begin_full_ship(parts, now)
         if self.state is State.SNAPSHOT:
             self._take_chunks(parts, now)
-        if self.state is State.STREAMING and self._named:
-            self._take_frames(parts, now)
         if self.state is State.CLOSED:
             return []
         if self._beat_due:
@@ -257,15 +269,34 @@ class PrimaryLink:
         return self.state is State.CLOSED
 
     @property
+    def busy(self) -> bool:
+        """Whether there is more to do at once, also if the last take found nothing to send: a filter looks at much."""
+        if self.state is State.SNAPSHOT:
+            return True
+        cursor = self._cursor
+        return (
+            self.state is State.STREAMING
+            and self._named
+            and self._ship_due is None
+            and cursor is not None
+            and cursor.offset < self._source.backlog.next
+        )
+
+    @property
     def waits_for_acknowledgements(self) -> bool:
         """Whether this peer ever says how far it is."""
         return self._beats
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that is in the backlog has been handed out."""
+        """Whether everything that is in the backlog has been handed out, and no snapshot is due."""
         cursor = self._cursor
-        return self.state is State.STREAMING and cursor is not None and cursor.offset >= self._source.backlog.next
+        return (
+            self.state is State.STREAMING
+            and self._ship_due is None
+            and cursor is not None
+            and cursor.offset >= self._source.backlog.next
+        )
 
     def lag_bytes(self) -> int:
         """Bytes that have been sent on this link and not been acknowledged, about."""
@@ -306,15 +337,13 @@ class PrimaryLink:
             return
         self._behind_since = None
         self._unpin()
+        self._skip(parts)
+        if self._ask_due:
+            self._ask_due = False
+            parts.append(wire.ACK_REQUEST)
         if self._scopes_due:
             # In its place in the stream: behind every entry before it.
             self._begin_scope_ship(parts, now)
-        elif self._ask_due:
-            self._ask_due = False
-            self._skip(parts)
-            parts.append(wire.ACK_REQUEST)
-        else:
-            self._skip(parts)
 
     def _take_filtered(self, parts: list[bytes], cursor: Cursor) -> None:
         prefixes = self.prefixes or ()
@@ -339,7 +368,6 @@ class PrimaryLink:
             self.close("everything was flushed: the replica must start over")
         else:
             self._ship_due = "everything was flushed"
-            self.wake()
 
     def _fall_off(self, error: TooOld, now: float) -> None:
         if self._pin is not None and self._pin.lost:
@@ -357,6 +385,8 @@ class PrimaryLink:
         self._source.ship_started(self, "full", self._ship_due, now)
         self._ship_due = None
         self.slot.ship_began(self._source.lineage.history)
+        # What it holds while this is under way is nothing to go on from.
+        self.slot.served = None
         # What a scope ship would bring is in this one.
         self._scopes_due.clear()
         self._begin_ship(parts, self.prefixes, None, wire.SNAPSHOT_BEGIN)
@@ -365,10 +395,9 @@ class PrimaryLink:
         prefix = next(iter(self._scopes_due))
         if not self._source.may_ship(self, now):
             return
-        del self._scopes_due[prefix]
+        header = self._scopes_due.pop(prefix)
         self._source.ship_started(self, "scope", f"the replica asked for {prefix!r}", now)
-        self._skip(parts)
-        self._begin_ship(parts, (prefix,), prefix, wire.snapshot_scope(0, prefix))
+        self._begin_ship(parts, (prefix,), prefix, header)
 
     def _begin_ship(
         self, parts: list[bytes], prefixes: tuple[bytes, ...] | None, scope: bytes | None, header: bytes
@@ -389,6 +418,8 @@ class PrimaryLink:
     def _take_chunks(self, parts: list[bytes], now: float) -> None:
         ship, pin = self._ship, self._pin
         assert ship is not None
+        # Only what is sealed counts towards the budget.
+        self._source.backlog.seal()
         if pin is not None and pin.lost:
             self._source.ship_overrun(self, now)
             self.close("more was written during the snapshot than the backlog may hold")
@@ -417,7 +448,9 @@ class PrimaryLink:
 
     def _name_prefixes(self, prefixes: tuple[bytes, ...]) -> None:
         """What a filtered link carries; nothing named means all that this node owns. Said once, before it begins."""
-        if not self._named:
+        if len(prefixes) > _PREFIX_LIMIT:
+            self.close(f"the replica names {len(prefixes)} prefixes; a link carries at most {_PREFIX_LIMIT}")
+        elif not self._named:
             self._named = True
             self.prefixes = self.slot.prefixes = prefixes or self._source.owned_prefixes()
             self.wake()
@@ -426,7 +459,12 @@ class PrimaryLink:
         if not self._filtered or not prefix.startswith(self.prefixes or ()):
             self.close(f"the replica asked for {prefix!r}, which this link does not carry")
             return
-        self._scopes_due[prefix] = None
+        try:
+            self._scopes_due[prefix] = wire.snapshot_scope(0, prefix)
+        except ValueError as error:
+            self.close(str(error))
+        if len(self._scopes_due) > _PREFIX_LIMIT:
+            self.close(f"the replica asked for more than {_PREFIX_LIMIT} scopes at once")
         self.wake()
 
     def _unpin(self) -> None:
