@@ -220,6 +220,8 @@ class Session:
         output = self._output
         size = 0
         command = None
+        # Where the journal stood when self.wrote was last brought up to date.
+        noted = journal.offset
         self.last_active = now = perf()
         try:
             while queue:
@@ -234,7 +236,10 @@ class Session:
                 ):
                     special = True
                     start = len(output)
+                    if journal.offset != noted:
+                        self.wrote = journal.offset
                     dispatch.process(self, argv)
+                    noted = journal.offset
                     size += sum(map(len, output[start:]))
                     # It has noted itself as the last command, or the subcommand that it stands for.
                     command = None
@@ -258,7 +263,6 @@ class Session:
                     if tracks_written_keys:
                         self.note_written(journal.pending)
                     journal.commit()
-                    self.wrote = journal.offset
                 kind = type(reply)
                 if kind is bytes:
                     length = len(reply)
@@ -284,13 +288,17 @@ class Session:
                 if elapsed > slow_after and server.on_slow is not None:
                     server.on_slow(self, argv, elapsed)
                 if ready:
+                    self.wrote = journal.offset
                     server.waiters.serve()
+                    noted = journal.offset
                 if held_pushes:
                     self.release_pushes()
                 if now > deadline or size > _TURN_OUTPUT:
                     break
         finally:
             server.current = None
+            if journal.offset != noted:
+                self.wrote = journal.offset
         if command is not None:
             self.last_command = command
         if special or size > _TURN_OUTPUT:
