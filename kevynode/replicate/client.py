@@ -287,6 +287,8 @@ class ReplicaClient:
         if self._beat:
             self._beat = False
             link.acknowledge(now)
+        if link.send_at <= now:
+            await self._send(link.to_send(now))
         while True:
             while self._events:
                 event = self._hand_out(link, self._events.popleft())

@@ -152,6 +152,8 @@ class Follower:
         self._store = store
         self._applier = applier
         self._ship: _Ship | None = None
+        # Why the last snapshot came to nothing, until one succeeds.
+        self._void = ""
         # Index of the next entry to apply in the batch under way.
         self._place = 0
         self._upstreams = [Upstream(self, index, port + index) for index in range(shards)]
@@ -322,7 +324,7 @@ class Follower:
             self._give_up("a shard sent a second snapshot", upstream)
         ship = self._ship
         if ship is None:
-            ship = self._ship = _Ship(Staging(self._store.epoch), reason, self.clock.monotonic())
+            ship = self._ship = _Ship(Staging(self._store.epoch), self._void or reason, self.clock.monotonic())
             for other in self._upstreams:
                 other.cursor = (0, 0)
                 if other is not upstream and other.goes_on:
@@ -368,11 +370,10 @@ class Follower:
     def _swap(self, ship: _Ship) -> None:
         store = self._store
         self._ship = None
-        self.diverged = ""
+        self.diverged = self._void = ""
         for upstream, (history, offset, _) in ship.ends.items():
             upstream.cursor = (history, offset)
-            upstream.swapped(ship.began, ship.size, ship.reason)
-        (history, offset, ancestors) = ship.ends[self._upstreams[0]]
+        history, offset, ancestors = ship.ends[self._upstreams[0]]
         store.journal.origin = Origin(self._upstreams[0].address, history)
         try:
             store.replace_all(ship.staging, offset if self.adopts else None)
@@ -380,6 +381,8 @@ class Follower:
             store.journal.origin = None
         if self.adopts:
             self.sink.adopt(history, offset, ancestors, "full", ship.reason)
+        for upstream in ship.ends:
+            upstream.swapped(ship.began, ship.size, ship.reason)
         self.sink.swapped()
         ship.swapped.set()
 
@@ -388,6 +391,8 @@ class Follower:
         ship = self._ship
         assert ship is not None
         self._ship = None
+        if len(self._upstreams) > 1:
+            self._void = reason
         # Somebody frees them piece by piece.
         self._store.discarded += ship.staging.keyspace.shards()
         for other in ship.parts:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import trio
+import trio.testing
 from support.memory_transport import MemoryTransport
 
 from kevynode.replicate import wire
@@ -121,6 +122,7 @@ class FakeConnection:
         """Read on to the end of the stream; whether it has come. Waits for ever on a connection that stays."""
         while await self.line():
             pass
+        await trio.testing.wait_all_tasks_blocked()
         return True
 
     async def close(self) -> None:
