@@ -18,7 +18,7 @@ from typing import Final
 
 from ..store.journal import Effect
 from . import wire
-from .block import BLOCK_SIZE, FLUSHES, Block, frame_end
+from .block import BLOCK_SIZE, Block, frame_end
 from .cursors import BacklogError, Cursor, Future, NotABoundary, TooOld
 from .filtering import Filter
 from .stream_events import GROUP_LIMIT
@@ -198,7 +198,7 @@ class Backlog:
             for start in range(0, len(group), GROUP_LIMIT):
                 commands = [effect[0] for effect in group[start : start + GROUP_LIMIT]]
                 data = wire.group(len(commands)) + wire.encode_frames(self._sealed, commands)
-                self._store(data, len(commands), self._own, True, b"FLUSH" in data and _has_flush(commands))
+                self._store(data, len(commands), self._own, True, _may_flush(commands))
         if alone:
             self._encode_run(alone)
 
@@ -219,7 +219,7 @@ class Backlog:
 
     def _encode_part(self, commands: list[Sequence[bytes]]) -> None:
         data = wire.encode_frames(self._sealed, commands)
-        self._store(data, len(commands), self._own, False, b"FLUSH" in data and _has_flush(commands))
+        self._store(data, len(commands), self._own, False, _may_flush(commands))
 
     def _store(self, data: bytes, count: int, own: bool, grouped: bool, may_flush: bool) -> None:
         """Append encoded entries to the newest block, or begin the next one and see whether old ones must go."""
@@ -452,8 +452,9 @@ class Backlog:
         return block
 
 
-def _has_flush(commands: list[Sequence[bytes]]) -> bool:
-    return any(command[0] in FLUSHES for command in commands)
+def _may_flush(commands: list[Sequence[bytes]]) -> bool:
+    """Whether one of the journal's commands empties everything. There it is a word alone, and no other command is."""
+    return 1 in map(len, commands)
 
 
 def _memory_of_groups(groups: list[list[Effect]]) -> int:

@@ -18,7 +18,6 @@ import attrs
 
 from .request import Form, Request
 
-
 __all__ = ["Refusal", "Slot", "SlotState", "Slots", "SyncRecord"]
 
 #: This many takeovers of one slot within TAKEOVER_SPAN seconds are two nodes with one id.
@@ -205,6 +204,8 @@ class Slots:
             slot.address = address
             slot.capabilities = request.capabilities
         slot.acknowledges = request.form is not Form.FIVE
+        # A filtered replica has yet to say what it follows.
+        slot.prefixes = () if "scopes" in request.capabilities else None
         slot.connected = True
         slot.connected_at = now
         slot.state = "handshake"
@@ -217,15 +218,16 @@ class Slots:
         """Note a takeover by a newcomer from ``address``, or refuse it."""
         if now < slot._refused_until:
             return Refusal(
-                f"id {slot.replica_id!r} is used by two nodes, at {slot.address} and {address}", slot._refused_until
+                f"id {_shortened(slot.replica_id)} is used by two nodes, at {slot.address} and {address}",
+                slot._refused_until,
             )
         recent = slot._recent_takeovers
         if len(recent) == recent.maxlen and now - recent[0] < TAKEOVER_SPAN:
             slot._refused_until = now + REFUSAL_SPAN
             recent.clear()
             return Refusal(
-                f"id {slot.replica_id!r} was taken over {TAKEOVER_LIMIT} times within {TAKEOVER_SPAN:g} seconds:"
-                f" two nodes use it, at {slot.address} and {address}",
+                f"id {_shortened(slot.replica_id)} was taken over {TAKEOVER_LIMIT} times within {TAKEOVER_SPAN:g}"
+                f" seconds: two nodes use it, at {slot.address} and {address}",
                 slot._refused_until,
             )
         recent.append(now)
@@ -294,6 +296,11 @@ class Slots:
             slot.state == "streaming" and slot.acked >= offset and slot.counts_for(written)
             for slot in self._slots.values()
         )
+
+
+def _shortened(replica_id: str) -> str:
+    """An id as it may stand in a log line, whatever its sender put into it."""
+    return repr(replica_id[:64] + "..." if len(replica_id) > 64 else replica_id)
 
 
 def _client_port(replica_id: str) -> int:

@@ -143,6 +143,15 @@ def test_it_seals_by_itself_when_much_is_pending() -> None:
     assert calls == [1]
 
 
+def test_a_group_that_is_too_large_for_the_wire_goes_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog_module, "GROUP_LIMIT", 2)
+    backlog = Backlog(1 << 20, 0)
+    put(backlog, "SET a 1", "SET b 2", "SET c 3", "SET d 4")
+    backlog.seal()
+    assert read(backlog, backlog.cursor(0)) == "(2 0:SET a 1 1:SET b 2 (2 2:SET c 3 3:SET d 4"
+    assert backlog.on_boundary(2)
+
+
 # Frames from upstream.
 
 
@@ -258,7 +267,7 @@ def test_readers_who_know_no_flush_stop_before_it() -> None:
     put(backlog, "FLUSHALL")
     put(backlog, "SET b FLUSHALL")
     put(backlog, "SET c 1", "FLUSH FLUSHALL", "SET d 1")
-    put(backlog, "FLUSHDB", "SET e 1")
+    put(backlog, "FLUSHALL", "SET e 1")
     raw = encode_frames(8, [[b"SET", b"f", b"1"], [b"fLushAll"], [b"SET", b"g", b"1"]])
     backlog.add_raw(8, 3, raw)
     backlog.seal()
