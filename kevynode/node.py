@@ -113,7 +113,6 @@ class Node:
         settings = ReplicationSettings(
             backlog_budget=config.replication_buffer_size,
             reconnect_window_ms=config.reconnect_window_ms,
-            replica_read_only=config.replica_read_only,
             max_staleness_ms=config.replica_max_staleness_ms,
             min_replicas=config.min_replicas_to_write,
             min_replicas_max_lag_ms=config.min_replicas_max_lag_ms,
@@ -174,7 +173,16 @@ class Node:
         parameters.watch("hz", self.housekeeper.set_frequency)
         parameters.watch("maxmemory", self.housekeeper.limit_memory)
         parameters.watch("maxmemory-policy", self.housekeeper.follow_policy)
+        parameters.watch("repl-backlog-size", self.replication.set_backlog_budget)
+        parameters.watch("min-replicas-to-write", self._require_replicas)
+        parameters.watch("min-replicas-max-lag", self._limit_lag)
         return parameters
+
+    def _require_replicas(self, number: int) -> None:
+        self.replication.require_replicas(number=number)
+
+    def _limit_lag(self, milliseconds: int) -> None:
+        self.replication.require_replicas(max_lag_ms=milliseconds)
 
     def _shut_down(self, request: Shutdown) -> None:
         self.log.info("shutdown_requested", now=request.now)

@@ -51,6 +51,8 @@ class ReplicationLog(Protocol):
 class NodeSide(Protocol):
     """What replication asks of the rest of the node: roles, gates, and waking those who wait."""
 
+    # Whether a replica refuses clients' writes.
+    replica_read_only: bool
     # Whether sessions have to remember which keys they wrote (WAIT, while there are filtered replicas).
     tracks_written_keys: bool
 
@@ -91,7 +93,6 @@ class ReplicationSettings:
 
     backlog_budget: int = 256 << 20
     reconnect_window_ms: int = 60000
-    replica_read_only: bool = True
     max_staleness_ms: int = 0
     min_replicas: int = 0
     min_replicas_max_lag_ms: int = 10000
@@ -333,6 +334,20 @@ class Replication:
         """The backlog could not hold what was written during a ship."""
         self._gate.overrun(now)
 
+    # -- settings that may change -----------------------------------------------------------------------------------
+
+    def set_backlog_budget(self, size: int) -> None:
+        """Hold at most so many bytes of the stream, from now on."""
+        self.settings.backlog_budget = self.backlog.budget = size
+
+    def require_replicas(self, number: int | None = None, max_lag_ms: int | None = None) -> None:
+        """Take writes only while so many replicas have acknowledged within so many milliseconds (0: never mind)."""
+        if number is not None:
+            self.settings.min_replicas = number
+        if max_lag_ms is not None:
+            self.settings.min_replicas_max_lag_ms = max_lag_ms
+        self.judge()
+
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def tick(self) -> float:
@@ -350,7 +365,7 @@ class Replication:
     def _interval(self) -> float:
         settings = self.settings
         interval = HEARTBEAT
-        if settings.min_replicas:
+        if settings.min_replicas and settings.min_replicas_max_lag_ms:
             interval = min(interval, settings.min_replicas_max_lag_ms / 3000)
         if settings.max_staleness_ms:
             interval = min(interval, settings.max_staleness_ms / 4000)
@@ -367,7 +382,8 @@ class Replication:
     def judge(self) -> None:
         """Open or shut the gates that depend on replicas and the upstream."""
         settings, node = self.settings, self._node
-        if settings.min_replicas and self.role == "master" and self.good_replicas() < settings.min_replicas:
+        wanted = settings.min_replicas if settings.min_replicas_max_lag_ms else 0
+        if wanted and self.role == "master" and self.good_replicas() < wanted:
             node.close_writes("noreplicas")
         else:
             node.open_writes("noreplicas")
@@ -407,7 +423,7 @@ class Replication:
             self._journal.follows = not self._renumbers
             if self._renumbers and self._active:
                 self._journal.observers.append(self._observe)
-            self._node.become_replica(self.settings.replica_read_only)
+            self._node.become_replica(self._node.replica_read_only)
         self.target = (host, port)
         self._log.info("follows", host=host, port=port, history=self.lineage.history, offset=self.position)
         self.judge()

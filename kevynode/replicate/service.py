@@ -30,11 +30,17 @@ class ReplicationService:
     def __init__(self, replication: Replication, make_follower: MakeFollower) -> None:
         self._replication = replication
         self._make_follower = make_follower
-        self._target_changed = trio.Event()
-        replication.on_target = self._wake
+        self._follower: RunningFollower | None = None
+        self._chosen = trio.Event()
+        self._choose()
+        replication.on_target = self._choose
 
-    def _wake(self) -> None:
-        self._target_changed.set()
+    def _choose(self) -> None:
+        """Have the upstream of the moment followed, if there is one. It can be asked about at once."""
+        target = self._replication.target
+        self._follower = None if target is None else self._make_follower(*target)
+        self._replication.set_upstream(self._follower)
+        self._chosen.set()
 
     async def beat(self) -> None:
         """Send heartbeats, close silent links, and judge what depends on time, until cancelled."""
@@ -51,18 +57,10 @@ class ReplicationService:
         Following one upstream is a call that lasts as long as the role.
         """
         while True:
-            self._target_changed = trio.Event()
-            target = self._replication.target
+            self._chosen = trio.Event()
+            follower = self._follower
             async with trio.open_nursery() as nursery:
-                if target is not None:
-                    nursery.start_soon(self._follow_one, *target)
-                await self._target_changed.wait()
+                if follower is not None:
+                    nursery.start_soon(follower.run)
+                await self._chosen.wait()
                 nursery.cancel_scope.cancel()
-
-    async def _follow_one(self, host: str, port: int) -> None:
-        follower = self._make_follower(host, port)
-        self._replication.set_upstream(follower)
-        try:
-            await follower.run()
-        finally:
-            self._replication.set_upstream(None)
