@@ -23,9 +23,8 @@ __all__ = ["ELEMENTS_BLOCK_MEMORY", "ELEMENTS_MEMORY", "END_LIMIT", "ElementBloc
 END_LIMIT: Final = 1024
 # Blocks that hold fewer elements on average are made anew when elements are removed.
 _SPARSE: Final = END_LIMIT // 8
-# A deque skips 64 elements at a time from the nearer end to an index: that beats a walk for a few elements.
-_FEW: Final = 16
-_FAR: Final = 512
+# A deque skips 64 elements at a time from the nearer end to an index. To walk there costs as much for so many elements.
+_JUMP: Final = 8
 #: Bytes of a block without its elements: the list, its place, and its position.
 ELEMENTS_BLOCK_MEMORY: Final = 56 + 16 + 8 + 8 + 32
 #: Bytes of ``ElementBlocks`` without its blocks.
@@ -126,24 +125,22 @@ class ElementBlocks:
             part = self.tail
             start -= right
             stop -= right
-        size = len(part)
-        if start <= size - stop:
-            if start > _FAR and stop - start <= _FEW:
-                return [part[index] for index in range(start, stop)]
+        behind = len(part) - stop
+        from_head = start <= behind
+        if (start if from_head else behind) > _JUMP * (stop - start):
+            return [part[index] for index in range(start, stop)]
+        if from_head:
             return list(islice(part, start, stop))
-        found = list(islice(reversed(part), size - stop, size - start))
+        found = list(islice(reversed(part), behind, len(part) - start))
         found.reverse()
         return found
 
     def _across(self, start: int, stop: int, left: int, right: int) -> list[bytes]:
         """As ``between`` where blocks take part; they hold the elements from ``left`` up to ``right``."""
-        found: list[bytes] = []
-        if start < left:
-            found += islice(self.head, start, left)
-            start = left
-        wanted = min(stop, right) - start + len(found)
-        if wanted > len(found):
-            number, offset = self._locate(start - left)
+        found = list(islice(self.head, start, left)) if start < left else []
+        wanted = min(right, stop) - start
+        if len(found) < wanted:
+            number, offset = self._locate(start + len(found) - left)
             found += self.blocks[number][offset : offset + wanted - len(found)]
             while len(found) < wanted:
                 number += 1
@@ -238,12 +235,11 @@ class ElementBlocks:
 
     def replace(self, index: int, element: bytes) -> bytes:
         """Set the element at an index, which may be negative; the old one. Raises IndexError outside the list."""
-        size = len(self)
-        if index < 0:
-            index += size
-        if not 0 <= index < size:
-            raise IndexError("no element at this index")
         part: deque[bytes] | list[bytes] = self.head
+        if index < 0:
+            index += len(part) + self.middle + len(self.tail)
+            if index < 0:
+                raise IndexError("no element at this index")
         if index >= len(part):
             index -= len(part)
             if index < self.middle:

@@ -40,7 +40,7 @@ STEPS = st.lists(
 def small_blocks() -> Iterator[None]:
     """Blocks and ends of at most 4 elements, and lists that are cut into them from 7 elements on."""
     with (
-        patch.multiple(blocks, END_LIMIT=4, _SPARSE=2, _FAR=1, _FEW=2),
+        patch.multiple(blocks, END_LIMIT=4, _SPARSE=2, _JUMP=1),
         patch.multiple(list_value, END_LIMIT=4, _LIST_LIMIT=6),
     ):
         yield

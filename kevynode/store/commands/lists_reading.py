@@ -8,6 +8,7 @@ from itertools import islice
 from ... import errors
 from ...reply import Reply
 from ..arguments import INT64_MIN, as_int, parse_int
+from ..blocks import ElementBlocks
 from ..command import Args, command, one_key
 from ..store import Store
 from ..values import List
@@ -66,9 +67,12 @@ def lrange(store: Store, argv: Args) -> Reply:
     value = store.read_as(argv[1], List)
     if value is None:
         return []
+    elements = value.elements
     if start == 0 and stop == -1:
-        return list(value.elements)
-    return value.between(*bounds(start, stop, len(value.elements)))
+        return list(elements)
+    start, stop = bounds(start, stop, len(elements))
+    # As ``value.between``, without the call.
+    return elements.between(start, stop) if type(elements) is ElementBlocks else elements[start:stop]
 
 
 @command(
