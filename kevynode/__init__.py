@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kevynode.config import ConfigError, NodeConfig
+    from kevynode.embed import open_node, open_replica
     from kevynode.errors import Misdirected, Quiesced, ReplyError
-    from kevynode.node import Node, open_node
+    from kevynode.node import Node
 
 __version__ = "0.1.0"
 
@@ -27,10 +28,21 @@ _HOMES = {
     "NodeConfig": "kevynode.config",
     "Quiesced": "kevynode.errors",
     "ReplyError": "kevynode.errors",
-    "open_node": "kevynode.node",
+    "open_node": "kevynode.embed",
+    "open_replica": "kevynode.embed",
 }
 
-__all__ = ["ConfigError", "Misdirected", "Node", "NodeConfig", "Quiesced", "ReplyError", "__version__", "open_node"]
+__all__ = [
+    "ConfigError",
+    "Misdirected",
+    "Node",
+    "NodeConfig",
+    "Quiesced",
+    "ReplyError",
+    "__version__",
+    "open_node",
+    "open_replica",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -146,7 +146,7 @@ def _warn(config: NodeConfig, log: Logger) -> None:
 def _serve(config: NodeConfig, log: Logger) -> int:
     import trio
 
-    from kevynode.node import StartError, run
+    from kevynode.run import StartError, run
 
     try:
         trio.run(run, config, log)

@@ -14,13 +14,10 @@ The nurseries; the inner one is cancelled first::
 from __future__ import annotations
 
 import math
-import os
 import secrets
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -34,7 +31,7 @@ from .changes import Changes
 from .clock import Clock, SystemClock
 from .config import NodeConfig
 from .config_values import join_address, split_address
-from .log import Logger, open_log
+from .log import Logger
 from .process import Process
 from .replicate.follower import Follower
 from .replicate.replication import Replication, ReplicationSettings
@@ -42,7 +39,6 @@ from .replicate.sender import ReplicaEntrance
 from .replicate.service import ReplicationService
 from .replicate.view import NodeReplicationView
 from .serve.housekeeping import Housekeeper
-from .serve.limits import fit_descriptor_limit
 from .serve.listener import Admission, ClientEntrance
 from .serve.local import LocalClient, to_bytes
 from .serve.parameters import Parameters
@@ -57,13 +53,10 @@ from .transport import Listener, SystemTransport, Transport
 if sys.platform == "linux":
     from .serve.hub import Hub
 
-__all__ = ["Node", "StartError", "open_node", "run"]
+__all__ = ["Node", "StartError"]
 
 #: Seconds that clients get to read their last replies when the node stops.
 DRAIN_SECONDS: Final = 5.0
-#: Seconds between two turns of the interpreter's threads. A hub under load lets go of the interpreter's lock only for
-#: moments, so a thread must ask for it soon after the last time; this is below the slice of the hub's background work.
-SWITCH_INTERVAL: Final = 0.0002
 
 
 class StartError(Exception):
@@ -71,7 +64,9 @@ class StartError(Exception):
 
 
 class Node:
-    """One node. Made by :func:`open_node` and :func:`run`; its methods belong to the Trio thread that runs it.
+    """One node. Made by ``kevynode.open_node``, ``kevynode.open_replica`` and the process ``kevynode run``.
+
+    Its methods belong to the Trio thread that runs it.
 
     Keys and values are ``bytes``, or ``str`` taken as UTF-8.
     """
@@ -107,6 +102,7 @@ class Node:
         self._work = trio.CancelScope()
         self._drain_seconds = DRAIN_SECONDS
         self._timer_alarm = trio.Event()
+        self._replication_news = trio.Event()
 
     def _replicate(self) -> Replication:
         config = self.config.replication
@@ -122,6 +118,7 @@ class Node:
             self.store, self.server, self.log, self.clock.monotonic, self.random.getrandbits, settings
         )
         replication.upstream_shards = config.upstream_shards
+        replication.on_news = self._tell_replication_news
         self.server.replication = NodeReplicationView(replication, self._client_address)
         return replication
 
@@ -226,6 +223,31 @@ class Node:
     def watch(self, prefix: bytes | str = b"") -> Changes:
         """The changes of keys under a prefix from now on, as an asynchronous iterator; see ``kevynode.changes``."""
         return Changes(self.store.journal, to_bytes(prefix))
+
+    async def wait(self, replicas: int, timeout: float | None = None) -> int:
+        """Wait until so many replicas have applied what this program wrote; how many have. As WAIT.
+
+        Applied is in their memory, not on their disks. Gives up after ``timeout`` seconds (None: never). A checkpoint.
+        Raises ReplyError on a replica.
+        """
+        await trio.lowlevel.checkpoint()
+        # It asks the replicas how far they are.
+        reached: int = self.execute(b"WAIT", replicas, 0)
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            while reached < replicas:
+                await self._replication_news.wait()
+                reached = self._local.count_acknowledged()
+        return reached
+
+    async def synced(self) -> None:
+        """Wait until there are data to read: at once on a primary, on a replica when its first copy is complete."""
+        await trio.lowlevel.checkpoint()
+        while not self.replication.has_data:
+            await self._replication_news.wait()
+
+    def _tell_replication_news(self) -> None:
+        news, self._replication_news = self._replication_news, trio.Event()
+        news.set()
 
     @property
     def addresses(self) -> list[str]:
@@ -371,91 +393,3 @@ class Node:
 
 
 _hub_serves: Final = sys.platform == "linux"
-
-
-@asynccontextmanager
-async def open_node(
-    config: NodeConfig | None = None,
-    *,
-    log: Logger | None = None,
-    clock: Clock | None = None,
-    transport: Transport | None = None,
-    random: Random | None = None,
-) -> AsyncIterator[Node]:
-    """Run a node inside this Trio program for the length of the block; its tasks end with the block.
-
-    ``config`` defaults to :class:`NodeConfig`'s defaults, ``log`` to what ``config.log`` says. Clock, transport and
-    randomness replace the machine's. Installs no signal handlers. Raises StartError if it cannot listen.
-
-    >>> async def main():
-    ...     config = NodeConfig.from_dict({"server": {"port": 0}, "log": {"level": "error"}})
-    ...     async with open_node(config) as node:
-    ...         node.set("greeting", "hello")
-    ...         return node.get("greeting"), node.execute("INCR", "visits")
-    >>> trio.run(main)
-    (b'hello', 1)
-    """
-    config = config if config is not None else NodeConfig()
-    with log if log is not None else open_log(config.log) as opened:
-        node = Node(config, opened, clock=clock, transport=transport, random=random)
-        await node.listen()
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
-            try:
-                yield node
-            except Exception as error:
-                # Raised again outside, so that it arrives as itself and not in the nursery's group.
-                failure = error
-            finally:
-                node.stop()
-        if failure is not None:
-            raise failure
-
-
-async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] | None = None) -> None:
-    """Be the process ``kevynode run``: serve until SIGTERM, SIGINT or SHUTDOWN; SIGHUP reopens the log.
-
-    ``ready`` is called with the one line that tells the world where the node is. Raises StartError.
-    """
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    # The receiver opens before anything else, so that no signal can interrupt a command half done.
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        node = Node(config, log)
-        if not os.path.isdir(config.server.data_dir):  # noqa: ASYNC240  nothing else runs yet
-            raise StartError(f"server.data_dir: {config.server.data_dir} is no folder")
-        try:
-            node.parameters.put("maxclients", fit_descriptor_limit(config.server.maxclients, log))
-        except OSError as error:
-            raise StartError(str(error)) from error
-        await node.listen()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_run_to_the_end, node, nursery.cancel_scope)
-            (ready or print_line)(
-                f"kevynode ready id={node.id} client={node.addresses[0]} replication={node.replication_address or '-'}"
-            )
-            stopping = False
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    log.reopen()
-                elif stopping:
-                    # Asked twice: do not wait for clients.
-                    nursery.cancel_scope.cancel()
-                else:
-                    stopping = True
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    node.stop()
-
-
-async def _run_to_the_end(
-    node: Node, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Run the node; when it has stopped, for whatever reason, nobody needs to wait for signals any more."""
-    await node.run(task_status=task_status)
-    scope.cancel()
-
-
-def print_line(line: str) -> None:
-    """One line on standard output, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -137,6 +137,8 @@ class Replication:
         # Whom to follow: replication host and port; None: nobody. on_target is called when it changes.
         self.target: tuple[str, int] | None = None
         self.on_target: Callable[[], None] | None = None
+        # Called when a replica has told how far it is, and when this node has become a copy of its upstream.
+        self.on_news: Callable[[], None] | None = None
         self.upstream: UpstreamSide | None = None
         self._store = store
         self._journal = store.journal
@@ -280,6 +282,11 @@ class Replication:
             link.acknowledged(offset)
             self.judge()
             self._node.acknowledged()
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
 
     def take(self, link: PrimaryLink) -> list[bytes]:
         """What to send next on a link."""
@@ -487,6 +494,7 @@ class Replication:
             self.hang_up("the upstream's history has changed")
         self.judge()
         self._node.replication_advanced()
+        self._tell_news()
 
     def swapped(self) -> None:
         """All data has been replaced."""
@@ -497,6 +505,7 @@ class Replication:
             self._start_over()
             self.judge()
         self._node.replication_advanced()
+        self._tell_news()
 
     def _start_over(self) -> None:
         """Whoever follows this node needs a fresh copy, because it has got one itself."""
@@ -530,6 +539,11 @@ class Replication:
     def position(self) -> int:
         """The next offset of it: of the entries made here, or on a replica of those applied."""
         return self._journal.offset
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is somebody's whole data here; not on a replica before its first synchronisation."""
+        return self._has_data
 
     @property
     def active(self) -> bool:

@@ -8,6 +8,7 @@ from ..errors import FIX, ErrorKind, ReplyError
 from ..reply import NoReply, NullArray, Pairs, SetReply, Status, Verbatim
 from ..store.command import Blocked
 from . import dispatch
+from .commands.replication import count_acknowledged
 from .server import Server
 from .session import Session
 
@@ -77,6 +78,10 @@ class LocalClient:
         if isinstance(answer, ReplyError):
             raise answer
         return to_python(answer)
+
+    def count_acknowledged(self) -> int:
+        """How many replicas have applied everything that this program wrote."""
+        return count_acknowledged(self._session)
 
     def close(self) -> None:
         """Leave the node's list of clients."""

@@ -26,7 +26,7 @@ class StartError(Exception):
 
 
 class FakeNode:
-    """Stands in for ``kevynode.node``: remembers what it was started with, and ends as it is told to."""
+    """Stands in for ``kevynode.run``: remembers what it was started with, and ends as it is told to."""
 
     def __init__(self) -> None:
         self.config: NodeConfig | None = None
@@ -42,10 +42,10 @@ class FakeNode:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> FakeNode:
     fake = FakeNode()
-    module: Any = types.ModuleType("kevynode.node")
+    module: Any = types.ModuleType("kevynode.run")
     module.run = fake.run
     module.StartError = StartError
-    monkeypatch.setitem(sys.modules, "kevynode.node", module)
+    monkeypatch.setitem(sys.modules, "kevynode.run", module)
     return fake
 
 

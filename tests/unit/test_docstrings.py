@@ -23,7 +23,7 @@ WITH_EXAMPLES = sorted(module_name(file) for file in PACKAGE.rglob("*.py") if ">
 
 
 def test_what_users_call_has_examples() -> None:
-    assert {"kevynode", "kevynode.node", "kevynode.config"} <= set(WITH_EXAMPLES)
+    assert {"kevynode", "kevynode.embed", "kevynode.config"} <= set(WITH_EXAMPLES)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

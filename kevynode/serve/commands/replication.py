@@ -148,17 +148,18 @@ def wait(session: Session, argv: Args) -> Reply | Blocked:
     if replicas is None:
         raise errors.NOT_INTEGER()
     milliseconds = _timeout(argv[2], server.store.now)
-    reached = _acknowledged(session)
+    reached = count_acknowledged(session)
     if reached >= replicas:
         session.wait_fulfilled = session.wait_fulfilled or replicas > 0
         return reached
     if session.waiting is None:
         # Once: what they answer has this run again.
         server.view.ask_for_acknowledgements()
-    return Blocked((), milliseconds, on_timeout=lambda: _acknowledged(session), at_once=reached, signal="acknowledged")
+    return Blocked((), milliseconds, on_timeout=lambda: count_acknowledged(session), at_once=reached, signal="acknowledged")
 
 
-def _acknowledged(session: Session) -> int:
+def count_acknowledged(session: Session) -> int:
+    """How many replicas have applied everything that ``session`` wrote."""
     known = session.server.tracks_written_keys and session.written is not None
     written = frozenset(session.written or ()) if known else None
     return session.server.view.acknowledged(session.wrote, written)

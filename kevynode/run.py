@@ -1,0 +1,70 @@
+"""The process ``kevynode run``: a node, the signals that end it, and the line that says where it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from .config import NodeConfig
+from .log import Logger
+from .node import Node, StartError
+from .serve.limits import fit_descriptor_limit
+
+__all__ = ["StartError", "run"]
+
+#: Seconds between two turns of the interpreter's threads. A hub under load lets go of the interpreter's lock only for
+#: moments, so a thread must ask for it soon after the last time; this is below the slice of the hub's background work.
+SWITCH_INTERVAL: Final = 0.0002
+
+
+async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] | None = None) -> None:
+    """Be the process ``kevynode run``: serve until SIGTERM, SIGINT or SHUTDOWN; SIGHUP reopens the log.
+
+    ``ready`` is called with the one line that tells the world where the node is. Raises StartError.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    # The receiver opens before anything else, so that no signal can interrupt a command half done.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        node = Node(config, log)
+        if not os.path.isdir(config.server.data_dir):  # noqa: ASYNC240  nothing else runs yet
+            raise StartError(f"server.data_dir: {config.server.data_dir} is no folder")
+        try:
+            node.parameters.put("maxclients", fit_descriptor_limit(config.server.maxclients, log))
+        except OSError as error:
+            raise StartError(str(error)) from error
+        await node.listen()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_run_to_the_end, node, nursery.cancel_scope)
+            (ready or print_line)(
+                f"kevynode ready id={node.id} client={node.addresses[0]} replication={node.replication_address or '-'}"
+            )
+            stopping = False
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    log.reopen()
+                elif stopping:
+                    # Asked twice: do not wait for clients.
+                    nursery.cancel_scope.cancel()
+                else:
+                    stopping = True
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    node.stop()
+
+
+async def _run_to_the_end(
+    node: Node, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the node; when it has stopped, for whatever reason, nobody needs to wait for signals any more."""
+    await node.run(task_status=task_status)
+    scope.cancel()
+
+
+def print_line(line: str) -> None:
+    """One line on standard output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
