@@ -257,3 +257,28 @@ def test_a_list_that_shrinks_becomes_a_plain_list_again() -> None:
     value.pop_left_many(1_890)
     value.compact(random.Random(1))
     assert value.elements == [b"%d" % number for number in range(2_890, 2_900)]
+
+
+def test_blocks_that_are_emptied_go() -> None:
+    value = List()
+    rest = [b"%d" % number for number in range(5_000)]
+    value.extend_right(rest[:2_500] + [b"go"] * 5_000 + rest[2_500:])
+    twin = value.copy_at(1)
+    assert twin.remove(b"go", 0) == 5_000
+    assert list(twin.elements) == rest
+    assert [twin.elements[index] for index in range(0, 5_000, 3)] == rest[::3]
+    assert value.between(2_499, 2_501) == [b"2499", b"go"]
+    assert len(value) == 10_000
+
+
+@pytest.mark.parametrize("place", [3, -3])
+def test_many_insertions_at_one_place(place: int) -> None:
+    value = List()
+    model = [b"%d" % number for number in range(3_000)]
+    value.extend_right(model)
+    for number in range(3_000):
+        at = place % (len(model) + 1)
+        value.insert(at, b"new %d" % number)
+        model.insert(at, b"new %d" % number)
+    assert list(value.elements) == model
+    assert [value.elements[index] for index in range(0, 6_000, 7)] == model[::7]
