@@ -89,8 +89,8 @@ class Node:
         self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter, TABLE)
         # A node without an id of its own goes by that of this run.
         self.id = config.cluster.node_id or self.server.run_id
-        # Tells two nodes with one id apart, and this run from the next.
-        self._instance = f"{self.random.getrandbits(64):016x}"
+        # Tells two nodes with one id apart; the id of a run is as good as unique by itself.
+        self._own_name = f"{self.id}.{self.random.getrandbits(32):08x}" if config.cluster.node_id else self.id
         self.admission = Admission()
         self.housekeeper = Housekeeper(self.server)
         self.replication = self._replicate()
@@ -141,7 +141,7 @@ class Node:
             log=self.log,
             sink=self.replication,
             # The upstream's ROLE and INFO show the client port that stands in it.
-            replica_id=f"kevynode-replica-{self.port}#{self.id}.{self._instance}",
+            replica_id=f"kevynode-replica-{self.port}#{self._own_name}",
             shards=self.replication.upstream_shards,
             bulk_limit=self.store.settings.proto_max_bulk_len,
         )
@@ -300,7 +300,12 @@ class Node:
                             work.start_soon(service.follow)
                             work.start_soon(self._run_timers)
                             work.start_soon(self._keep_house)
-                            self.log.info("started", id=self.id, addresses=" ".join(self.addresses))
+                            self.log.info(
+                                "started",
+                                id=self.id,
+                                addresses=" ".join(self.addresses),
+                                replication=self.replication_address or "-",
+                            )
                             task_status.started()
                 finally:
                     for listener in (*self._listeners, *self._replication_listeners):
