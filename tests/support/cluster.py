@@ -2,7 +2,8 @@
 
 ::
 
-    async with open_cluster() as cluster:
+    @in_cluster
+    async def test_a_replica_follows(cluster: Cluster) -> None:
         primary = await cluster.start("primary", port=7000)
         replica = await cluster.start("replica", port=7001, upstream=primary)
         primary.set("k", "v")
@@ -11,19 +12,23 @@
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 
 import attrs
 import trio
 import trio.testing
-from support.memory_transport import MemoryTransport
-from support.session_harness import MemoryLog
-from support.store_harness import content
+from support.network import Network
+from support.session_harness import MemoryLog, request
+from support.store_harness import check_memory, content
 
-from kevynode import Node, NodeConfig, open_node
+from kevynode import Node, NodeConfig
+from kevynode.serve.replication_view import ReplicaFacts, SyncFacts, UpstreamFacts
+from kevynode.store.apply import Applier
 from kevynode.transport import format_address
 
 HOST = "127.0.0.1"
@@ -32,7 +37,7 @@ PATIENCE = 60.0
 
 
 class TrioClock:
-    """The clock of Trio's run, which a test may replace; the wall's begins somewhere else and can be set."""
+    """The clock of Trio's run, with a wall that begins at ``ahead`` and that a test may set by it."""
 
     def __init__(self) -> None:
         self.ahead = 1_700_000_000.0
@@ -44,78 +49,118 @@ class TrioClock:
         return trio.current_time() + self.ahead
 
 
-@attrs.define(eq=False)
-class Wire:
-    """One connection of a network: ``near`` is the end of whoever connected."""
+def in_cluster(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a test of an asynchronous function whose first argument is a :class:`Cluster`.
 
-    address: str
-    near: trio.StapledStream[Any, Any]
-    far: trio.StapledStream[Any, Any]
+    It runs on a clock that jumps ahead when nobody has anything to do, and its tasks are always scheduled in the same
+    order, so that it does the same each time.
+    """
 
-    def cut(self) -> None:
-        """Break it for both sides, as a reset does."""
-        for side in (self.near, self.far):
-            side.send_stream.close()
-            side.receive_stream.close()
+    @wraps(test)
+    def run(**arguments: Any) -> None:
+        async def main() -> None:
+            async with open_cluster() as cluster:
+                await test(cluster, **arguments)
+
+        trio._core._run._r.seed(0)
+        try:
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        except BaseExceptionGroup as group:
+            raise _single(group) from None
+
+    signature = inspect.signature(test)
+    run.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
+    return run
 
 
-class Network(MemoryTransport):
-    """A network whose connections a test can find, cut and hold up."""
+def _single(error: BaseException) -> BaseException:
+    """What has gone wrong, if it is one thing only."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        (error,) = error.exceptions
+    return error
 
-    def __init__(self) -> None:
-        super().__init__(self._make_pair)
-        self.wires: list[Wire] = []
-        self._made: tuple[Any, Any] | None = None
-        # Addresses that nobody reaches for now.
-        self.unreachable: set[str] = set()
-        # How often somebody connected, by address.
-        self.connected: dict[str, int] = {}
 
-    def _make_pair(self) -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        self._made = trio.testing.memory_stream_pair()
-        return self._made
+@attrs.frozen
+class ErrorReply:
+    """An error that a client was answered with."""
 
-    async def connect(self, host: str, port: int) -> trio.abc.Stream:
-        address = format_address(host, port)
-        await trio.lowlevel.checkpoint()
-        if address in self.unreachable:
-            raise ConnectionRefusedError(111, "Connection refused")
-        stream = await super().connect(host, port)
-        assert self._made is not None
-        self.wires.append(Wire(address, *self._made))
-        self.connected[address] = self.connected.get(address, 0) + 1
-        return stream
+    text: str
 
-    def cut(self, address: str) -> None:
-        """Break every connection to an address."""
-        for wire in self.wires:
-            if wire.address == address:
-                wire.cut()
-        self.wires = [wire for wire in self.wires if wire.address != address]
 
-    def hold(self, address: str) -> Callable[[], None]:
-        """Let nothing more through towards those who have connected to an address; call the result to let go.
+class ClusterClient:
+    """A connection to a node's client port over the cluster's network."""
 
-        The sender's sends block, as they do into a full socket whose peer does not read.
-        """
-        free = trio.Event()
-        for wire in self.wires:
-            if wire.address == address:
-                wire.far.send_stream.send_all_hook = free.wait
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._read = b""
 
-        def release() -> None:
-            free.set()
-            for wire in self.wires:
-                if wire.address == address:
-                    wire.far.send_stream.send_all_hook = None
+    async def send(self, *words: bytes | str | int) -> None:
+        """Send one command and read nothing."""
+        await self._stream.send_all(_request(words))
 
-        return release
+    async def call(self, *words: bytes | str | int) -> Any:
+        """Send one command; its reply as a Python value, errors as :class:`ErrorReply`."""
+        await self.send(*words)
+        return await self.reply()
+
+    async def pipeline(self, *commands: str) -> list[Any]:
+        """Send commands, given as lines, at once; all replies."""
+        await self._stream.send_all(b"".join(_request(command.split()) for command in commands))
+        return [await self.reply() for _ in commands]
+
+    async def reply(self) -> Any:
+        """The next reply, as RESP2 has it."""
+        line = await self._line()
+        kind, rest = line[:1], line[1:]
+        match kind:
+            case b"+":
+                return rest.decode()
+            case b"-":
+                return ErrorReply(rest.decode())
+            case b":":
+                return int(rest)
+            case b"$":
+                return None if rest == b"-1" else (await self._exactly(int(rest) + 2))[:-2]
+            case b"*":
+                return None if rest == b"-1" else [await self.reply() for _ in range(int(rest))]
+        raise AssertionError(f"no RESP2 reply: {line!r}")
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def ended(self) -> bool:
+        """Whether the node has closed the connection, after all that was sent on it has been read."""
+        return not self._read and not await self._stream.receive_some()
+
+    async def _line(self) -> bytes:
+        while b"\r\n" not in self._read:
+            await self._fill()
+        line, _, self._read = self._read.partition(b"\r\n")
+        return line
+
+    async def _exactly(self, size: int) -> bytes:
+        while len(self._read) < size:
+            await self._fill()
+        data, self._read = self._read[:size], self._read[size:]
+        return data
+
+    async def _fill(self) -> None:
+        data = await self._stream.receive_some()
+        assert data, "the node closed the connection"
+        self._read += data
+
+
+def _request(words: Iterable[bytes | str | int]) -> bytes:
+    return request(*(str(word) if isinstance(word, int) else word for word in words))
 
 
 @attrs.define(eq=False)
 class _Running:
-    scope: trio.CancelScope
-    ended: trio.Event
+    name: str
+    tables: dict[str, Any]
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    ended: trio.Event = attrs.Factory(trio.Event)
 
 
 class Cluster:
@@ -123,10 +168,12 @@ class Cluster:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.network = Network()
-        self.clock = TrioClock()
+        self.clocks: dict[Node, TrioClock] = {}
         self.logs: dict[str, MemoryLog] = {}
-        self._nursery = nursery
+        self.nursery = nursery
         self._running: dict[Node, _Running] = {}
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
 
     async def start(self, name: str, *, port: int, upstream: Node | str = "", **replication: Any) -> Node:
         """Start a node whose replication port is ``port`` + 10000; further arguments go to ``[replication]``."""
@@ -143,23 +190,25 @@ class Cluster:
     async def start_with(self, name: str, tables: dict[str, Any]) -> Node:
         """Start a node with a configuration of its own."""
         log = self.logs[name] = MemoryLog()
-        running = _Running(trio.CancelScope(), trio.Event())
-        node: Node = await self._nursery.start(self._run, NodeConfig.from_dict(tables), log, running)
+        running = _Running(name, tables)
+        node: Node = await self.nursery.start(self._run, NodeConfig.from_dict(tables), log, running)
         self._running[node] = running
         return node
 
     async def _run(
         self, config: NodeConfig, log: Any, running: _Running, *, task_status: trio.TaskStatus[Node]
     ) -> None:
+        clock = TrioClock()
         try:
             with running.scope:
                 node = Node(
                     config,
                     log,
-                    clock=self.clock,
+                    clock=clock,
                     transport=self.network,
                     random=random.Random(f"{config.cluster.node_id} {trio.current_time()}"),
                 )
+                self.clocks[node] = clock
                 await node.listen()
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)
@@ -177,10 +226,27 @@ class Cluster:
         self._running[node].scope.cancel()
         await self._running[node].ended.wait()
 
-    async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
+    async def restart(self, node: Node) -> Node:
+        """Start a node that has ended again: without data, because nothing keeps them over a restart."""
+        running = self._running[node]
+        assert running.ended.is_set()
+        return await self.start_with(running.name, running.tables)
+
+    async def connect(self, node: Node) -> ClusterClient:
+        """A client's connection to a node."""
+        return ClusterClient(await self.network.connect(HOST, node.port))
+
+    async def dial(self, node: Node) -> trio.abc.Stream:
+        """A connection to a node's replication port, for somebody who plays a replica."""
+        host, _, port = node.replication_address.rpartition(":")
+        return await self.network.connect(host, int(port))
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    async def until(self, condition: Callable[[], object], what: str = "the condition") -> None:
         """Wait for something that the nodes will do by themselves."""
         with trio.move_on_after(PATIENCE) as patience:
-            while not condition():
+            while not condition():  # noqa: ASYNC110  anything may be waited for
                 await trio.sleep(0.005)
         assert not patience.cancelled_caught, f"{what} did not come true in {PATIENCE} s"
 
@@ -191,19 +257,108 @@ class Cluster:
             ours = primary.replication
             return all(
                 (node.replication.history, node.replication.position) == (ours.history, ours.position)
+                and node.server.view.upstreams()
                 and all(facts.state == "connected" for facts in node.server.view.upstreams())
                 for node in replicas
             )
 
         await self.until(agreed, "agreement")
-        expected = content(primary.store)
-        for node in replicas:
-            assert content(node.store) == expected
+        assert_equal(primary, *replicas)
+
+    async def acknowledged(self, primary: Node, count: int = 1) -> None:
+        """Wait until so many replicas have acknowledged everything."""
+        view = primary.server.view
+        await self.until(lambda: view.acknowledged(view.position, None) >= count, "acknowledgement")
+
+    def logged(self, name: str, event: str) -> list[dict[str, Any]]:
+        """The facts of each such event in the log of the node that runs, or ran last, under a name."""
+        return [facts for _, found, facts in self.logs[name].records if found == event]
 
 
 @asynccontextmanager
 async def open_cluster() -> AsyncIterator[Cluster]:
-    """A cluster without nodes; those that were started are ended with the block."""
+    """A cluster without nodes; those that were started are ended with the block.
+
+    Nothing that the nodes did may have been an error of theirs.
+    """
     async with trio.open_nursery() as nursery:
-        yield Cluster(nursery)
+        cluster = Cluster(nursery)
+        yield cluster
         nursery.cancel_scope.cancel()
+    for name, log in cluster.logs.items():
+        failures = [record for record in log.records if record[0] == "error"]
+        assert not failures, (name, failures)
+
+
+def assert_equal(primary: Node, *replicas: Node) -> None:
+    """Assert that nodes hold the same: values of all types with what they count of memory, and every deadline."""
+    expected = content(primary.store)
+    check_memory(primary.store)
+    for node in replicas:
+        assert content(node.store) == expected
+        check_memory(node.store)
+        assert node.store.field_deadline_keys == primary.store.field_deadline_keys
+        assert node.execute("DBSIZE") == primary.execute("DBSIZE")
+
+
+def syncs(node: Node) -> tuple[int, int, int]:
+    """How often a node as primary has sent everything, gone on, and not gone on though it was asked to."""
+    view = node.server.view
+    return view.full_syncs, view.partial_syncs, view.partial_refused
+
+
+def seen(primary: Node, name: str) -> ReplicaFacts:
+    """What a primary knows of the newest replica that runs under a name."""
+    (*_, facts) = [facts for facts in primary.server.view.replicas() if f"#{name}." in facts.replica_id]
+    return facts
+
+
+def upstream(replica: Node) -> UpstreamFacts:
+    """What a replica knows of its only upstream."""
+    (facts,) = replica.server.view.upstreams()
+    return facts
+
+
+def last_sync(replica: Node) -> SyncFacts:
+    """The last synchronisation of a replica, as it sees it."""
+    facts = upstream(replica).last_sync
+    assert facts is not None
+    return facts
+
+
+def replication_address(host: str, port: int) -> str:
+    """An address as the network names it."""
+    return format_address(host, port)
+
+
+def fill(node: Node, mark: str = "") -> None:
+    """Put something of every type into a node, with deadlines of keys and of fields; ``mark`` makes it differ."""
+    run = node.execute
+    run("SET", "string", f"plain{mark}")
+    run("SET", b"binary\r\n\x00", b"*2\r\n:0\r\n")
+    run("SET", "empty", "")
+    run("SET", "mortal", "x", "PX", 3_600_000)
+    run("HSET", "hash", "a", f"1{mark}", "b", "2", "c", "3")
+    run("HPEXPIRE", "hash", 7_200_000, "FIELDS", 2, "a", "b")
+    run("EXPIRE", "hash", 7_300)
+    run("RPUSH", "list", "one", "two", f"three{mark}")
+    run("SADD", "set", "x", "y", f"z{mark}")
+    run("ZADD", "zset", 1.5, "low", "-inf", "lowest", 1e300, f"high{mark}")
+    run("PEXPIRE", "zset", 5_000_000)
+    # Clients cannot make streams here, but upstreams can.
+    applier = Applier(node.store)
+    node.server.tick()
+    run("DEL", "stream")
+    for words in (
+        [b"XADD", b"stream", b"5-1", b"field", f"value{mark}".encode()],
+        [b"XADD", b"stream", b"6-0", b"f", b"v"],
+        [b"XGROUP", b"CREATE", b"stream", b"group", b"5-1"],
+    ):
+        applier.apply(words)
+        node.server.commit()
+
+
+def fill_much(node: Node, size: int = 200_000) -> None:
+    """Put about so many bytes into a node, in keys that a snapshot needs several chunks for."""
+    for number in range(size // 1000):
+        node.set(f"much:{number}", f"{number}".ljust(1000, "."))
