@@ -275,9 +275,12 @@ class Follower:
             raise
         finally:
             effects = journal.pending
-            for number, effect in enumerate(effects[:done], entries.first + place + 1):
+            commit = self._commit
+            number = entries.first + place
+            for effect in effects[:done]:
+                number += 1
                 journal.pending = [effect]
-                self._commit(number)
+                commit(number)
             journal.pending = effects[done:]
             self._place = place + done
 
@@ -379,12 +382,12 @@ class Follower:
             store.replace_all(ship.staging, offset if self.adopts else None)
         finally:
             store.journal.origin = None
-        if self.adopts:
-            self.sink.adopt(history, offset, ancestors, "full", ship.reason)
+        ship.swapped.set()
         for upstream in ship.ends:
             upstream.swapped(ship.began, ship.size, ship.reason)
+        if self.adopts:
+            self.sink.adopt(history, offset, ancestors, "full", ship.reason)
         self.sink.swapped()
-        ship.swapped.set()
 
     def _give_up(self, reason: str, by: Upstream) -> None:
         """The snapshot under way will not be complete: let go of it, and have those who sent a part start over."""

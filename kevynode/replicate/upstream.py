@@ -48,7 +48,10 @@ SLICE_SECONDS: Final = 0.001
 #: Seconds that a link must have been up for its loss to count as a new trouble, after which waits are short again.
 STEADY_SECONDS: Final = 1.0
 
-_READ_SIZE: Final = 65536
+# About as many small entries as fit into a slice: a batch that is applied in one go passes on the bytes it came in.
+_READ_SIZE: Final = 32768
+# Why a link ends when the follower is cancelled.
+_STOPPED: Final = "no longer followed"
 _GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 _Word = Literal["connect", "connecting", "handshake", "sync", "connected"]
@@ -191,11 +194,11 @@ class Upstream:
         self._stopped = self._was_live = False
         self._connecting = True
         self._follower.sink.link_changed()
-        reason = "stopped"
+        reason = _STOPPED
         try:
             stream, reason = await self._connect()
             if stream is not None:
-                reason = "stopped"
+                reason = _STOPPED
                 self.link = link
                 try:
                     with trio.CancelScope() as self._around:
@@ -248,8 +251,8 @@ class Upstream:
         self._went_down()
         if lived >= STEADY_SECONDS:
             self._backoff.reset()
-        # The same trouble again and again is worth one line.
-        say = self._log.debug if reason == self._problem else self._log.warning
+        # The same trouble again and again is worth one line, and the end of the follower itself none.
+        say = self._log.debug if reason in (self._problem, _STOPPED) else self._log.warning
         self._problem = reason
         say("upstream_lost", upstream=self.address, reason=reason, lived=round(lived, 3))
         self._follower.link_ended(self, reason)

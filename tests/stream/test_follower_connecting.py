@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
-from support.fake_primary import FakePrimary, frames, group, payload, ship
+from support.fake_primary import FakePrimary, answer, frames, group, payload, ship
 from support.follower_harness import HISTORY, Copy, accept, copying, downgrade, synchronised
 from support.memory_transport import MemoryTransport
 from support.store_harness import content
@@ -143,6 +143,84 @@ async def test_the_state_is_told_all_along(autojump_clock: trio.testing.MockCloc
         )
 
 
+class Reset(MemoryTransport):
+    """A network whose connections break at the first read."""
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        stream = await super().connect(host, port)
+        assert isinstance(stream, trio.StapledStream)
+
+        async def receive_some(max_bytes: int | None = None) -> bytes:
+            raise trio.BrokenResourceError from ConnectionResetError("Connection reset by peer")
+
+        stream.receive_stream.receive_some = receive_some
+        return stream
+
+
+async def test_a_broken_connection_is_told_with_its_cause(autojump_clock: trio.testing.MockClock) -> None:
+    copy = Copy()
+    copy.options["transport"] = copy.transport = Reset()
+    async with FakePrimary(copy.transport), trio.open_nursery() as nursery:
+        nursery.start_soon(copy.run)
+        await settled()
+        assert copy.sink.losses == ["the connection to primary:16004 broke: Connection reset by peer"]
+        copy.running.cancel()
+
+
+async def test_an_upstream_that_takes_no_byte_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    copy = Copy()
+    copy.options["transport"] = copy.transport = MemoryTransport(trio.testing.lockstep_stream_pair)
+    async with FakePrimary(copy.transport), trio.open_nursery() as nursery:
+        nursery.start_soon(copy.run)
+        await trio.sleep(10.01)
+        assert copy.sink.losses == ["primary:16004 took no byte for 10 s"]
+        copy.running.cancel()
+
+
+async def test_a_failure_inside_costs_the_link_only(autojump_clock: trio.testing.MockClock) -> None:
+    async with copying() as (copy, primary):
+        adopt = copy.sink.adopt
+
+        def fail(*arguments: object) -> None:
+            copy.sink.adopt = adopt  # type: ignore[method-assign]
+            raise ValueError("no")
+
+        copy.sink.adopt = fail  # type: ignore[assignment,method-assign]
+        connection = await synchronised(primary, {"a": "1"}, 40)
+        assert await connection.ended()
+        assert copy.log.of("error") == ["upstream_failed"]
+        assert copy.sink.losses == ["internal error: ValueError('no')"]
+        await synchronised(primary, {"a": "2"}, 41)
+        assert copy.data == {"a": "2"}
+
+
+async def test_a_copy_of_everything_takes_no_skip_though_it_was_agreed_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with copying(capabilities=frozenset({"skip"})) as (copy, primary):
+        connection, _ = await primary.greet()
+        await connection.send(answer(HISTORY, 0, ["skip"]) + ship(40, {"a": "1"}) + wire.skip(50))
+        assert await connection.ended()
+        assert copy.sink.losses == ["primary:16004 sent what is for filtered links only: Skipped"]
+        await primary.greet((HISTORY, 40))
+
+
+@pytest.mark.parametrize("form", [Form.EXTENDED, Form.FIVE])
+async def test_the_reason_of_a_fresh_copy_is_kept(form: Form, autojump_clock: trio.testing.MockClock) -> None:
+    async with copying() as (copy, primary):
+        await downgrade(primary, form)
+        await (await synchronised(primary, {"a": "1"}, 40)).close()
+        connection, request = await primary.greet()
+        await connection.send(accept(request) + ship(60, {"a": "2"}))
+        sync = copy.facts.last_sync
+        assert sync is not None
+        assert sync.reason == (
+            "the upstream does not go on at offset 40"
+            if form is Form.FIVE
+            else "asked for offset 40 of history 7, which the upstream does not go on from"
+        )
+
+
 # -- cancellation -----------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +291,7 @@ async def test_cancelled_at_any_step_the_store_is_what_the_journal_says(
         offset = copy.store.journal.offset
         assert not copy.store.journal.pending
         assert not copy.store.touched
+        assert copy.log.of("error") == []
         assert content(copy.store) == whole.sink.seen.get(offset, {})
         assert copy.sink.seen.get(offset, {}) == content(copy.store)
         positions.add(offset)

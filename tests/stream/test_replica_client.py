@@ -253,3 +253,21 @@ async def test_a_history_that_is_told_late_is_taken_over(autojump_clock: trio.te
         assert (client.history, client.offset) == (0, 1)
         assert await take(client, 1) == [Ping(9, 1)]
         assert (client.history, client.offset) == (9, 1)
+
+
+async def test_a_primary_that_takes_no_byte_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    transport = MemoryTransport(trio.testing.lockstep_stream_pair)
+    async with FakePrimary(transport):
+        client = ReplicaClient("primary", 16004, transport=transport, clock=TrioClock())
+        async with client:
+            with pytest.raises(LinkClosed, match="took no byte for 10 s"):
+                await client.__anext__()
+
+
+async def test_a_primary_that_goes_away_closes_the_link(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(answer(HISTORY, 0, PLAIN) + ship(40, {})) as (client, connection, _):
+        await take(client, 3)
+        await connection.close()
+        # The acknowledgement that is due meets a closed stream.
+        with pytest.raises(LinkClosed, match="primary:16004"):
+            await client.__anext__()
