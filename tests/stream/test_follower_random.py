@@ -82,6 +82,7 @@ async def serve_once(primary: FakePrimary, original: Original, copy: Copy, cut: 
         await connection.send(stream[:size])
         stream = stream[size:]
     assert not copy.store.journal.pending
+    assert not copy.store.touched
     if cut:
         await connection.close()
 
