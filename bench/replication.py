@@ -141,21 +141,27 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 def _throughput(run: Run, say: Say) -> None:
-    turns = measure_cost(run.options, run.cores, say)
+    full, paced = measure_cost(run.options, run.cores, say)
     rows = [
-        cost(kind, depth, count, taken, turns.get((kind, depth, 0)))
-        for (kind, depth, count), taken in sorted(turns.items())
+        cost(kind, depth, count, taken, full[kind, depth, 0], paced[kind, depth, count], paced[kind, depth, 0])
+        for (kind, depth, count), taken in sorted(full.items())
     ]
     options = run.options
     note = (
         f"{options.connections} connections, medians of {options.rounds} alternated rounds of about "
         f"{options.seconds:g} s; the ratio is CPU per SET without replicas ÷ with them, sending what was left after "
-        "the load included"
+        "the load included; at one pace: the same ratio with as many SETs a second for all"
     )
     run.tables.append(cost_table(rows, note))
     run.samples["turns"] = [
-        {"server": kind, "depth": depth, "replicas": count, "rounds": [attrs.asdict(turn) for turn in taken]}
-        for (kind, depth, count), taken in turns.items()
+        {
+            "server": kind,
+            "depth": depth,
+            "replicas": count,
+            "rounds": [attrs.asdict(turn) for turn in taken],
+            "paced": [attrs.asdict(turn) for turn in paced[kind, depth, count]],
+        }
+        for (kind, depth, count), taken in full.items()
     ]
     courses = measure_courses(options, run.cores, say)
     run.tables.append(course_table(courses))

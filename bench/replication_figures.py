@@ -122,7 +122,7 @@ class Cost:
     """Medians over the rounds of one kind of server with so many replicas; ``ratio`` compares CPU with none.
 
     Above 1 would be cheaper than without replicas. It is the median of the ratios round by round, None without a
-    round to compare with.
+    round to compare with. ``pace_ratio`` is the same, of rounds in which all got as many SETs a second.
     """
 
     kind: str
@@ -132,20 +132,30 @@ class Cost:
     loaded_cpu: float
     cpu: float
     ratio: float | None
+    pace_ratio: float | None
     replica_cpu: float
     drain: float
     foreign: float
 
 
-def cost(kind: str, depth: int, replicas: int, turns: Sequence[Turn], alone: Sequence[Turn] | None) -> Cost:
+def _cpu_ratio(turns: Sequence[Turn], alone: Sequence[Turn]) -> float | None:
+    if not turns or not alone:
+        return None
+    pairs = zip(turns, alone, strict=True)
+    return statistics.median((theirs.cpu / theirs.requests) / (mine.cpu / mine.requests) for mine, theirs in pairs)
+
+
+def cost(
+    kind: str,
+    depth: int,
+    replicas: int,
+    turns: Sequence[Turn],
+    alone: Sequence[Turn],
+    paced: Sequence[Turn] = (),
+    paced_alone: Sequence[Turn] = (),
+) -> Cost:
     """The row for ``turns``, compared round by round with the same server ``alone`` (same rounds, same order)."""
     median = statistics.median
-    ratio = None
-    if alone is not None:
-        ratio = median(
-            (theirs.cpu / theirs.requests) / (mine.cpu / mine.requests)
-            for mine, theirs in zip(turns, alone, strict=True)
-        )
     return Cost(
         kind=kind,
         depth=depth,
@@ -153,7 +163,8 @@ def cost(kind: str, depth: int, replicas: int, turns: Sequence[Turn], alone: Seq
         throughput=median(turn.requests / turn.elapsed for turn in turns),
         loaded_cpu=median(turn.loaded_cpu / turn.requests for turn in turns),
         cpu=median(turn.cpu / turn.requests for turn in turns),
-        ratio=ratio,
+        ratio=_cpu_ratio(turns, alone),
+        pace_ratio=_cpu_ratio(paced, paced_alone),
         replica_cpu=median(turn.replica_cpu / turn.requests / max(1, replicas) for turn in turns),
         drain=max(turn.drain for turn in turns),
         foreign=median(turn.foreign for turn in turns),
@@ -179,6 +190,7 @@ def cost_table(costs: Sequence[Cost], note: str) -> Table:
                 f"{row.cpu * 1e6:.2f}",
                 "–" if row.ratio is None else f"{row.ratio:.2f}",
                 "" if target is None else verdict(row.ratio, target, at_least=True),
+                "–" if row.pace_ratio is None else f"{row.pace_ratio:.2f}",
                 f"{row.replica_cpu * 1e6:.2f}" if row.replicas else "",
                 f"{row.drain:.2f}" if row.replicas else "",
                 f"{row.foreign:.0%}",
@@ -193,6 +205,7 @@ def cost_table(costs: Sequence[Cost], note: str) -> Table:
         "CPU µs/SET",
         "CPU ratio",
         "target",
+        "at one pace",
         "replica µs/SET",
         "drain s",
         "foreign",

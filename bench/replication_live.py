@@ -6,7 +6,8 @@ Each blocks for as long as it measures, keeps every wait bounded, and stops what
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import TypeVar
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import attrs
 
@@ -28,7 +29,7 @@ from bench.replication_servers import (
     replica_of,
     replication_info,
 )
-from bench.workloads import WORKLOADS
+from bench.workloads import KEYSPACE, WORKLOADS
 
 LOAD = "bench.replication_load"
 PROBE = "bench.replication_probe"
@@ -37,6 +38,9 @@ GENERATOR = "bench.generator"
 LOOK_SECONDS = 0.1
 GENERATOR_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
+
+PACE_SHARE = 0.7
+"""The pace at which all setups are compared, as a share of what the slowest of them reached."""
 
 Say = Callable[[str], None]
 _T = TypeVar("_T")
@@ -97,59 +101,101 @@ def _setup(stack: ExitStack, kind: str, count: int, cores: machine.Cores) -> Set
     return Setup(primary, copies)
 
 
-def measure_cost(options: Options, cores: machine.Cores, say: Say) -> dict[tuple[str, int, int], list[Turn]]:
-    """Turns by kind of server, depth and number of replicas; every round measures each once, in turns."""
-    turns: dict[tuple[str, int, int], list[Turn]] = {}
+Turns: TypeAlias = dict[tuple[str, int, int], list[Turn]]
+"""Rounds by kind of server, depth and number of replicas."""
+
+
+def measure_cost(options: Options, cores: machine.Cores, say: Say) -> tuple[Turns, Turns]:
+    """Rounds at full speed and rounds at one pace for all; every round measures each setup once, in turns."""
+    full: Turns = {}
+    paced: Turns = {}
     with ExitStack() as stack:
         setups = [
             _setup(stack, kind, count, cores) for kind in options.servers for count in counts_of(kind, options.replicas)
         ]
         for depth in options.depths:
             sizes = {setup.name: _calibrate(setup, depth, options, cores) for setup in setups}
-            for round_number in range(options.rounds):
-                for setup in rotated(setups, round_number):
-                    turn = _turn(setup, depth, sizes[setup.name], options, cores)
-                    turns.setdefault((setup.primary.kind, depth, len(setup.replicas)), []).append(turn)
-                    say(
-                        f"throughput depth {depth} round {round_number + 1}: {setup.name} "
-                        f"{turn.requests / turn.elapsed:,.0f}/s, {turn.cpu / turn.requests * 1e6:.2f} µs, "
-                        f"drained after {turn.drain:.2f} s"
-                    )
-    return turns
+
+            def at_full_speed(setup: Setup, depth: int = depth, sizes: dict[str, int] = sizes) -> Turn:
+                return _turn(setup, partial(_burst, setup, depth, sizes[setup.name], options), cores)
+
+            _rounds(setups, depth, full, at_full_speed, options, f"throughput depth {depth}", say)
+            pace = PACE_SHARE * min(
+                turn.requests / turn.elapsed for (_, each, _), turns in full.items() for turn in turns if each == depth
+            )
+
+            def at_one_pace(setup: Setup, depth: int = depth, pace: float = pace) -> Turn:
+                return _turn(setup, partial(_paced, setup, depth, pace, options), cores)
+
+            _rounds(setups, depth, paced, at_one_pace, options, f"throughput depth {depth} at {pace:,.0f}/s", say)
+    return full, paced
+
+
+def _rounds(
+    setups: Sequence[Setup],
+    depth: int,
+    turns: Turns,
+    run: Callable[[Setup], Turn],
+    options: Options,
+    heading: str,
+    say: Say,
+) -> None:
+    for round_number in range(options.rounds):
+        for setup in rotated(setups, round_number):
+            turn = run(setup)
+            turns.setdefault((setup.primary.kind, depth, len(setup.replicas)), []).append(turn)
+            say(
+                f"{heading} round {round_number + 1}: {setup.name} {turn.requests / turn.elapsed:,.0f}/s, "
+                f"{turn.cpu / turn.requests * 1e6:.2f} µs, drained after {turn.drain:.2f} s"
+            )
 
 
 def _calibrate(setup: Setup, depth: int, options: Options, cores: machine.Cores) -> int:
     batch = options.connections * depth
     requests, final = -(-CALIBRATION_REQUESTS // batch) * batch, False
     while not final:
-        turn = _turn(setup, depth, requests, options, cores)
+        turn = _turn(setup, partial(_burst, setup, depth, requests, options), cores)
         requests, final = next_size(requests, turn.elapsed, options.seconds, batch)
     return requests
 
 
-def _turn(setup: Setup, depth: int, requests: int, options: Options, cores: machine.Cores) -> Turn:
-    primary, copies = setup.primary, setup.replicas
+def _burst(setup: Setup, depth: int, requests: int, options: Options) -> tuple[int, float]:
+    """So many SETs as fast as they can, and how long that took."""
     workload = WORKLOADS["SET"]
     task = Task(
-        host=primary.server.host,
-        port=primary.server.port,
+        host=setup.primary.server.host,
+        port=setup.primary.server.port,
         connections=options.connections,
         depth=depth,
         requests=requests,
         arguments=list(workload.arguments),
         line_ends=workload.line_ends,
     )
-    meter = Meter(cores, [primary.pid], [copy.pid for copy in copies])
-    before, copies_before = machine.process_cpu(primary.pid), _cpu(copies)
     with Child(GENERATOR, task) as generator:
         outcome = Outcome(**generator.result(GENERATOR_SECONDS))
+    return outcome.requests, outcome.elapsed
+
+
+def _paced(setup: Setup, depth: int, rate: float, options: Options) -> tuple[int, float]:
+    """SETs at a rate for one round, how many there were and how long it took."""
+    with start_load(setup.primary, options, depth=depth, rate=rate, seconds=options.seconds, keyspace=KEYSPACE) as load:
+        written = Written(**load.result(options.seconds + GENERATOR_SECONDS, wait=True))
+    return written.requests, written.requests / written.rate
+
+
+def _turn(setup: Setup, work: Callable[[], tuple[int, float]], cores: machine.Cores) -> Turn:
+    """One piece of work, with the clocks read around it and around what the replicas had still to do."""
+    primary, copies = setup.primary, setup.replicas
+    meter = Meter(cores, [primary.pid], [copy.pid for copy in copies])
+    before, copies_before = machine.process_cpu(primary.pid), _cpu(copies)
+    requests, elapsed = work()
     loaded = machine.process_cpu(primary.pid) - before
     drain = await_position(copies, position(primary.info()), DRAIN_SECONDS) if copies else 0.0
     if drain is None:
         raise Failed(f"the replicas of {setup.name} were still behind {DRAIN_SECONDS:.0f} s after the load")
     return Turn(
-        requests=outcome.requests,
-        elapsed=outcome.elapsed,
+        requests=requests,
+        elapsed=elapsed,
         loaded_cpu=loaded,
         cpu=machine.process_cpu(primary.pid) - before,
         replica_cpu=_cpu(copies) - copies_before,
@@ -198,7 +244,7 @@ def _course(setup: Setup, depth: int, options: Options) -> Course:
     with (
         primary.connect() as asking,
         copy.connect() as asking_copy,
-        start_load(primary, options, depth=depth, rate=0.0, seconds=options.lag_seconds, keyspace=10_000) as load,
+        start_load(primary, options, depth=depth, rate=0.0, seconds=options.lag_seconds, keyspace=KEYSPACE) as load,
     ):
         began = time.monotonic()
         while load.running() and time.monotonic() - began < options.lag_seconds:
@@ -227,7 +273,7 @@ def measure_visibility(options: Options, cores: machine.Cores, say: Say) -> list
         with ExitStack() as stack:
             setup = _setup(stack, kind, 1, cores)
             primary, (copy,) = setup.primary, setup.replicas
-            with start_load(primary, options, depth=1, rate=0.0, seconds=options.seconds, keyspace=10_000) as load:
+            with start_load(primary, options, depth=1, rate=0.0, seconds=options.seconds, keyspace=KEYSPACE) as load:
                 highest = Written(**load.result(options.seconds + GENERATOR_SECONDS, wait=True))
             if await_position([copy], position(primary.info()), DRAIN_SECONDS) is None:
                 raise Failed(f"the replica of {kind} was still behind {DRAIN_SECONDS:.0f} s after the load")
@@ -252,7 +298,7 @@ def _visible(setup: Setup, rate: float, options: Options, cores: machine.Cores) 
     meter = Meter(cores, [primary.pid], [copy.pid])
     with (
         start_load(
-            primary, options, depth=1, rate=rate, seconds=options.lag_seconds + GENERATOR_SECONDS, keyspace=10_000
+            primary, options, depth=1, rate=rate, seconds=options.lag_seconds + GENERATOR_SECONDS, keyspace=KEYSPACE
         ) as load,
         Child(PROBE, watch) as probe,
     ):

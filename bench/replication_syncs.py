@@ -28,7 +28,7 @@ from bench.replication_servers import (
     position,
     replication_info,
 )
-from bench.workloads import STRING_PREFIX, VALUE, WORKLOADS, Argv, encode_request, number
+from bench.workloads import KEYSPACE, STRING_PREFIX, VALUE, WORKLOADS, Argv, encode_request, number
 
 SYNC_SECONDS = 300.0
 FORGET_SECONDS = 30.0
@@ -203,7 +203,7 @@ def measure_stuck(options: Options, cores: machine.Cores, say: Say) -> Held:
     with node("kevynode", cores.server, settings) as primary:
         with primary.connect() as connection:
             connection.run(WORKLOADS["SET"].fill())
-        with start_load(primary, options, depth=16, rate=0.0, seconds=options.lag_seconds, keyspace=10_000) as load:
+        with start_load(primary, options, depth=16, rate=0.0, seconds=options.lag_seconds, keyspace=KEYSPACE) as load:
             load.result(options.lag_seconds + GENERATOR_SECONDS, wait=True)
         time.sleep(SETTLE_SECONDS)
         before = memory(primary.pid)
@@ -211,7 +211,7 @@ def measure_stuck(options: Options, cores: machine.Cores, say: Say) -> Held:
         start = position(primary.info())
         replica = StuckReplica(primary)
         try:
-            with start_load(primary, options, depth=16, rate=0.0, seconds=STUCK_SECONDS * 2, keyspace=10_000) as load:
+            with start_load(primary, options, depth=16, rate=0.0, seconds=STUCK_SECONDS * 2, keyspace=KEYSPACE) as load:
                 watched = _watch_stuck(primary, replica, options, say)
                 load.result()
         finally:

@@ -60,10 +60,15 @@ class TestCost:
 
     def test_replicas_cost_is_that_of_one_and_drain_the_longest(self) -> None:
         turns = [turn(1.0, replica_cpu=3.0, drain=0.5), turn(1.0, replica_cpu=3.0, drain=0.25)]
-        row = figures.cost("kevynode", 16, 3, turns, None)
+        row = figures.cost("kevynode", 16, 3, turns, [])
         assert row.replica_cpu == pytest.approx(1.0 / 100_000)
         assert row.drain == 0.5
         assert row.ratio is None
+
+    def test_rounds_at_one_pace_are_compared_among_themselves(self) -> None:
+        row = figures.cost("kevynode", 1, 1, [turn(2.0)], [turn(1.0)], [turn(1.25)], [turn(1.0)])
+        assert row.ratio == pytest.approx(0.5)
+        assert row.pace_ratio == pytest.approx(0.8)
 
     def test_only_a_kevynode_has_targets(self) -> None:
         alone = [turn(1.0)]
