@@ -142,8 +142,8 @@ class Node:
             sink=self.replication,
             # The upstream's ROLE and INFO show the client port that stands in it.
             replica_id=f"kevynode-replica-{self.port}#{self._own_name}",
+            client_port=self.port,
             shards=self.replication.upstream_shards,
-            bulk_limit=self.store.settings.proto_max_bulk_len,
         )
 
     def _introduce(self) -> None:

@@ -26,7 +26,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..clock import Clock
 from ..faults import traceback_line
-from ..serve.replication_view import UpstreamFacts
+from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
 from ..store.journal import Origin
 from ..store.staging import Staging
@@ -36,6 +36,7 @@ from .backoff import UniformSource
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
 from .snapshot import SnapshotDecoder, SnapshotError
+from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
 from .wire import encode_frames
 
@@ -110,9 +111,10 @@ class Follower:
     """Keeps ``store`` a copy of the upstream whose replication port is ``port`` on ``host``.
 
     ``shards`` streams are followed, on as many ports from ``port`` on. ``applier`` is the door to the store, ``sink``
-    the rest of the node. ``replica_id`` is what the upstream knows this node by; ``capabilities`` are offered to it.
+    the rest of the node. ``replica_id`` is what the upstream knows this node by; ``capabilities`` are offered to it. A
+    kevy server is told the id that its own replicas have, with ``client_port`` in it, which it shows to its clients.
     ``adopts`` says whether the upstream's history and offsets become this node's; never those of several shards.
-    ``bulk_limit`` bounds one argument of an entry in bytes.
+    ``bulk_limit`` bounds one argument of an entry in bytes; what its clients may write is the primary's affair.
     """
 
     def __init__(
@@ -128,15 +130,17 @@ class Follower:
         log: UpstreamLog,
         sink: FollowerSink,
         replica_id: str,
+        client_port: int = 0,
         shards: int = 1,
         capabilities: frozenset[str] = FOLLOWER_CAPABILITIES,
         adopts: bool = True,
-        bulk_limit: int | None = None,
+        bulk_limit: int = GROUP_BYTES_LIMIT,
     ) -> None:
         self.host = host
         self.port = port
         self.adopts = adopts and shards == 1
         self.replica_id = replica_id
+        self.client_port = client_port
         self.capabilities = capabilities
         self.bulk_limit = bulk_limit
         self.transport = transport
@@ -183,6 +187,11 @@ class Follower:
         """Bytes received from the upstream."""
         return sum(upstream.received_bytes for upstream in self._upstreams)
 
+    @property
+    def lenient(self) -> bool:
+        """Whether a kevy server's stream is followed, at first or second hand, with all that goes wrong in it."""
+        return self._applier.lenient
+
     # -- for the links ------------------------------------------------------------------------------------------------
 
     def claim(self, upstream: Upstream) -> tuple[int, int]:
@@ -199,6 +208,7 @@ class Follower:
     def resumed(self, upstream: Upstream, event: Resumed, reason: str) -> None:
         """A link goes on where it was, with what is held."""
         upstream.cursor = (event.history, event.offset)
+        self._know(upstream)
         if self.adopts:
             self.sink.adopt(event.history, event.offset, event.ancestors, "partial", reason)
 
@@ -221,7 +231,7 @@ class Follower:
         first = journal.offset
         size = len(entries.commands)
         store.now = int(self.clock.wall() * 1000)
-        self._applier.lenient = not link.confirmed
+        self._applier.lenient = _is_kevys(link)
         self._applier.on_ignored = partial(self._ignored, upstream)
         journal.origin = Origin(upstream.address, link.history)
         self._place = place
@@ -318,6 +328,12 @@ class Follower:
         self.log.error("diverged", upstream=upstream.address, reason=reason)
         upstream.stop(reason)
 
+    def _know(self, upstream: Upstream) -> None:
+        """Note whose stream it is. A kevy server does not tell when a key expires: so it does here as it does there."""
+        link = upstream.link
+        if link is not None:
+            self._applier.lenient = self._store.deletes_expired = _is_kevys(link)
+
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
     @enable_ki_protection
@@ -375,6 +391,7 @@ class Follower:
         self._ship = None
         self.diverged = self._void = ""
         for upstream, (history, offset, _) in ship.ends.items():
+            self._know(upstream)
             upstream.cursor = (history, offset)
         history, offset, ancestors = ship.ends[self._upstreams[0]]
         store.journal.origin = Origin(self._upstreams[0].address, history)
@@ -408,3 +425,8 @@ class Follower:
         if self._ship is not None and upstream in self._ship.parts:
             self._give_up(f"{upstream.address} broke off: {reason}", upstream)
         self.sink.lost(reason)
+
+
+def _is_kevys(link: ReplicaLink) -> bool:
+    """Whether a link carries what a kevy server streams: a kevynode that only passes it on knows no lineage of it."""
+    return "lineage" not in link.accepted

@@ -116,11 +116,17 @@ class PrimaryLink:
     """The primary's side of one connection. Not thread-safe; never blocks. Times are monotonic seconds.
 
     A driver sends what :meth:`take` returns and feeds :meth:`receive`; between two takes it waits until :meth:`wake`
-    is called. ``decision`` is what the handshake came to.
+    is called. ``decision`` is what the handshake came to; ``withheld`` are capabilities that this node lacks now.
     """
 
     def __init__(
-        self, request: Request, decision: Resume | Snapshot, slot: Slot, source: LinkSource, now: float
+        self,
+        request: Request,
+        decision: Resume | Snapshot,
+        slot: Slot,
+        source: LinkSource,
+        now: float,
+        withheld: frozenset[str] = frozenset(),
     ) -> None:
         self.request = request
         self.slot = slot
@@ -147,7 +153,7 @@ class PrimaryLink:
         self.prefixes: tuple[bytes, ...] | None = () if self._filtered else None
         slot.prefixes = self.prefixes
         self._decoder = AckDecoder()
-        accepted = CAPABILITIES if self._filtered else [name for name in CAPABILITIES if name != "scopes"]
+        accepted = set(CAPABILITIES) - withheld - (set() if self._filtered else {"scopes"})
         self._parts: list[bytes] = [format_answer(request, source.lineage, accepted)]
         self._cursor: Cursor | None = None
         self._pin: Pin | None = None

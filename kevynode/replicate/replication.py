@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 import attrs
 
 from ..errors import ErrorKind
-from ..serve.replication_view import UpstreamFacts
+from ..replication_view import UpstreamFacts
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
 from ..store.store import Store
@@ -79,6 +79,11 @@ class UpstreamSide(Protocol):
     @property
     def diverged(self) -> str:
         """Why the data here is not what the upstream's entries should have made of it; empty while it is."""
+        ...
+
+    @property
+    def lenient(self) -> bool:
+        """Whether a kevy server's stream is followed, at first or second hand."""
         ...
 
     def facts(self, now: float) -> Sequence[UpstreamFacts]: ...
@@ -150,6 +155,8 @@ class Replication:
         self._closed_links_sent = 0
         # Whether the data here are, or once were, somebody's whole data: before that there is nothing to serve.
         self._has_data = True
+        # Whether an upstream's entries could not be applied, and no fresh copy has come since.
+        self._diverged = False
         # Whether the running history began with no data at offset 0, so that its entries are all there is.
         self._began_empty = not len(store.keyspace) and store.journal.offset == 0
         self._active = False
@@ -206,7 +213,7 @@ class Replication:
     def open_link(self, slot: Slot, request: Request) -> PrimaryLink:
         """Begin to serve a replica's connection: resume or snapshot, whatever its cursor allows. Raises Refused."""
         now = self.now()
-        if not self._has_data or (self.upstream is not None and self.upstream.diverged):
+        if not self._has_data or self._is_diverged():
             self.slots.disconnected(slot, now)
             raise Refused("this node has no good data yet", _LOADING_LINE)
         backlog = self.backlog
@@ -231,7 +238,7 @@ class Replication:
             if decision.beyond_branch:
                 self.beyond_branch += decision.beyond_branch
                 self._log.warning("replica_ahead_of_branch", id=slot.replica_id, entries=decision.beyond_branch)
-        link = PrimaryLink(request, decision, slot, self, now)
+        link = PrimaryLink(request, decision, slot, self, now, self._withheld())
         self.links[slot] = link
         if isinstance(decision, Resume):
             slot.last_sync = SyncRecord("partial", decision.reason, now, 0.0)
@@ -245,6 +252,14 @@ class Replication:
         self._track_filters()
         self.judge()
         return link
+
+    def _is_diverged(self) -> bool:
+        return self._diverged or (self.upstream is not None and bool(self.upstream.diverged))
+
+    def _withheld(self) -> frozenset[str]:
+        """What this node does not take part in as a primary: a stream passed on from a kevy server has no lineage."""
+        passes_on = self.role == "slave" and self.upstream is not None and self.upstream.lenient and not self._renumbers
+        return frozenset({"lineage"}) if passes_on else frozenset()
 
     def _begins_group(self, offset: int) -> bool:
         try:
@@ -447,6 +462,7 @@ class Replication:
         self._journal.follows = False
         self._branch()
         self._has_data = True
+        self._diverged = False
         if self._active and self._observe not in self._journal.observers:
             self._journal.observers.append(self._observe)
         self._node.become_primary()
@@ -466,7 +482,7 @@ class Replication:
 
     def cursor(self) -> tuple[int, int]:
         """The position to ask an upstream for: history and next offset; (0, 0): no claim."""
-        if not self._has_data or self._renumbers:
+        if not self._has_data or self._renumbers or self._diverged:
             return 0, 0
         return self.lineage.history, self.position
 
@@ -489,6 +505,7 @@ class Replication:
             self.lineage = Lineage(_new_history(self._random_bits))
         self._has_data = True
         if kind == "full":
+            self._diverged = False
             self._start_over()
         elif self.lineage.history != before:
             self.hang_up("the upstream's history has changed")
@@ -502,6 +519,7 @@ class Replication:
             # Nobody has any of the entries that made these data.
             self.lineage = Lineage(_new_history(self._random_bits))
             self._has_data = True
+            self._diverged = False
             self._start_over()
             self.judge()
         self._node.replication_advanced()
@@ -568,6 +586,7 @@ class Replication:
         """The follower that runs now; None: none does."""
         if self.upstream is not None:
             self._received_before += self.upstream.received_bytes
+            self._diverged = self._is_diverged()
         self.upstream = upstream
 
 

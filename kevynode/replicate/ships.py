@@ -1,4 +1,4 @@
-"""When a snapshot may be sent: always, unless the backlog has just proved too small to hold what is written meanwhile."""
+"""When a snapshot may be sent: always, unless the backlog has just proved too small for what is written meanwhile."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import trio
 
 from ..faults import traceback_line
-from ..serve.replication_view import SyncFacts, UpstreamFacts
+from ..replication_view import SyncFacts, UpstreamFacts
 from ..transport import format_address
 from .backoff import Backoff
 from .form_chooser import FormChooser
@@ -50,6 +50,8 @@ STEADY_SECONDS: Final = 1.0
 
 # About as many small entries as fit into a slice: a batch that is applied in one go passes on the bytes it came in.
 _READ_SIZE: Final = 32768
+# Bytes of a snapshot built in one step: a millisecond or two, whatever is in it.
+_STEP_SIZE: Final = 16384
 # Why a link ends when the follower is cancelled.
 _STOPPED: Final = "no longer followed"
 _GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -221,7 +223,8 @@ class Upstream:
             offset = 0
         self._claim = (history, offset)
         capabilities = follower.capabilities if form is Form.EXTENDED else frozenset[str]()
-        return Request(form, history, offset, follower.replica_id, capabilities)
+        name = follower.replica_id if form is Form.EXTENDED else f"kevy-replica-{follower.client_port}#{self.index}"
+        return Request(form, history, offset, name, capabilities)
 
     async def _connect(self) -> tuple[trio.abc.Stream | None, str]:
         """A stream, or why there is none."""
@@ -347,7 +350,7 @@ class Upstream:
                 self._log.info("synchronising", upstream=self.address, reason=reason)
                 follower.sink.link_changed()
             case ShipData():
-                follower.ship_data(self, event.data)
+                await self._take_piece(event.data)
             case ShipEnds():
                 await self._end_ship(link, event)
             case HistoryKnown():
@@ -355,6 +358,15 @@ class Upstream:
             case _:
                 # A skip, or a ship of one scope, on a link that follows everything: neither was asked for.
                 link.break_off(f"{self.address} sent what is for filtered links only: {type(event).__name__}")
+
+    async def _take_piece(self, data: bytes) -> None:
+        """Build what a piece of a snapshot says, in steps short enough for those who read the old data meanwhile."""
+        for place in range(0, len(data), _STEP_SIZE):
+            if place and self._clock.monotonic() >= self._slice_end:
+                await self._yield()
+                if self._stopped:
+                    return
+            self._follower.ship_data(self, data[place : place + _STEP_SIZE])
 
     async def _resume(self, link: ReplicaLink, event: Resumed) -> None:
         follower = self._follower

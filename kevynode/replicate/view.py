@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
-from ..serve.replication_view import BacklogFacts, ReplicaFacts, SyncFacts, UpstreamFacts
+from ..replication_view import BacklogFacts, ReplicaFacts, SyncFacts, UpstreamFacts
 from .primary import PrimaryLink, State
 from .replication import Replication
 from .slots import Slot

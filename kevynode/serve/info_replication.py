@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from .replication_view import ReplicaFacts, SyncFacts, UpstreamFacts
+from ..replication_view import ReplicaFacts, SyncFacts, UpstreamFacts
 
 if TYPE_CHECKING:
     from .server import Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from ..errors import ErrorKind
-from .replication_view import BacklogFacts, ReplicaFacts, UpstreamFacts
+from ..replication_view import BacklogFacts, ReplicaFacts, UpstreamFacts
 
 if TYPE_CHECKING:
     from .server import Server

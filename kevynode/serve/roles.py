@@ -17,8 +17,8 @@ from ..store.store import Store
 from .blocking import Waiters
 
 if TYPE_CHECKING:
+    from ..replication_view import ReplicationView, UpstreamFacts
     from .lone_primary import LonePrimary
-    from .replication_view import ReplicationView, UpstreamFacts
     from .session import Session
 
 __all__ = ["LINK_STATES", "WRITE_REFUSALS", "Roles"]

@@ -25,8 +25,8 @@ from .timers import Timer, Timers
 from .watch import Watches
 
 if TYPE_CHECKING:
+    from ..replication_view import ReplicationView
     from .parameters import Parameters
-    from .replication_view import ReplicationView
     from .session import Session
 
 __all__ = ["EventLog", "Server", "Shutdown", "Statistics"]

@@ -8,7 +8,7 @@ import attrs
 from support.session_harness import ServerHarness
 
 from kevynode.errors import ReplyError
-from kevynode.serve.replication_view import BacklogFacts, ReplicaFacts, SyncFacts, UpstreamFacts
+from kevynode.replication_view import BacklogFacts, ReplicaFacts, SyncFacts, UpstreamFacts
 
 #: What a replica that is well looks like; tests change what they need.
 REPLICA = ReplicaFacts(

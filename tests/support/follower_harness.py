@@ -16,7 +16,7 @@ from support.store_harness import START, Content, content
 import kevynode.store.commands  # noqa: F401  enters the commands into the table
 from kevynode.replicate.follower import FOLLOWER_CAPABILITIES, Follower
 from kevynode.replicate.handshake import Form, Request
-from kevynode.serve.replication_view import UpstreamFacts
+from kevynode.replication_view import UpstreamFacts
 from kevynode.store.apply import Applier
 from kevynode.store.store import Store
 

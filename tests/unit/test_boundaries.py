@@ -29,6 +29,8 @@ OUTSIDE_WORLD = {
 
 #: The modules of ``serve`` that move bytes or live on Trio's clock. Everything else there takes what it needs.
 DRIVERS = {"hub", "hub_connection", "stream_driver", "listener", "limits"}
+#: The same in ``replicate``.
+REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"}
 
 
 def modules(room: str) -> Iterator[Path]:
@@ -73,11 +75,17 @@ def test_sessions_and_commands_know_no_outside_world() -> None:
     assert offences(paths, OUTSIDE_WORLD) == []
 
 
+def test_the_protocols_of_replication_know_no_outside_world() -> None:
+    paths = (path for path in modules("replicate") if path.stem not in REPLICATION_DRIVERS)
+    assert offences(paths, OUTSIDE_WORLD) == []
+
+
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
         ("store", {"kevynode.serve", "kevynode.replicate", "kevynode.scope", "kevynode.node", "kevynode.config"}),
-        ("serve", {"kevynode.node", "kevynode.cli"}),
+        ("serve", {"kevynode.replicate", "kevynode.scope", "kevynode.node", "kevynode.cli"}),
+        ("replicate", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
         ("resp.py", {"kevynode"}),
     ],
 )
@@ -85,7 +93,10 @@ def test_imports_point_one_way(room: str, forbidden: set[str]) -> None:
     assert offences(modules(room), forbidden) == []
 
 
-@pytest.mark.parametrize("module", ["kevynode", "kevynode.store", "kevynode.config"])
+@pytest.mark.parametrize(
+    "module",
+    ["kevynode", "kevynode.store", "kevynode.config", "kevynode.replicate.replication", "kevynode.replicate.replica"],
+)
 def test_importing_it_does_not_bring_trio_along(module: str) -> None:
     program = f"import sys, {module}; sys.exit('trio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -14,7 +14,7 @@ from kevynode.config import NodeConfig
 from kevynode.probe import parse_info
 from kevynode.serve.info import info_text
 from kevynode.serve.parameters import Parameters
-from kevynode.serve.replication_view import BacklogFacts, SyncFacts
+from kevynode.replication_view import BacklogFacts, SyncFacts
 from kevynode.status import replication_state, tables
 
 

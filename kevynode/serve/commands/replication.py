@@ -155,7 +155,9 @@ def wait(session: Session, argv: Args) -> Reply | Blocked:
     if session.waiting is None:
         # Once: what they answer has this run again.
         server.view.ask_for_acknowledgements()
-    return Blocked((), milliseconds, on_timeout=lambda: count_acknowledged(session), at_once=reached, signal="acknowledged")
+    return Blocked(
+        (), milliseconds, on_timeout=lambda: count_acknowledged(session), at_once=reached, signal="acknowledged"
+    )
 
 
 def count_acknowledged(session: Session) -> int:
