@@ -39,7 +39,7 @@ LOOK_SECONDS = 0.1
 GENERATOR_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
 
-PACE_SHARE = 0.7
+PACE_SHARE = 0.6
 """The pace at which all setups are compared, as a share of what the slowest of them reached."""
 
 Say = Callable[[str], None]

@@ -117,12 +117,14 @@ def _drive(load: Load, sockets: dict[int, socket.socket], control: int) -> Writt
             poller.register(descriptor, select.EPOLLIN)
         poller.register(control, select.EPOLLIN | select.EPOLLHUP)
         began = heard = clock()
-        while not stopping or len(idle) < len(sockets):
+        while True:
             now = clock()
             if now >= next_mark:
                 marks.append((now, answered * depth))
                 next_mark = now + MARK
             stopping = stopping or now - began >= load.seconds
+            if stopping and len(idle) == len(sockets):
+                break
             wanted = 0 if stopping else due(rate, now - began, sent, depth) if rate else len(idle)
             for _ in range(min(wanted, len(idle))):
                 descriptor = idle.popleft()
