@@ -40,6 +40,8 @@ ARRIVALS: Final = 4
 GREETINGS: Final = 256
 
 _READ_SIZE: Final = 16384
+# Bytes that a replica has to take within SILENCE_DEADLINE: a long entry may take longer than that as a whole.
+_SLICE: Final = 64 * 1024
 _GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -75,22 +77,33 @@ class ReplicaEntrance:
         self._replication = replication
         self._nursery = nursery
         self._log = log
-        self._greetings = 0
+        # One for each connection without a handshake, oldest first.
+        self._greetings: dict[trio.CancelScope, None] = {}
         self._senders: dict[Slot, Sender] = {}
         self._draining = False
         self._drained = trio.Event()
 
     def admit(self, incoming: Incoming) -> None:
-        """Listen to what a new connection wants. Does not block."""
-        if self._draining or self._greetings >= GREETINGS:
-            self._log.warning("replica_refused", peer=incoming.peer, reason="too many handshakes at once")
+        """Listen to what a new connection wants. Does not block.
+
+        If too many have not said it yet the oldest of them goes: a replica says it at once.
+        """
+        if self._draining:
             self._nursery.start_soon(incoming.aclose)
             return
-        self._greetings += 1
-        self._nursery.start_soon(self._greet, incoming)
+        if len(self._greetings) >= GREETINGS:
+            oldest = next(iter(self._greetings))
+            del self._greetings[oldest]
+            oldest.cancel()
+        scope = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_DEADLINE)
+        self._greetings[scope] = None
+        self._nursery.start_soon(self._greet, incoming, scope)
 
     async def drain(self) -> None:
-        """Let every link send what its replica lacks, then end it. The node must be silent by now; give it a deadline."""
+        """Let every link send what its replica lacks, then end it. The node must be silent by now.
+
+        Wait for that with a deadline.
+        """
         self._draining = True
         for sender in tuple(self._senders.values()):
             sender.drain()
@@ -99,23 +112,24 @@ class ReplicaEntrance:
         else:
             await trio.lowlevel.checkpoint()
 
-    async def _greet(self, incoming: Incoming) -> None:
+    async def _greet(self, incoming: Incoming, scope: trio.CancelScope) -> None:
         """Read a handshake and pass the connection on; whoever does not finish one is closed without a word."""
         stream = incoming.stream()
         handed_over = False
         try:
-            with trio.move_on_after(HANDSHAKE_DEADLINE) as deadline:
+            with scope:
                 connection = await self._handshake(incoming, stream)
                 if connection is not None:
                     handed_over = await self._pass_on(connection)
-            if deadline.cancelled_caught:
-                self._log.warning("replica_refused", peer=incoming.peer, reason="no handshake in time")
+            if scope.cancelled_caught:
+                reason = "no handshake in time" if scope in self._greetings else "too many handshakes at once"
+                self._log.warning("replica_refused", peer=incoming.peer, reason=reason)
         except _GONE as error:
             self._log.debug("replica_gone", peer=incoming.peer, reason=str(error))
         except Exception as error:
             self._log.error("greeting_failed", peer=incoming.peer, error=error, where=traceback_line(error))
         finally:
-            self._greetings -= 1
+            self._greetings.pop(scope, None)
             if not handed_over:
                 await trio.aclose_forcefully(stream)
 
@@ -138,6 +152,8 @@ class ReplicaEntrance:
 
     async def _pass_on(self, connection: Connection) -> bool:
         """Give a connection to its replica's sender, a new one for a new replica; False if it is refused."""
+        if self._draining:
+            return False
         try:
             slot = self._replication.recognise(connection.request, connection.peer)
         except Refused as refused:
@@ -174,6 +190,8 @@ class Sender:
         self._replication = replication
         self._log = log
         self._arrivals, self._waiting = trio.open_memory_channel[Connection](ARRIVALS)
+        # The connection to serve next, once it has been taken from there.
+        self._newest: Connection | None = None
         # Around the connection being served; cancelled when it is to end at once.
         self._serving: trio.CancelScope | None = None
         self._around_all = trio.CancelScope()
@@ -198,14 +216,11 @@ class Sender:
 
     async def run(self) -> None:
         """Serve connections until none comes within the reconnect window."""
-        window = self._replication.reconnect_window
         try:
             with self._around_all:
                 while not self._draining:
-                    with trio.move_on_after(window) as waiting:
-                        connection = await self._next()
-                    if waiting.cancelled_caught:
-                        self._log.info("replica_expired", id=self.slot.replica_id, window=window)
+                    connection = await self._next()
+                    if connection is None:
                         return
                     try:
                         with trio.CancelScope() as self._serving:
@@ -216,38 +231,53 @@ class Sender:
         finally:
             await self._turn_away()
 
-    async def _next(self) -> Connection:
-        """The newest connection of the replica; waits for one."""
-        connection = await self._waiting.receive()
+    async def _next(self) -> Connection | None:
+        """The newest connection of the replica; waits for one, and returns None if none comes in time."""
+        await self._take_newest()
+        if self._newest is None:
+            window = self._replication.reconnect_window
+            with trio.move_on_after(window):
+                self._newest = await self._waiting.receive()
+            await self._take_newest()
+            if self._newest is None:
+                self._log.info("replica_expired", id=self.slot.replica_id, window=window)
+        connection, self._newest = self._newest, None
+        return connection
+
+    async def _take_newest(self) -> None:
+        """Look at all that wait: the newest is to be served, the others have been given up by the replica."""
         while True:
             try:
                 newer = self._waiting.receive_nowait()
             except trio.WouldBlock:
-                return connection
-            await trio.aclose_forcefully(connection.stream)
-            connection = newer
+                return
+            older, self._newest = self._newest, newer
+            if older is not None:
+                await trio.aclose_forcefully(older.stream)
 
     async def _turn_away(self) -> None:
-        """Close what nobody will serve any more."""
-        while True:
-            try:
-                connection = self._waiting.receive_nowait()
-            except trio.WouldBlock:
-                return
-            await trio.aclose_forcefully(connection.stream)
+        """Close what nobody will serve any more, also when cancelled: closing by force waits for nothing."""
+        with trio.CancelScope(shield=True):
+            while True:
+                try:
+                    connection = self._newest or self._waiting.receive_nowait()
+                except trio.WouldBlock:
+                    return
+                self._newest = None
+                await trio.aclose_forcefully(connection.stream)
 
     async def _serve(self, connection: Connection) -> None:
         """Be the primary on one connection until it ends; never raises but for cancellation."""
         replication, slot = self._replication, self.slot
+        link = None
         try:
-            link = replication.open_link(slot, connection.request)
+            link = self._open_link(connection)
         except Refused as refused:
             self._log.warning("replica_refused", peer=connection.peer, reason=refused.reason)
-            with trio.move_on_after(SILENCE_DEADLINE):
-                try:
-                    await connection.stream.send_all(refused.line)
-                except _GONE:
-                    pass
+            await self._refuse(connection, refused.line)
+        except Exception as error:
+            self._failed(error)
+        if link is None:
             return
         reason = "cancelled"
         try:
@@ -263,14 +293,33 @@ class Sender:
             reason = str(group.exceptions[0]) or "connection lost"
         except* Exception as group:
             # One replica's failure is its own.
-            error = group.exceptions[0]
             reason = "internal error"
-            self._log.error("sender_failed", id=slot.replica_id, error=error, where=traceback_line(error))
+            self._failed(group.exceptions[0])
         finally:
             link.on_wake = link.hang_up = None
             link.close(reason)
             replication.close_link(slot, link)
             self._log.info("replica_disconnected", id=slot.replica_id, peer=connection.peer, reason=link.reason)
+
+    @enable_ki_protection
+    def _open_link(self, connection: Connection) -> PrimaryLink:
+        try:
+            return self._replication.open_link(self.slot, connection.request)
+        except BaseException:
+            # Nobody is served: when the replica comes back it takes nothing over.
+            self._replication.slots.disconnected(self.slot, self._replication.now())
+            raise
+
+    @staticmethod
+    async def _refuse(connection: Connection, line: bytes) -> None:
+        with trio.move_on_after(SILENCE_DEADLINE):
+            try:
+                await connection.stream.send_all(line)
+            except _GONE:
+                pass
+
+    def _failed(self, error: Exception) -> None:
+        self._log.error("sender_failed", id=self.slot.replica_id, error=error, where=traceback_line(error))
 
     def _wake(self) -> None:
         self._wakeup.set()
@@ -299,27 +348,47 @@ class Sender:
 
     async def _write(self, link: PrimaryLink, connection: Connection) -> None:
         """Send whatever there is to send until the link is closed, or drained."""
-        stream, sock = connection.stream, connection.sock
         while True:
             parts = self._take(link)
             if parts:
-                data = parts[0] if len(parts) == 1 else b"".join(parts)
-                sent = 0
-                if sock is not None:
-                    try:
-                        sent = sock.send(data)
-                    except BlockingIOError:
-                        pass
-                if sent < len(data):
-                    link.sending_since = self._replication.now()
-                    await stream.send_all(memoryview(data)[sent:] if sent else data)
-                    link.sending_since = None
-                else:
-                    await trio.lowlevel.checkpoint()
+                await self._send(link, connection, parts[0] if len(parts) == 1 else b"".join(parts))
             elif link.closed:
                 return
+            elif link.busy:
+                await trio.lowlevel.checkpoint()
             elif self._draining and link.caught_up:
                 link.close("shutting down")
+                await self._part(connection.stream)
             else:
                 self._wakeup = trio.Event()
                 await self._wakeup.wait()
+
+    async def _send(self, link: PrimaryLink, connection: Connection, data: bytes) -> None:
+        """Send all of it. The link knows since when the replica has taken nothing."""
+        sent = 0
+        if connection.sock is not None:
+            try:
+                sent = connection.sock.send(data)
+            except BlockingIOError:
+                pass
+        if sent == len(data):
+            await trio.lowlevel.checkpoint()
+            return
+        rest = memoryview(data)
+        for start in range(sent, len(data), _SLICE):
+            link.sending_since = self._replication.now()
+            await connection.stream.send_all(rest[start : start + _SLICE])
+            if start > sent:
+                # What it is asked stands behind what it is still taking: that it takes it is a sign of life, too.
+                link.heard = self._replication.now()
+        link.sending_since = None
+
+    @staticmethod
+    async def _part(stream: trio.abc.Stream) -> None:
+        """Say that nothing follows, and give the replica the time to read what is under way: it then ends the stream.
+
+        Closing at once would have what it says meanwhile answered with a reset, which throws away what it has not read.
+        """
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+            await trio.sleep_forever()
