@@ -306,7 +306,7 @@ class Backlog:
             raise Future(offset, self.first, self.next)
 
     def cursor(self, offset: int) -> Cursor:
-        """A cursor before the entry ``offset``, or behind the last one.
+        """A cursor before the entry ``offset``, or behind the last one. Seals if it stands in what is not sealed yet.
 
         Raises TooOld below ``first``, Future above ``next``, NotABoundary within a group.
         """
