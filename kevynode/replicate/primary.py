@@ -290,8 +290,8 @@ class PrimaryLink:
 
     @property
     def waits_for_acknowledgements(self) -> bool:
-        """Whether this peer ever says how far it is."""
-        return self._beats
+        """Whether this peer has to say how far it is: not while it takes a snapshot, which is a sign of life itself."""
+        return self._beats and self.state is not State.SNAPSHOT
 
     @property
     def caught_up(self) -> bool:
@@ -446,6 +446,7 @@ class PrimaryLink:
         self._ship = None
         self._cursor = self._source.backlog.cursor(ship.offset)
         self._told = ship.offset
+        self.heard = now
         if ship.prefix is None:
             self.slot.ship_ended(ship.offset)
         self._sent(ship.offset)

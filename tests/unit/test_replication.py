@@ -253,6 +253,24 @@ def test_the_silent_and_the_stuck_are_hung_up_on() -> None:
     assert [silent.reason, stuck.reason] == ["silent for 10 s", "took no byte for 10 s"]
 
 
+def test_who_takes_a_long_snapshot_need_not_speak_until_it_has_it() -> None:
+    primary = Primary()
+    primary.fill(5000)
+    link = primary.connect(form="SIX")
+    for _ in range(15):
+        primary.time += 1
+        primary.replication.take(link)
+        primary.replication.tick()
+    assert link.state is State.SNAPSHOT
+    primary.take(link)
+    primary.time += 9
+    primary.replication.tick()
+    assert not link.closed
+    primary.time += 2
+    primary.replication.tick()
+    assert link.reason == "silent for 10 s"
+
+
 # -- roles ------------------------------------------------------------------------------------------------------------
 
 
