@@ -85,7 +85,9 @@ EOF
         exit 1
     fi
 fi
-[ "$nodes" -eq 1 ] || echo "This version runs a single node: replication and scopes are planned."
+replication_port=$((port + 10000))
+[ "$replication_port" -le 65535 ] || replication_port=PORT
+[ "$nodes" -eq 1 ] || echo "This script runs a single node: scopes, which a cluster is made of, are planned."
 
 cat <<EOF
 Starting a node on 127.0.0.1:$port with its data in $data. Ctrl-C stops it.
@@ -95,6 +97,10 @@ Once its ready line shows, try in another terminal:
     redis-cli -p $port GET greeting
     redis-cli -p $port INFO server
     $venv/bin/kevynode status 127.0.0.1:$port
+
+and for a live copy of it, which follows the replication port of its ready line:
+
+    $venv/bin/kevynode run --port 0 --dir "$data" --replicaof 127.0.0.1:$replication_port
 
 EOF
 # The node takes the place of this script, so that Ctrl-C and SIGTERM are its own, and so is the exit status.

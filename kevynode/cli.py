@@ -54,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--bind", metavar="ADDR", action="append", help="address to listen on; may be given several times")
     run.add_argument("--dir", metavar="DIR", help="folder of everything the node writes")
     run.add_argument("--node-id", metavar="ID", help="this node's id among the peers")
-    run.add_argument("--replicaof", metavar="HOST:PORT", help="follow the primary with this replication address")
+    run.add_argument(
+        "--replicaof",
+        metavar="HOST:PORT",
+        help="be a replica of the primary with this replication address (its client port + 10000)",
+    )
     run.add_argument("--no-aof", action="store_true", help="keep no append-only file")
     run.add_argument("--trust-config", action="store_true", help="open declared scopes without asking the peers")
     run.add_argument("--start-empty", action="store_true", help="open scopes without looking for a copy of lost data")
