@@ -29,6 +29,8 @@ class Lane:
         self.latency = 0.0
         # Bytes at most that one read gets.
         self.grain = 1 << 30
+        # Seconds that each read takes.
+        self.pause = 0.0
         # Nothing arrives while this is set.
         self.held = False
         # Bytes that still arrive; the connection breaks with the last of them. None: no end.
@@ -86,7 +88,7 @@ class Lane:
 
     async def receive(self, most: int | None) -> bytes:
         """The next bytes; none at the end."""
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.pause)
         while True:
             if self.broken:
                 raise trio.BrokenResourceError("connection reset by peer")
