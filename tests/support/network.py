@@ -98,14 +98,14 @@ class Lane:
             patience = trio.CancelScope()
             if not self.held and self._segments:
                 if self._segments[0][0] <= trio.current_time():
-                    return self._take(most)
+                    return self.take(most)
                 patience.deadline = self._segments[0][0]
             elif not self.held and self._ended:
                 return b""
             with patience:
                 await self._change.wait()
 
-    def _take(self, most: int | None) -> bytes:
+    def take(self, most: int | None) -> bytes:
         now = trio.current_time()
         size = min(self.grain, 1 << 30 if most is None else most)
         if self.limit is not None:
