@@ -321,9 +321,20 @@ def test_a_large_snapshot_while_a_client_writes(primary: NodeProcess) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        with start(upstream=primary) as replica:
+        with start() as replica, client_of(replica) as client:
+            host, _, port = primary.replication_address.rpartition(":")
+            client.set("mine", "from before")
+            client.replicaof(host, int(port))
+            # A snapshot that is called off in the middle changes nothing.
+            wait_for_field(replica, "master_sync_in_progress", 1)
+            assert client.get("mine") == "from before"
+            client.replicaof("NO", "ONE")
+            assert (client.get("mine"), client.dbsize()) == ("from before", 1)
+
             before = written
+            client.replicaof(host, int(port))
             wait_for_field(replica, "master_link_status", "up")
+            assert client.get("mine") is None
             assert written > before
             stop.set()
             writer.join()
@@ -331,6 +342,7 @@ def test_a_large_snapshot_while_a_client_writes(primary: NodeProcess) -> None:
             [line] = replica_lines(primary)
             assert line["last_sync"] == "full"
             assert line["last_sync_bytes"] > MANY_KEYS * 32
+            assert syncs(primary) == (2, 0, 2)
             [state] = json.loads(kevynode("status", "--json", f"127.0.0.1:{replica.port}").stdout)
             assert state["replication"]["upstreams"][0]["last_sync_bytes"] == line["last_sync_bytes"]
             with client_of(replica) as reader, client_of(primary) as source:
