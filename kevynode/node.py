@@ -34,9 +34,10 @@ from .config_values import join_address, split_address
 from .log import Logger
 from .process import Process
 from .replicate.follower import Follower
-from .replicate.replication import Replication, ReplicationSettings
+from .replicate.replication import Replication
 from .replicate.sender import ReplicaEntrance
 from .replicate.service import ReplicationService
+from .replicate.surroundings import ReplicationSettings
 from .replicate.view import NodeReplicationView
 from .serve.housekeeping import Housekeeper
 from .serve.listener import Admission, ClientEntrance

@@ -94,6 +94,10 @@ class LinkSource(Protocol):
 
     def ship_started(self, link: PrimaryLink, kind: Literal["full", "scope"], reason: str, now: float) -> None: ...
     def ship_ended(self, link: PrimaryLink, size: int, now: float) -> None: ...
+    def ship_caught_up(self, link: PrimaryLink) -> None:
+        """What was written during a ship has gone out, too."""
+        ...
+
     def ship_overrun(self, link: PrimaryLink, now: float) -> None:
         """The backlog could not hold what was written during a ship."""
         ...
@@ -342,7 +346,9 @@ class PrimaryLink:
                 self._pin.move(cursor.offset)
             return
         self._behind_since = None
-        self._unpin()
+        if self._pin is not None:
+            self._unpin()
+            self._source.ship_caught_up(self)
         self._skip(parts)
         if self._ask_due:
             self._ask_due = False
@@ -447,6 +453,8 @@ class PrimaryLink:
         self._cursor = self._source.backlog.cursor(ship.offset)
         self._told = ship.offset
         self.heard = now
+        if not self._beats:
+            self.slot.served_from = ship.offset
         if ship.prefix is None:
             self.slot.ship_ended(ship.offset)
         self._sent(ship.offset)

@@ -25,8 +25,9 @@ from ..faults import traceback_line
 from ..transport import Incoming
 from .handshake import HandshakeError, HandshakeParser, Request
 from .primary import PrimaryLink
-from .replication import Refused, Replication
+from .replication import Replication
 from .slots import Slot
+from .surroundings import Refused
 
 __all__ = ["HANDSHAKE_DEADLINE", "SILENCE_DEADLINE", "ReplicaEntrance", "SenderLog"]
 

@@ -8,7 +8,8 @@ from typing import Protocol
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .replication import Replication, UpstreamSide
+from .replication import Replication
+from .surroundings import UpstreamSide
 
 __all__ = ["MakeFollower", "ReplicationService", "RunningFollower"]
 

@@ -31,8 +31,11 @@ class ShipGate:
         self.running += 1
 
     def finished(self) -> None:
-        """A ship is complete."""
+        """A ship is complete; whether the backlog was large enough shows when its link has caught up."""
         self.running -= 1
+
+    def caught_up(self) -> None:
+        """What was written during a ship has gone out, too: the backlog is large enough."""
         self.overruns = 0
 
     def broken_off(self) -> None:

@@ -92,6 +92,8 @@ class Slot:
     acknowledges: bool = True
     # How far a replica that names no history was served by this process, for its next handshake; None: never.
     served: int | None = None
+    # From where on: what such a replica held before the snapshot it was sent is not of this history.
+    served_from: int = 0
     disconnected_at: float | None = None
     # Where the last snapshot ended: an acknowledgement below it speaks of what the replica held before.
     _floor: int = attrs.field(default=0, repr=False)
@@ -190,7 +192,7 @@ class Slots:
         key = self.key(request, address)
         slot = self._slots.get(key)
         if slot is None:
-            if len(self._slots) >= self._limit:
+            if len(self._slots) >= self._limit and not self._forget_stranger():
                 return Refusal(f"there are {self._limit} replicas already", now)
             slot = Slot(key, request.replica_id, address, _client_port(request.replica_id), request.capabilities)
             self._slots[key] = slot
@@ -212,6 +214,14 @@ class Slots:
         slot.acked_at = None
         slot.deadline = slot.disconnected_at = None
         return slot
+
+    def _forget_stranger(self) -> bool:
+        """Make room by forgetting the oldest replica that is away and was never served; False if there is none."""
+        for slot in self._slots.values():
+            if not slot.connected and slot.last_sync is None:
+                self.forget(slot)
+                return True
+        return False
 
     @staticmethod
     def _take_over(slot: Slot, address: str, now: float) -> Refusal | None:

@@ -118,6 +118,8 @@ class NodeReplicationView:
 def _facts(slot: Slot, link: PrimaryLink | None, position: int, now: float) -> ReplicaFacts:
     """One replica: what slot and link know, in one row."""
     sync = slot.last_sync
+    # A peer that never says how far it is counts by what it was sent.
+    reached = slot.acked if link is None or link.waits_for_acknowledgements else slot.sent
     heard = slot.disconnected_at if link is None else link.heard
     return ReplicaFacts(
         replica_id=slot.replica_id,
@@ -126,7 +128,7 @@ def _facts(slot: Slot, link: PrimaryLink | None, position: int, now: float) -> R
         state="waiting" if link is None else _WORDS[link.state],
         acked=slot.acked,
         sent=slot.sent,
-        lag_entries=max(0, position - slot.acked),
+        lag_entries=max(0, position - reached),
         lag_bytes=0 if link is None else link.lag_bytes(),
         lag_ms=0 if link is None else link.lag_ms(now),
         silence=now - (slot.connected_at if heard is None else heard),

@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 class Journal:
     """Numbers effects and hands whole groups to the observers. ``offset`` is the number the next effect will get."""
 
-    __slots__ = ("follows", "observers", "offset", "origin", "pending")
+    __slots__ = ("follows", "observers", "offset", "origin", "outside", "pending")
 
     def __init__(self, offset: int = 0) -> None:
         self.offset = offset
@@ -43,6 +43,8 @@ class Journal:
         # While this node is a copy of another one's stream, only that stream's entries have numbers: what is written
         # here beside it stays outside the history.
         self.follows = False
+        # Whether anything was written so since this was last set to False.
+        self.outside = False
         # Set while entries of another node are applied; None: the entries are this node's own.
         self.origin: Origin | None = None
 
@@ -61,6 +63,8 @@ class Journal:
             self.offset = first + len(group)
         if not group:
             return
+        if self.follows and next_offset is None:
+            self.outside = True
         self.pending = []
         if self.observers:
             failures: list[Exception] = []

@@ -57,6 +57,9 @@ class Source:
     def ship_ended(self, link: PrimaryLink, size: int, now: float) -> None:
         self.calls.append(("ended", size))
 
+    def ship_caught_up(self, link: PrimaryLink) -> None:
+        self.calls.append(("caught up",))
+
     def ship_overrun(self, link: PrimaryLink, now: float) -> None:
         self.calls.append(("overrun",))
 

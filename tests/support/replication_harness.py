@@ -13,9 +13,10 @@ from support.store_harness import Harness, Word
 
 from kevynode.replicate.handshake import CAPABILITIES, Form, Request
 from kevynode.replicate.primary import PrimaryLink
-from kevynode.replicate.replication import Replication, ReplicationSettings
+from kevynode.replicate.replication import Replication
 from kevynode.replicate.sender import ReplicaEntrance
 from kevynode.replicate.slots import Slot
+from kevynode.replicate.surroundings import ReplicationSettings
 from kevynode.transport import Incoming
 
 #: What a copy of everything asks for.

@@ -54,3 +54,15 @@ def test_every_observer_hears_of_a_group_even_if_one_fails() -> None:
     with pytest.raises(ValueError, match="broken"):
         journal.commit()
     assert (heard, journal.offset, journal.pending) == ([0], 1, [])
+
+
+def test_the_journal_remembers_that_something_was_written_beside_the_stream() -> None:
+    journal = Journal()
+    journal.follows = True
+    journal.pending.append(effect(b"copied"))
+    journal.commit(1)
+    journal.commit()
+    assert not journal.outside
+    journal.pending.append(effect(b"local"))
+    journal.commit()
+    assert journal.outside

@@ -240,7 +240,7 @@ def test_a_ship_is_as_of_one_offset_and_the_stream_goes_on_there(form: str) -> N
     assert steps[-4:] == ["chunk", "END 500", "500 SET fill:0 new", "501 SET more new"]
     assert b"new" not in payload(data)
     assert (link.slot.state, link.slot.sent, link.caught_up) == ("streaming", 502, True)
-    assert source.calls == [("started", "full", SHIP.reason), ("ended", len(payload(data)))]
+    assert source.calls == [("started", "full", SHIP.reason), ("ended", len(payload(data))), ("caught up",)]
 
 
 def test_every_heartbeat_of_a_ship_stands_between_its_chunks() -> None:

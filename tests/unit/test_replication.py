@@ -11,7 +11,7 @@ from support.replication_harness import ALL, Primary
 from kevynode.errors import ReplyError
 from kevynode.replicate.handshake import format_scopes
 from kevynode.replicate.primary import PrimaryLink, State
-from kevynode.replicate.replication import Refused
+from kevynode.replicate.surroundings import Refused
 from kevynode.replicate.view import NodeReplicationView
 
 SYNCED = tuple[int, int, int]
@@ -300,6 +300,20 @@ def test_a_promotion_begins_a_history_that_replicas_at_the_branch_go_on_with() -
     assert replication.beyond_branch == 1
     replication.promote()
     assert replication.lineage.ancestors == ((old, 3),)
+
+
+def test_nobody_goes_on_across_a_promotion_with_writes_beside_the_stream() -> None:
+    primary = Primary()
+    replication = primary.replication
+    primary.fill(3)
+    old = replication.history
+    replication.follow("10.0.0.2", 16004)
+    # replica_read_only = false: the write stays outside the history, and the numbers do not show it.
+    primary.fill(1, key="local")
+    assert replication.position == 3
+    replication.promote()
+    assert replication.lineage.ancestors == ()
+    assert primary.connect(3, history=old).state is State.HANDSHAKE
 
 
 def test_following_again_changes_nothing_and_somebody_else_does() -> None:

@@ -91,6 +91,19 @@ def test_others_are_told_apart_by_their_address_too(form: Form) -> None:
     assert slots.find(request("kevy-replica-6004#0"), "10.0.0.2") is None
 
 
+def test_whoever_made_up_an_id_and_left_makes_room_for_a_replica() -> None:
+    slots = Slots(limit=2)
+    stranger = connect(slots, 0.0, "stranger")
+    slots.disconnected(stranger, 1.0)
+    known = connect(slots, 2.0, "known")
+    known.last_sync = SyncRecord("full", "new", 2.0)
+    slots.disconnected(known, 3.0)
+    assert isinstance(slots.open(request("newcomer"), "10.0.0.2", 4.0), Slot)
+    assert list(slots) == [known, slots.find(request("newcomer"), "10.0.0.2")]
+    # The place of a replica that was served is kept.
+    assert isinstance(slots.open(request("another"), "10.0.0.3", 5.0), Refusal)
+
+
 def test_there_are_only_so_many_slots() -> None:
     slots = Slots(limit=2)
     first = connect(slots, 0.0, "a")

@@ -1,0 +1,305 @@
+"""The primary's side of a node: who copies it, from where in the stream, and what is kept for them. No I/O.
+
+It holds the backlog, the slots of the replicas and the links to them. Drivers call in for each connection; see
+:mod:`sender`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from ..store.journal import Effect
+from ..store.keyspace import KeyShard
+from ..store.store import Store
+from .backlog import Backlog, NotABoundary
+from .decision import Held, Refuse, Resume, decide
+from .handshake import Request
+from .lineage import HISTORY_LIMIT, Lineage
+from .primary import PrimaryLink
+from .ships import ShipGate
+from .slots import Refusal, Slot, Slots, SyncRecord
+from .surroundings import NodeSide, Refused, ReplicationLog, ReplicationSettings
+
+__all__ = ["Replicas", "new_history"]
+
+# Bytes of a refusal that the peer is told; its id may be long.
+_REFUSAL_LIMIT: Final = 1000
+_LOADING_LINE: Final = b"-LOADING kevynode is loading the dataset in memory\r\n"
+
+
+class Replicas:
+    """The part of :class:`Replication` that serves replicas, whatever the node's own role is."""
+
+    def __init__(
+        self,
+        store: Store,
+        node: NodeSide,
+        log: ReplicationLog,
+        monotonic: Callable[[], float],
+        random_bits: Callable[[int], int],
+        settings: ReplicationSettings,
+    ) -> None:
+        self.settings = settings
+        self.now = monotonic
+        self.lineage = Lineage(new_history(random_bits))
+        self.backlog = Backlog(settings.backlog_budget, store.journal.offset)
+        self.slots = Slots(settings.reconnect_window_ms)
+        self.links: dict[Slot, PrimaryLink] = {}
+        self.full_syncs = self.partial_syncs = self.partial_refused = 0
+        # Entries that replicas had and this node lost: writes beyond a branch.
+        self.beyond_branch = 0
+        # Called when a replica has told how far it is, and when this node has become a copy of its upstream.
+        self.on_news: Callable[[], None] | None = None
+        self._store = store
+        self._journal = store.journal
+        self._node = node
+        self._log = log
+        self._random_bits = random_bits
+        self._gate = ShipGate()
+        self._shipping: set[PrimaryLink] = set()
+        self._closed_links_sent = 0
+        # Whether the running history began with no data at offset 0, so that its entries are all there is.
+        self._began_empty = not len(store.keyspace) and store.journal.offset == 0
+        self._active = False
+
+    # -- what the node's own role says ------------------------------------------------------------------------------
+
+    def numbers_entries(self) -> bool:
+        """Whether entries get their numbers here, and enter the backlog through the journal."""
+        raise NotImplementedError
+
+    def may_be_copied(self) -> bool:
+        """Whether the data here are somebody's whole data, as they ought to be."""
+        raise NotImplementedError
+
+    def withheld(self) -> frozenset[str]:
+        """Capabilities that this node does not take part in as a primary now."""
+        raise NotImplementedError
+
+    def judge(self) -> None:
+        """Open or shut the gates that depend on replicas and the upstream."""
+        raise NotImplementedError
+
+    # -- entries made here ------------------------------------------------------------------------------------------
+
+    def _observe(self, _first: int, group: list[Effect]) -> None:
+        self.backlog.add(group, self._journal.origin is None)
+
+    def _activate(self) -> None:
+        """Hold the stream from now on: there is a replica."""
+        if self._active:
+            return
+        self._active = True
+        self.backlog.budget = self.settings.backlog_budget
+        self.backlog.reset(self._journal.offset)
+        self.backlog.on_pending = self._wake_links
+        if self.numbers_entries():
+            self._journal.observers.append(self._observe)
+
+    def _release(self) -> None:
+        """Hold nothing: the last replica is gone."""
+        if self._active:
+            self._active = False
+            self._detach()
+            self.backlog.on_pending = None
+            self.backlog.reset(self._journal.offset)
+
+    def _detach(self) -> None:
+        if self._observe in self._journal.observers:
+            self._journal.observers.remove(self._observe)
+
+    def _wake_links(self) -> None:
+        for link in self.links.values():
+            link.wake()
+
+    # -- replicas: the life of a slot and its links -----------------------------------------------------------------
+
+    @property
+    def reconnect_window(self) -> float:
+        """Seconds that a slot outlives its connection."""
+        return self.settings.reconnect_window_ms / 1000
+
+    def recognise(self, request: Request, peer: str) -> Slot:
+        """The slot of the replica that asks, a new one if it is new. Raises Refused."""
+        if self.settings.standalone:
+            raise Refused("this node is standalone")
+        found = self.slots.open(request, peer.rpartition(":")[0], self.now())
+        if isinstance(found, Refusal):
+            raise Refused(found.reason, b"-ERR %b\r\n" % found.reason.encode()[:_REFUSAL_LIMIT])
+        return found
+
+    def open_link(self, slot: Slot, request: Request) -> PrimaryLink:
+        """Begin to serve a replica's connection: resume or snapshot, whatever its cursor allows. Raises Refused."""
+        now = self.now()
+        if not self.may_be_copied():
+            self.slots.disconnected(slot, now)
+            raise Refused("this node has no good data yet", _LOADING_LINE)
+        backlog = self.backlog
+        self._activate()
+        backlog.seal()
+        decision = decide(
+            request,
+            self.lineage,
+            next_offset=backlog.next,
+            held=Held(backlog.first, backlog.next, self._began_empty),
+            served=slot.served if request.offset >= slot.served_from else None,
+            on_boundary=self._begins_group,
+        )
+        if isinstance(decision, Refuse):
+            self.slots.disconnected(slot, now)
+            raise Refused(decision.reason)
+        if isinstance(decision, Resume):
+            self.partial_syncs += 1
+        else:
+            if request.history or request.offset:
+                self.partial_refused += 1
+            if decision.beyond_branch:
+                self.beyond_branch += decision.beyond_branch
+                self._log.warning("replica_ahead_of_branch", id=slot.replica_id, entries=decision.beyond_branch)
+        link = PrimaryLink(request, decision, slot, self, now, self.withheld())
+        self.links[slot] = link
+        if isinstance(decision, Resume):
+            slot.last_sync = SyncRecord("partial", decision.reason, now, 0.0)
+        self._log.info(
+            "replica_connected",
+            id=slot.replica_id,
+            address=slot.address,
+            sync="partial" if isinstance(decision, Resume) else "full",
+            reason=decision.reason,
+        )
+        self._track_filters()
+        self.judge()
+        return link
+
+    def _begins_group(self, offset: int) -> bool:
+        try:
+            self.backlog.cursor(offset)
+        except NotABoundary:
+            return False
+        return True
+
+    def close_link(self, slot: Slot, link: PrimaryLink) -> None:
+        """A connection is gone; its replica has the reconnect window to come back."""
+        if self.links.get(slot) is link:
+            del self.links[slot]
+            self._closed_links_sent += link.sent_bytes
+            self.slots.disconnected(slot, self.now(), link.number)
+        if link in self._shipping:
+            self._shipping.discard(link)
+            self._gate.broken_off()
+            record = slot.last_sync
+            if record is not None:
+                # It lasted until now, and came to nothing.
+                record.duration = self.now() - record.started
+            self._wake_links()
+        self._track_filters()
+        self.judge()
+
+    def forget(self, slot: Slot) -> None:
+        """A replica did not come back in time: give up what was kept for it."""
+        self.slots.forget(slot)
+        if not len(self.slots):
+            self._release()
+
+    def heard(self, slot: Slot, link: PrimaryLink, data: bytes) -> None:
+        """Bytes from a replica."""
+        now = self.now()
+        offset = link.receive(data, now)
+        if offset is None:
+            return
+        if self.slots.acknowledge(slot, self.lineage.history, offset, now, self.position):
+            link.acknowledged(offset)
+            self.judge()
+            self._node.acknowledged()
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
+
+    def take(self, link: PrimaryLink) -> list[bytes]:
+        """What to send next on a link."""
+        return link.take(self.now())
+
+    def hang_up(self, reason: str) -> None:
+        """End every link: what their replicas stand on has changed, so each is decided afresh when it comes back."""
+        for link in tuple(self.links.values()):
+            link.close(reason)
+            if link.hang_up is not None:
+                link.hang_up()
+
+    def _track_filters(self) -> None:
+        self._node.tracks_written_keys = any(link.prefixes is not None for link in self.links.values())
+
+    # -- what links take their data from ------------------------------------------------------------------------------
+
+    def freeze(self) -> tuple[list[KeyShard], bool]:
+        """The data as of the backlog's next offset, and whether any hash may hold a field with a deadline."""
+        if self.backlog.next != self._journal.offset:
+            raise RuntimeError(f"backlog at {self.backlog.next}, journal at {self._journal.offset}")
+        return self._store.freeze(), bool(self._store.field_deadline_keys)
+
+    def owned_prefixes(self) -> tuple[bytes, ...]:
+        """What a filtered link that names no prefixes follows: this node owns none by name."""
+        return ()
+
+    def may_ship(self, link: PrimaryLink, now: float) -> bool:
+        """Whether a snapshot may start on ``link`` now."""
+        return self._gate.may_start(now)
+
+    def ship_started(self, link: PrimaryLink, kind: Literal["full", "scope"], reason: str, now: float) -> None:
+        """A snapshot starts."""
+        self._gate.started()
+        self._shipping.add(link)
+        if kind == "full":
+            self.full_syncs += 1
+        link.slot.last_sync = SyncRecord(kind, reason, now)
+
+    def ship_ended(self, link: PrimaryLink, size: int, now: float) -> None:
+        """A snapshot is complete, ``size`` bytes of it."""
+        self._shipping.discard(link)
+        self._gate.finished()
+        record = link.slot.last_sync
+        if record is not None:
+            record.duration, record.size = now - record.started, size
+        self._log.info("replica_synced", id=link.slot.replica_id, bytes=size)
+        self._wake_links()
+        self.judge()
+
+    def ship_caught_up(self, link: PrimaryLink) -> None:
+        """What was written during a ship has gone out, too."""
+        self._gate.caught_up()
+
+    def ship_overrun(self, link: PrimaryLink, now: float) -> None:
+        """The backlog could not hold what was written during a ship."""
+        self._gate.overrun(now)
+
+    # -- in short ---------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The next offset of it: of the entries made here, or on a replica of those applied."""
+        return self._journal.offset
+
+    @property
+    def active(self) -> bool:
+        """Whether the backlog is kept: there is, or was lately, a replica."""
+        return self._active
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent to replicas since the start."""
+        return self._closed_links_sent + sum(link.sent_bytes for link in self.links.values())
+
+    def good_replicas(self) -> int:
+        """Replicas that min_replicas_to_write may count on: streaming, and acknowledged lately."""
+        return self.slots.good(self.now(), self.settings.min_replicas_max_lag_ms / 1000)
+
+
+def new_history(random_bits: Callable[[int], int]) -> int:
+    """A random history; ``random_bits`` gives random numbers of so many bits."""
+    while True:
+        history = random_bits(HISTORY_LIMIT.bit_length() - 1)
+        if history:
+            return history

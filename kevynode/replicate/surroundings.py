@@ -1,0 +1,84 @@
+"""What replication needs of the rest of the node, what it is told to do, and how it turns a replica away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from ..replication_view import UpstreamFacts
+
+__all__ = ["NodeSide", "Refused", "ReplicationLog", "ReplicationSettings", "UpstreamSide"]
+
+
+class ReplicationLog(Protocol):
+    """Where decisions go, with the numbers behind them."""
+
+    def info(self, event: str, /, **facts: object) -> None: ...
+    def warning(self, event: str, /, **facts: object) -> None: ...
+
+
+class NodeSide(Protocol):
+    """What replication asks of the rest of the node: roles, gates, and waking those who wait."""
+
+    # Whether a replica refuses clients' writes.
+    replica_read_only: bool
+    # Whether sessions have to remember which keys they wrote (WAIT, while there are filtered replicas).
+    tracks_written_keys: bool
+
+    def become_replica(self, read_only: bool) -> None: ...
+    def become_primary(self) -> None: ...
+    def close_writes(self, reason: str) -> None: ...
+    def open_writes(self, reason: str) -> None: ...
+    def set_loading(self, loading: bool) -> None: ...
+    def set_stale(self, stale: bool) -> None: ...
+    def replication_advanced(self) -> None:
+        """More of a stream has been applied."""
+        ...
+
+    def acknowledged(self) -> None:
+        """A replica has told how far it is."""
+        ...
+
+
+class UpstreamSide(Protocol):
+    """The running follower, as far as others look at it."""
+
+    @property
+    def received_bytes(self) -> int: ...
+    @property
+    def diverged(self) -> str:
+        """Why the data here is not what the upstream's entries should have made of it; empty while it is."""
+        ...
+
+    @property
+    def lenient(self) -> bool:
+        """Whether a kevy server's stream is followed, at first or second hand."""
+        ...
+
+    def facts(self, now: float) -> Sequence[UpstreamFacts]: ...
+    def position_in(self, history: int) -> int | None:
+        """The next offset applied of a history that this node does not adopt (an upstream of several shards)."""
+        ...
+
+
+@attrs.define
+class ReplicationSettings:
+    """What the configuration says; every value may be changed while the node runs. Sizes in bytes, times in ms."""
+
+    backlog_budget: int = 256 << 20
+    reconnect_window_ms: int = 60000
+    max_staleness_ms: int = 0
+    min_replicas: int = 0
+    min_replicas_max_lag_ms: int = 10000
+    standalone: bool = False
+
+
+class Refused(Exception):
+    """A replica is turned away: ``reason`` is for the log, ``line`` for the peer (empty: nothing is said)."""
+
+    def __init__(self, reason: str, line: bytes = b"") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
