@@ -60,7 +60,10 @@ class DiskFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Close it without making anything durable. Raises OSError; closed it is in any case."""
+        """Close it without making anything durable, while no other thread syncs it; a second call does nothing.
+
+        Raises OSError; closed it is in any case.
+        """
         ...
 
 
@@ -280,6 +283,8 @@ class _SystemFile:
         return written
 
     def sync(self) -> None:
+        if self._handle < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.name)
         _sync(self._handle)
 
     def close(self) -> None:
