@@ -130,6 +130,11 @@ class Node:
                 return peer.address
         return join_address(host, port - 10000 if port > 10000 else port)
 
+    @property
+    def _replica_id(self) -> str:
+        """What this node calls itself as a replica; an upstream's ROLE and INFO show the client port in it."""
+        return f"kevynode-replica-{self.port}#{self._own_name}"
+
     def _make_follower(self, host: str, port: int) -> Follower:
         return Follower(
             host,
@@ -141,8 +146,7 @@ class Node:
             random=self.random,
             log=self.log,
             sink=self.replication,
-            # The upstream's ROLE and INFO show the client port that stands in it.
-            replica_id=f"kevynode-replica-{self.port}#{self._own_name}",
+            replica_id=self._replica_id,
             client_port=self.port,
             shards=self.replication.upstream_shards,
         )
@@ -320,7 +324,9 @@ class Node:
                     # What clients were still answered is among what replicas lack.
                     await replicas.drain()
                 if deadline.cancelled_caught and self._drain_seconds:
-                    self.log.warning("drain_timeout", clients=self.admission.connected)
+                    self.log.warning(
+                        "drain_timeout", clients=self.admission.connected, replicas=len(self.replication.links)
+                    )
                 sessions.cancel_scope.cancel()
         finally:
             self._local.close()
@@ -358,6 +364,7 @@ class Node:
             for listener in self._listeners
         ]
         self.parameters.put("port", self.port)
+        self.replication.own_replica_id = self._replica_id
 
     def _open_session(self, peer: str, local: str, kind: str) -> Session:
         return Session(self.server, peer, local, kind)

@@ -79,7 +79,7 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
     """For (address, sections of INFO) of some nodes: tables of cells, headings first; those without rows left out."""
     nodes = [["NODE", *(heading for heading, _ in _NODE)]]
     replicas = [["NODE", "REPLICA", "ID", "STATE", "ACKED", "SENT", "LAG", "LAST SYNC"]]
-    upstreams = [["NODE", "FOLLOWS", "STATE", "APPLIED", "ANNOUNCED", "LAG", "LAST SYNC", "PROBLEM"]]
+    upstreams = [["NODE", "FOLLOWS", "STATE", "APPLIED", "ANNOUNCED", "LAG", "AGE", "LAST SYNC", "PROBLEM"]]
     for address, sections in states:
         fields = {name: value for section in sections.values() for name, value in section.items()}
         cells = (next((fields[name] for name in names if name in fields), "-") for _, names in _NODE)
@@ -101,7 +101,10 @@ def _replica_cells(facts: Facts) -> Sequence[object]:
 
 def _upstream_cells(facts: Facts) -> Sequence[object]:
     rest = (facts.get(name, "-") for name in ("state", "applied", "announced"))
-    return _address(facts, "host"), *rest, _lag(facts), _last_sync(facts), facts.get("problem", "-")
+    lag = f"{facts['lag_frames']} frames" if "lag_frames" in facts else "-"
+    # How long ago this copy was known to have everything: a heartbeat's time while nothing is wrong.
+    age = f"{facts['lag_ms']} ms" if "lag_ms" in facts else "-"
+    return _address(facts, "host"), *rest, lag, age, _last_sync(facts), facts.get("problem", "-")
 
 
 def _address(facts: Facts, host: str) -> str:

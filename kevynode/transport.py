@@ -299,7 +299,14 @@ class SystemTransport:
 
     async def connect(self, host: str, port: int) -> trio.SocketStream:
         """Connect over TCP, to whichever address of the host answers first."""
-        return await trio.open_tcp_stream(host, port)
+        try:
+            return await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            # Trio tells of the attempts; why they failed is behind that.
+            cause: BaseException | None = error.__cause__
+            while isinstance(cause, BaseExceptionGroup):
+                cause = cause.exceptions[0]
+            raise cause if isinstance(cause, OSError) else error from None
 
     async def connect_unix(self, path: str) -> trio.SocketStream:
         """Connect to a unix socket."""

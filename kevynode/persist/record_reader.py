@@ -226,26 +226,29 @@ class RecordReader:
         lines = data.split(b"\r\n")
         last = len(lines) - 1
         place = 0
+        left = len(data)
         while place < last:
             commands: list[list[bytes]] = []
             stop = take_plain(lines, place, commands)
             if commands:
-                self._commands_of_their_own(commands, _size(lines, place, stop))
-                place = stop
-                continue
-            line = lines[place]
-            if line[:1] == _HASH:
+                size = _size(lines, place, stop, left)
+                self._commands_of_their_own(commands, size)
+            elif lines[place][:1] == _HASH:
+                line = lines[place]
                 if self.foreign or not _PRINTABLE.fullmatch(line):
                     break
+                stop = place + 1
+                size = len(line) + 2
                 self._annotation(line + b"\r\n")
-                place += 1
-                continue
-            taken = take_lines(lines, place)
-            if taken is None:
-                break
-            command, stop = taken
-            self._command(command, _size(lines, place, stop))
+            else:
+                taken = take_lines(lines, place)
+                if taken is None:
+                    break
+                command, stop = taken
+                size = _size(lines, place, stop, left)
+                self._command(command, size)
             place = stop
+            left -= size
         return b"\r\n".join(lines[place:]) if place else data
 
     # -- groups and positions out of records --------------------------------------------------------------------------
@@ -281,13 +284,14 @@ class RecordReader:
             self._lone_commands(commands, size)
 
     def _lone_commands(self, commands: list[list[bytes]], size: int) -> None:
+        first = self.offset
+        self._advance(first + len(commands), len(commands))
         if not self._lone:
             self._lone_start = self._place
-            self._lone_first = self.offset
+            self._lone_first = first
             self._lone = commands
         else:
             self._lone += commands
-        self._advance(self.offset + len(commands), len(commands))
         self._place += size
         self.cut = self._place
 
@@ -346,7 +350,9 @@ class RecordReader:
 
     def _annotation(self, line: bytes) -> None:
         """Take the annotation that begins at the place."""
-        if not self.foreign:
+        if self.foreign:
+            self._flush_lone()
+        else:
             try:
                 self._take_annotation(parse_annotation(line))
             except NewerFormat as newer:
@@ -420,6 +426,9 @@ class RecordReader:
             raise _Misplaced(self._place, "the commands of a base have one position")
 
 
-def _size(lines: list[bytes], start: int, stop: int) -> int:
-    """The bytes of the lines from index ``start`` up to ``stop``, with their line ends."""
+def _size(lines: list[bytes], start: int, stop: int, left: int) -> int:
+    """The bytes of the lines from index ``start`` up to ``stop``, if there are ``left`` bytes from ``start`` on."""
+    behind = len(lines) - 1 - stop
+    if behind < stop - start:
+        return left - sum(map(len, lines[stop:])) - 2 * behind
     return sum(map(len, lines[start:stop])) + 2 * (stop - start)

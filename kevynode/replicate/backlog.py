@@ -125,6 +125,17 @@ class Backlog:
         newest = self._newest
         return self._closed_memory + getsizeof(self._blocks) + (newest.memory if newest is not None else 0)
 
+    def bytes_from(self, offset: int) -> int:
+        """About how many bytes of the stream follow ``offset``, as far as they are sealed: for status."""
+        total = 0
+        for number in range(self._newest_number, self._oldest_number - 1, -1):
+            block = self._blocks[number]
+            if block.next <= offset:
+                break
+            share = 1.0 if block.first >= offset else (block.next - offset) / (block.next - block.first)
+            total += round(block.size * share)
+        return total
+
     # -- entries come in ----------------------------------------------------------------------------------------------
 
     def add(self, group: list[Effect], own: bool = True) -> None:

@@ -308,9 +308,17 @@ class PrimaryLink:
             and cursor.offset >= self._source.backlog.next
         )
 
+    @property
+    def ship_size(self) -> int:
+        """Bytes of the running snapshot handed out so far; 0 while there is none."""
+        return 0 if self._ship is None else self._ship.size
+
     def lag_bytes(self) -> int:
-        """Bytes that have been sent on this link and not been acknowledged, about."""
-        return self.sent_bytes - self._acked_bytes if self._flights else 0
+        """Bytes of the stream that the replica has not acknowledged, sent or not, about; a snapshot does not count."""
+        sent = self.sent_bytes - self._acked_bytes if self._flights else 0
+        # Until there is a cursor: what follows the snapshot.
+        position = self.slot.sent if self._cursor is None else self._cursor.offset
+        return sent + (0 if self.state is State.CLOSED else self._source.backlog.bytes_from(position))
 
     def lag_ms(self, now: float) -> int:
         """How long the oldest entry has been on its way, in milliseconds, about; 0 if there is none."""

@@ -61,6 +61,8 @@ from .wire import ack
 
 __all__ = ["HANDSHAKE_SECONDS", "QUIET_SECONDS", "SILENCE_SECONDS", "TABLE", "ReplicaLink"]
 
+# How ports for clients of Redis servers begin their answer to a handshake.
+_CLIENT_PORT_ANSWERS: Final = ("ERR unknown command", "NOAUTH", "NOPERM", "ERR Protocol error", "DENIED")
 #: Seconds in which a primary has to answer the handshake.
 HANDSHAKE_SECONDS: Final = 10.0
 #: Seconds of silence that a primary with heartbeats may take; it beats every second.
@@ -243,10 +245,14 @@ class ReplicaLink:
             # What a replication port says, too, before there is anything to stream.
             self._lose(Fault.REFUSED, f"{self.peer} is not ready: {event.text}")
             return
+        answer = event.text.partition(", with args")[0]
+        if not event.text.startswith(_CLIENT_PORT_ANSWERS):
+            self._lose(Fault.REFUSED, f"{self.peer} refuses this replica: {answer}")
+            return
         self._lose(
             Fault.REFUSED,
             f"{self.peer} is a client port; replicas connect to the replication port (usually client port + 10000)."
-            f" It answered: {event.text}",
+            f" It answered: {answer}",
         )
 
     def _failed(self, event: ErrorLine, output: _Output) -> None:

@@ -51,6 +51,8 @@ class Replicas:
         self.beyond_branch = 0
         # Called when a replica has told how far it is, and when this node has become a copy of its upstream.
         self.on_news: Callable[[], None] | None = None
+        # What this node calls itself as a replica; empty: nothing yet.
+        self.own_replica_id = ""
         self._store = store
         self._journal = store.journal
         self._node = node
@@ -73,6 +75,10 @@ class Replicas:
         """Whether the data here are somebody's whole data, as they ought to be."""
         raise NotImplementedError
 
+    def expects_replicas(self) -> bool:
+        """Whether somebody may come who went on from what another node streamed."""
+        raise NotImplementedError
+
     def withheld(self) -> frozenset[str]:
         """Capabilities that this node does not take part in as a primary now."""
         raise NotImplementedError
@@ -87,7 +93,7 @@ class Replicas:
         self.backlog.add(group, self._journal.origin is None)
 
     def _activate(self) -> None:
-        """Hold the stream from now on: there is a replica."""
+        """Hold the stream from now on: there is a replica, or this is one and may have to take its upstream's place."""
         if self._active:
             return
         self._active = True
@@ -98,8 +104,8 @@ class Replicas:
             self._journal.observers.append(self._observe)
 
     def _release(self) -> None:
-        """Hold nothing: the last replica is gone."""
-        if self._active:
+        """Hold nothing: the last replica is gone, and nobody is expected."""
+        if self._active and not len(self.slots) and not self.expects_replicas():
             self._active = False
             self._detach()
             self.backlog.on_pending = None
@@ -124,6 +130,8 @@ class Replicas:
         """The slot of the replica that asks, a new one if it is new. Raises Refused."""
         if self.settings.standalone:
             raise Refused("this node is standalone")
+        if request.replica_id == self.own_replica_id:
+            raise Refused("a node cannot follow itself", b"-ERR a node cannot follow itself\r\n")
         found = self.slots.open(request, peer.rpartition(":")[0], self.now())
         if isinstance(found, Refusal):
             raise Refused(found.reason, b"-ERR %b\r\n" % found.reason.encode()[:_REFUSAL_LIMIT])
@@ -199,8 +207,7 @@ class Replicas:
     def forget(self, slot: Slot) -> None:
         """A replica did not come back in time: give up what was kept for it."""
         self.slots.forget(slot)
-        if not len(self.slots):
-            self._release()
+        self._release()
 
     def heard(self, slot: Slot, link: PrimaryLink, data: bytes) -> None:
         """Bytes from a replica."""

@@ -61,6 +61,8 @@ class Replication(Replicas):
         self._has_data = True
         # Whether an upstream's entries could not be applied, and no fresh copy has come since.
         self._diverged = False
+        # Until when others may come who followed the same upstream as this node did.
+        self._expects_until = monotonic()
         self._received_before = 0
         self._beaten = monotonic()
 
@@ -76,6 +78,13 @@ class Replication(Replicas):
 
     def _is_diverged(self) -> bool:
         return self._diverged or (self.upstream is not None and bool(self.upstream.diverged))
+
+    def expects_replicas(self) -> bool:
+        """Whether somebody may come who went on from what another node streamed.
+
+        That is so on a copy, which may have to take its upstream's place, and for a reconnect window after it has.
+        """
+        return not self.numbers_entries() or self.now() < self._expects_until
 
     def withheld(self) -> frozenset[str]:
         """What this node does not take part in as a primary: a stream passed on from a kevy server has no lineage."""
@@ -103,6 +112,7 @@ class Replication(Replicas):
         now = self.now()
         # What is not sealed does not count towards the budget, and without a link nobody else seals.
         self.backlog.seal()
+        self._release()
         interval = self._interval()
         if now - self._beaten >= interval * 0.99:
             self._beaten = now
@@ -189,6 +199,7 @@ class Replication(Replicas):
         self._journal.follows = False
         self._has_data = True
         self._diverged = False
+        self._expects_until = self.now() + self.reconnect_window
         if self._active and self._observe not in self._journal.observers:
             self._journal.observers.append(self._observe)
         self._node.become_primary()
@@ -232,6 +243,7 @@ class Replication(Replicas):
         elif kind == "full":
             self.lineage = Lineage(new_history(self._random_bits))
         self._has_data = True
+        self._activate()
         if kind == "full":
             self._diverged = False
             self._start_over()

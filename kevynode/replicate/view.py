@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from ..replication_view import BacklogFacts, ReplicaFacts, SyncFacts, UpstreamFacts
-from .primary import PrimaryLink, State
+from .primary import State
 from .replication import Replication
 from .slots import Slot
 
@@ -73,7 +73,7 @@ class NodeReplicationView:
     def replicas(self) -> list[ReplicaFacts]:
         replication = self._replication
         now = replication.now()
-        return [_facts(slot, replication.links.get(slot), replication.position, now) for slot in replication.slots]
+        return [_facts(replication, slot, now) for slot in replication.slots]
 
     def upstreams(self) -> Sequence[UpstreamFacts]:
         upstream = self._replication.upstream
@@ -115,9 +115,16 @@ class NodeReplicationView:
         self._replication.promote()
 
 
-def _facts(slot: Slot, link: PrimaryLink | None, position: int, now: float) -> ReplicaFacts:
+def _age_ms(slot: Slot, behind: bool, now: float) -> int:
+    """How long a replica that is away has been behind, at most, in milliseconds; 0 if it is not."""
+    return round((now - slot.disconnected_at) * 1000) if behind and slot.disconnected_at is not None else 0
+
+
+def _facts(replication: Replication, slot: Slot, now: float) -> ReplicaFacts:
     """One replica: what slot and link know, in one row."""
+    link, position = replication.links.get(slot), replication.position
     sync = slot.last_sync
+    size = 0 if sync is None else sync.size or (0 if link is None else link.ship_size)
     # A peer that never says how far it is counts by what it was sent.
     reached = slot.acked if link is None or link.waits_for_acknowledgements else slot.sent
     heard = slot.disconnected_at if link is None else link.heard
@@ -129,9 +136,9 @@ def _facts(slot: Slot, link: PrimaryLink | None, position: int, now: float) -> R
         acked=slot.acked,
         sent=slot.sent,
         lag_entries=max(0, position - reached),
-        lag_bytes=0 if link is None else link.lag_bytes(),
-        lag_ms=0 if link is None else link.lag_ms(now),
+        lag_bytes=replication.backlog.bytes_from(reached) if link is None else link.lag_bytes(),
+        lag_ms=_age_ms(slot, reached < position, now) if link is None else link.lag_ms(now),
         silence=now - (slot.connected_at if heard is None else heard),
         prefixes=slot.prefixes,
-        last_sync=None if sync is None else SyncFacts(sync.kind, sync.reason, sync.duration, sync.size),
+        last_sync=None if sync is None else SyncFacts(sync.kind, sync.reason, sync.duration, size),
     )

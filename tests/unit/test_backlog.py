@@ -545,3 +545,17 @@ def test_a_pin_needs_an_offset_that_is_held() -> None:
     pin = backlog.pin(2)
     pin.move(0)
     assert pin.lost
+
+
+def test_it_tells_about_how_many_bytes_follow_an_offset() -> None:
+    backlog = Backlog(1 << 20, 0)
+    value = "x" * 1000
+    for number in range(300):
+        put(backlog, f"SET key{number:03} {value}")
+    backlog.seal()
+    total = sum(map(len, backlog.read(backlog.cursor(0), ALL, True)))
+    assert backlog.bytes_from(0) == total
+    assert backlog.bytes_from(300) == 0
+    for offset in (1, 60, 150, 299):
+        expected = sum(map(len, backlog.read(backlog.cursor(offset), ALL, True)))
+        assert abs(backlog.bytes_from(offset) - expected) < 100
