@@ -37,6 +37,8 @@ HANDSHAKE_DEADLINE: Final = 10.0
 SILENCE_DEADLINE: Final = 10.0
 #: Connections of one replica that wait to be served; the newest is, and the others are closed.
 ARRIVALS: Final = 4
+#: Refusals that are told apart, by address and reason.
+REFUSALS: Final = 256
 #: Connections that have not finished their handshake, at most.
 GREETINGS: Final = 256
 
@@ -67,6 +69,24 @@ class Connection:
     rest: bytes
 
 
+class Refusals:
+    """Logs who was turned away and why: the first, second, fourth time and so on, if they come again and again."""
+
+    def __init__(self, log: SenderLog) -> None:
+        self._log = log
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def log(self, peer: str, reason: str) -> None:
+        """``peer`` is ``host:port``; its port is another one each time."""
+        key = peer.rpartition(":")[0], reason
+        count = self._counts.pop(key, 0) + 1
+        self._counts[key] = count
+        if len(self._counts) > REFUSALS:
+            del self._counts[next(iter(self._counts))]
+        if count & (count - 1) == 0:
+            self._log.warning("replica_refused", peer=peer, reason=reason, times=count)
+
+
 class ReplicaEntrance:
     """Takes connections from the replication listener and hands each to its replica's sender.
 
@@ -78,6 +98,7 @@ class ReplicaEntrance:
         self._replication = replication
         self._nursery = nursery
         self._log = log
+        self._refusals = Refusals(log)
         # One for each connection without a handshake, oldest first.
         self._greetings: dict[trio.CancelScope, None] = {}
         self._senders: dict[Slot, Sender] = {}
@@ -124,7 +145,7 @@ class ReplicaEntrance:
                     handed_over = await self._pass_on(connection)
             if scope.cancelled_caught:
                 reason = "no handshake in time" if scope in self._greetings else "too many handshakes at once"
-                self._log.warning("replica_refused", peer=incoming.peer, reason=reason)
+                self._refusals.log(incoming.peer, reason)
         except _GONE as error:
             self._log.debug("replica_gone", peer=incoming.peer, reason=str(error))
         except Exception as error:
@@ -145,7 +166,7 @@ class ReplicaEntrance:
                     return None
                 request = parser.feed(bytes(data))
         except HandshakeError as error:
-            self._log.warning("replica_refused", peer=incoming.peer, reason=str(error))
+            self._refusals.log(incoming.peer, str(error))
             return None
         endpoint = incoming.endpoint
         sock = endpoint if isinstance(endpoint, socket.socket) else None
@@ -158,18 +179,18 @@ class ReplicaEntrance:
         try:
             slot = self._replication.recognise(connection.request, connection.peer)
         except Refused as refused:
-            self._log.warning("replica_refused", peer=connection.peer, reason=refused.reason)
+            self._refusals.log(connection.peer, refused.reason)
             if refused.line:
                 await connection.stream.send_all(refused.line)
             return False
         sender = self._senders.get(slot)
         if sender is None:
-            sender = self._senders[slot] = Sender(slot, self._replication, self._log)
+            sender = self._senders[slot] = Sender(slot, self._replication, self._log, self._refusals)
             self._nursery.start_soon(self._run, sender)
         try:
             sender.hand_over(connection)
         except trio.WouldBlock:
-            self._log.warning("replica_refused", peer=connection.peer, reason="connects faster than it is served")
+            self._refusals.log(connection.peer, "connects faster than it is served")
             return False
         return True
 
@@ -186,10 +207,11 @@ class ReplicaEntrance:
 class Sender:
     """Serves one replica for as long as its slot lives, one connection after the other."""
 
-    def __init__(self, slot: Slot, replication: Replication, log: SenderLog) -> None:
+    def __init__(self, slot: Slot, replication: Replication, log: SenderLog, refusals: Refusals) -> None:
         self.slot = slot
         self._replication = replication
         self._log = log
+        self._refusals = refusals
         self._arrivals, self._waiting = trio.open_memory_channel[Connection](ARRIVALS)
         # The connection to serve next, once it has been taken from there.
         self._newest: Connection | None = None
@@ -274,7 +296,7 @@ class Sender:
         try:
             link = self._open_link(connection)
         except Refused as refused:
-            self._log.warning("replica_refused", peer=connection.peer, reason=refused.reason)
+            self._refusals.log(connection.peer, refused.reason)
             await self._refuse(connection, refused.line)
         except Exception as error:
             self._failed(error)

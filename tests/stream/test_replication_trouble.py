@@ -299,8 +299,9 @@ async def test_many_that_never_say_hello_keep_nobody_out(cluster: Cluster, count
     for idler in idlers:
         assert await idler.receive_some() == b""
         await idler.aclose()
-    reasons = [facts["reason"] for facts in cluster.logged("primary", "replica_refused")]
-    assert reasons.count("too many handshakes at once") >= count - 256
-    assert reasons.count("no handshake in time") >= 200
+    # A line for the first, second, fourth time and so on, so the last one tells of more than half of them.
+    times = {facts["reason"]: facts["times"] for facts in cluster.logged("primary", "replica_refused")}
+    assert 2 * times["too many handshakes at once"] > count - 256
+    assert 2 * times["no handshake in time"] > 200
     fill_much(primary)
     await cluster.settle(primary, good, late)
