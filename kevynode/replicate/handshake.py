@@ -129,7 +129,8 @@ def parse_request(words: Sequence[bytes]) -> Request:
     command = words[0].upper()
     if command != b"REPLICATE":
         if command in _REDIS_REPLICA:
-            hint = f"a Redis or Valkey replica or client sent {command.decode()}: this port is for replicas of kevynode and kevy"
+            who = "a Redis or Valkey replica or client"
+            hint = f"{who} sent {command.decode()}: this port is for replicas of kevynode and kevy"
         else:
             hint = f"got {words[0][:32]!r}: is this a client that wants the client port?"
         raise HandshakeError("expected REPLICATE command", hint)
