@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ..replicate.lineage import MAX_OFFSET, Lineage
 from .annotations import (
+    ANNOTATION_LIMIT,
     Annotation,
     AnnotationError,
     End,
@@ -33,7 +34,7 @@ __all__ = ["Damaged", "Entries", "FileError", "Newer", "RecordEvent", "RecordRea
 
 _CUT: Final = 64 * 1024
 _HASH: Final = b"#"
-_PRINTABLE: Final = re.compile(rb"[ -~]*")
+_ANNOTATION: Final = re.compile(rb"#[ -~]{0,%d}" % (ANNOTATION_LIMIT - 3))
 
 
 class Entries(NamedTuple):
@@ -149,7 +150,10 @@ class RecordReader:
         return reader
 
     def feed(self, data: bytes) -> list[RecordEvent]:
-        """What the bytes complete, in order. Once there is an ``error``, nothing more."""
+        """What the bytes complete, in order. Once there is an ``error``, nothing more.
+
+        Fastest with 64 KiB at a time, whose commands are let go before the next.
+        """
         if self.error is not None:
             return []
         if self._zeros >= 0:
@@ -235,7 +239,7 @@ class RecordReader:
                 self._commands_of_their_own(commands, size)
             elif lines[place][:1] == _HASH:
                 line = lines[place]
-                if self.foreign or not _PRINTABLE.fullmatch(line):
+                if self.foreign or not _ANNOTATION.fullmatch(line):
                     break
                 stop = place + 1
                 size = len(line) + 2
