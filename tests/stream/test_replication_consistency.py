@@ -376,6 +376,34 @@ async def test_local_writes_of_a_replica_are_nobody_elses_and_gone_with_the_next
     assert replica.get("local") is None
 
 
+@in_cluster
+async def test_a_local_write_that_the_stream_cannot_be_applied_on_costs_a_snapshot(cluster: Cluster) -> None:
+    cluster.expected_errors.add("diverged")
+    primary, replica = await start_group(cluster, 1)
+    replica.execute("CONFIG", "SET", "replica-read-only", "no")
+    replica.execute("SET", "list", "no list any more")
+    primary.execute("RPUSH", "list", "four")
+    await cluster.settle(primary, replica)
+    assert last_sync(replica).kind == "full"
+    assert "cannot be applied: RPUSH 'list': WRONGTYPE" in last_sync(replica).reason
+    # It was asked for, so no request to go on was refused.
+    assert syncs(primary) == (2, 0, 0)
+
+
+@in_cluster
+async def test_followers_of_a_promoted_copy_hold_its_local_writes_too(cluster: Cluster) -> None:
+    primary = await cluster.start("primary", port=7000)
+    fill(primary)
+    replica = await cluster.start("replica", port=7001, upstream=primary, replica_read_only=False)
+    below = await cluster.start("below", port=7002, upstream=replica)
+    await cluster.settle(primary, replica, below)
+    replica.set("local", "1")
+    replica.execute("REPLICAOF", "NO", "ONE")
+    replica.set("own", "2")
+    await cluster.settle(replica, below)
+    assert below.execute("MGET", "local", "own") == [b"1", b"2"]
+
+
 # -- nothing to serve yet ---------------------------------------------------------------------------------------------
 
 
