@@ -67,6 +67,11 @@ class Source:
         self.base += size
         self.position = self.passed = 0
 
+    def wait(self) -> Steps[None]:
+        """Wait until there is something to read."""
+        while self.position == len(self.buffer):
+            yield from self.refill()
+
     def take(self, size: int) -> Steps[bytes]:
         """The next ``size`` bytes, waiting for those that have not arrived."""
         start = self.position
@@ -88,8 +93,7 @@ class Source:
 
     def some(self, limit: int) -> Steps[bytes]:
         """The next bytes, at least one and at most ``limit``, as they have arrived."""
-        while self.position == len(self.buffer):
-            yield from self.refill()
+        yield from self.wait()
         start = self.position
         part = self.buffer[start : start + limit]
         self.position += len(part)
