@@ -29,7 +29,7 @@ __all__ = [
 #: What the names of the files begin with.
 NAME: Final = "appendonly.aof"
 #: Longest line, without its line end, as Valkey.
-LINE_LIMIT: Final = 1022
+LINE_LIMIT: Final = 1023
 #: Most files of a manifest that is read; nobody has that many who compacts now and then.
 FILE_LIMIT: Final = 100_000
 
@@ -94,6 +94,8 @@ class Manifest:
         if len(lines) > FILE_LIMIT:
             raise ManifestError(0, f"more than {FILE_LIMIT} files")
         for number, line in enumerate(lines, 1):
+            if len(line) > LINE_LIMIT:
+                raise ManifestError(number, f"the line is longer than {LINE_LIMIT} bytes")
             if line.startswith(b"#"):
                 continue
             file = _parse_line(number, line)
@@ -124,18 +126,19 @@ class Manifest:
 
     @property
     def next_base(self) -> int:
-        """The number of the next base; none that is known here has it."""
-        return 1 + max((file.sequence for file in (self.base, *self.history) if file and file.type != "i"), default=0)
+        """The number of the next base; no base that is known here has it."""
+        return 1 + max((file.sequence for file in (self.base, *self.history) if file is not None), default=0)
 
     @property
     def next_increment(self) -> int:
-        """The number of the next increment; none that is known here has it."""
+        """The number of the next increment; no increment that is known here has it."""
         return 1 + max((file.sequence for file in (*self.increments, *self.history)), default=0)
 
-    def with_base(self, sequence: int) -> Manifest:
-        """With a new base in place of everything there is, which becomes history."""
-        superseded = tuple(file._replace(type="h") for file in self.files)
-        return Manifest(ManifestFile(base_name(sequence), sequence, "b"), (), (*self.history, *superseded))
+    def with_base(self, sequence: int, *, keep_from: int | None = None) -> Manifest:
+        """With a new base in place of all files, or of those before increment ``keep_from``; they become history."""
+        kept = tuple(file for file in self.increments if keep_from is not None and file.sequence >= keep_from)
+        superseded = tuple(file._replace(type="h") for file in self.files if file not in kept)
+        return Manifest(ManifestFile(base_name(sequence), sequence, "b"), kept, (*self.history, *superseded))
 
     def with_increment(self, sequence: int) -> Manifest:
         """With one more increment at the end. Raises ValueError if its number is not above the others'."""
@@ -165,8 +168,6 @@ def manifest_name() -> str:
 
 
 def _parse_line(number: int, line: bytes) -> ManifestFile:
-    if len(line) > LINE_LIMIT:
-        raise ManifestError(number, f"the line is longer than {LINE_LIMIT} bytes")
     words = split_inline(line)
     if words is None:
         raise ManifestError(number, "a quote is not closed")
