@@ -72,6 +72,28 @@ async def test_a_transaction_is_seen_whole_or_not_at_all(cluster: Cluster, way: 
 
 
 @in_cluster
+async def test_a_long_transaction_is_seen_whole_by_those_who_get_turns_while_others_are_applied(
+    cluster: Cluster,
+) -> None:
+    primary, replica = await start_pair(cluster)
+    # Each look at the clock ends a slice of work.
+    cluster.clocks[replica].step = 0.002
+    client = await cluster.connect(primary)
+    release = cluster.network.hold(primary.replication_address)
+    for number in range(3):
+        await client.pipeline("MULTI", f"SET a {number}", *["INCR n"] * 500, f"SET b {number}", "EXEC")
+        await client.pipeline(*(f"SET alone {entry}" for entry in range(500)))
+    async with watched(replica, "a", "b") as seen, watched(replica, "alone") as singles:
+        release()
+        while replica.replication.position != primary.replication.position:
+            await trio.lowlevel.checkpoint()
+    assert {(b"%d" % number,) * 2 for number in range(3)} <= seen
+    assert all(a == b for a, b in seen)
+    assert len(singles) > 10
+    assert_equal(primary, replica)
+
+
+@in_cluster
 async def test_a_connection_that_is_cut_inside_a_transaction_leaves_nothing_of_it(cluster: Cluster) -> None:
     primary, replica = await start_pair(cluster)
     client = await cluster.connect(primary)

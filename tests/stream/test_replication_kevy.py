@@ -125,6 +125,23 @@ async def test_a_copy_of_a_kevy_that_names_no_history(cluster: Cluster) -> None:
         assert last_sync(replica).kind == "partial"
 
 
+@pytest.mark.parametrize("first", [6, 4, 0])
+@in_cluster
+async def test_entries_that_are_missing_or_come_twice_end_the_link_and_are_not_applied(
+    cluster: Cluster, first: int
+) -> None:
+    async with kevy_at(cluster, 17000) as kevy:
+        replica = await cluster.start("replica", port=7001, upstream=f"{HOST}:17000")
+        connection, _ = await agree_on(kevy, Form.SIX)
+        await connection.send(answer(KEVY, 0) + ship(4, {"k": "1"}, inside=wire.ping(KEVY, 4)) + frames(4, "INCR k"))
+        await connection.send(frames(first, "INCR k"))
+        assert replica.get("k") == b"2"
+        assert upstream(replica).problem == f"gap: expected offset 5, got {first}"
+        again, _ = await kevy.greet((KEVY, 5))
+        await again.send(answer(KEVY, 5) + frames(5, "INCR k"))
+        assert replica.get("k") == b"3"
+
+
 @pytest.mark.parametrize("name", ["v5-live", "v5-snapshot-link", "v2-live", "v2-snapshot-link"])
 @in_cluster
 async def test_what_real_servers_sent_makes_a_copy_that_others_can_copy(cluster: Cluster, name: str) -> None:

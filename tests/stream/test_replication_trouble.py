@@ -208,15 +208,22 @@ async def test_a_replica_that_claims_what_it_cannot_have_is_not_believed(cluster
     for claim in (position + 1, position + 1000, 2**63 - 1, 2**64, 2**200):
         await liar.acknowledge(claim)
         assert seen(primary, "played").acked == 0
+    # What it held before the snapshot says nothing.
+    await liar.acknowledge(position - 1)
+    assert seen(primary, "played").acked == 0
     await liar.acknowledge(position)
     assert seen(primary, "played").acked == position
     for claim in (position - 1, 0, position + 1):
         await liar.acknowledge(claim)
         assert seen(primary, "played").acked == position
+    # Nobody has what was not sent: it reads nothing, so most of this waits at the primary.
+    await write_much(primary, cluster, 10)
+    await cluster.settle(primary, good)
     client = await cluster.connect(primary)
-    assert await client.call("SET", "k", "v") == "OK"
-    # Before it was sent nobody has it.
-    cluster.network.to(primary.replication_address)[-1].outward.capacity = 0
+    await client.call("SET", "k", "v")
+    assert seen(primary, "played").sent < primary.replication.position
+    await liar.acknowledge(primary.replication.position)
+    assert seen(primary, "played").acked == position
     assert await client.call("WAIT", 2, 100) == 1
     assert_equal(primary, good)
 

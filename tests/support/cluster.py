@@ -40,13 +40,19 @@ PATIENCE = 60.0
 
 
 class TrioClock:
-    """The clock of Trio's run, with a wall that begins at ``ahead`` and that a test may set by it."""
+    """The clock of Trio's run, with a wall that begins at ``ahead`` and that a test may set by it.
+
+    ``step`` is how many seconds pass by each look at it: so work takes time, too.
+    """
 
     def __init__(self) -> None:
         self.ahead = 1_700_000_000.0
+        self.step = 0.0
+        self._worked = 0.0
 
     def monotonic(self) -> float:
-        return trio.current_time()
+        self._worked += self.step
+        return trio.current_time() + self._worked
 
     def wall(self) -> float:
         return trio.current_time() + self.ahead
