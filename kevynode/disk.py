@@ -271,11 +271,7 @@ class _SystemFile:
     def __init__(self, path: str, flags: int) -> None:
         self.name = path
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, _FILE_MODE)
-        try:
-            self.position = os.fstat(self._handle).st_size
-        except BaseException:
-            self.close()
-            raise
+        self.position = os.fstat(self._handle).st_size
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         written = os.write(self._handle, data)
@@ -300,7 +296,7 @@ class _SystemReadFile:
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.lseek(self._handle, offset, os.SEEK_SET)
-        except BaseException:
+        except OSError:
             self.close()
             raise
 

@@ -28,12 +28,16 @@ from .annotations import (
     parse_annotation,
 )
 from .record_scanner import RecordScanner, Wrong, take_lines, take_plain
-from .records import record_size
+from .records import EXEC, MULTI, record_size
 
 __all__ = ["Damaged", "Entries", "FileError", "Newer", "RecordEvent", "RecordReader", "Torn"]
 
 _CUT: Final = 64 * 1024
 _HASH: Final = b"#"
+# The lines of MULTI and of EXEC.
+_ONE_WORD: Final = b"*1"
+_MULTI: Final = [b"$5", b"MULTI"]
+_EXEC: Final = [b"$4", b"EXEC"]
 _ANNOTATION: Final = re.compile(rb"#[ -~]{0,%d}" % (ANNOTATION_LIMIT - 3))
 
 
@@ -232,13 +236,20 @@ class RecordReader:
         place = 0
         left = len(data)
         while place < last:
+            line = lines[place]
             commands: list[list[bytes]] = []
-            stop = take_plain(lines, place, commands)
-            if commands:
+            if line == _ONE_WORD and lines[place + 1 : place + 3] == _MULTI and place + 2 < last:
+                stop = place + 3
+                size = len(MULTI)
+                self._begin_group(size)
+            elif line == _ONE_WORD and lines[place + 1 : place + 3] == _EXEC and place + 2 < last:
+                stop = place + 3
+                size = len(EXEC)
+                self._end_group(size)
+            elif (stop := take_plain(lines, place, commands)) > place:
                 size = _size(lines, place, stop, left)
                 self._commands_of_their_own(commands, size)
-            elif lines[place][:1] == _HASH:
-                line = lines[place]
+            elif line[:1] == _HASH:
                 if self.foreign or not _ANNOTATION.fullmatch(line):
                     break
                 stop = place + 1

@@ -229,6 +229,8 @@ class MemoryDisk:
     def open_read(self, path: str, offset: int = 0) -> MemoryReadFile:
         """As SystemDisk."""
         path = self._call("open_read", path)
+        if offset < 0:
+            raise _error(errno.EINVAL, path)
         return MemoryReadFile(self, path, self._file(path), offset)
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:

@@ -103,6 +103,7 @@ def test_reading_in_pieces(disk: Disk, tmp_path: Path) -> None:
         assert reader.read(99) == b"89abc"
     with disk.open_read(path, 99) as reader:
         assert reader.read(9) == b""
+    fails(errno.EINVAL, lambda: disk.open_read(path, -1))
 
 
 def test_reading_a_stretch(disk: Disk, tmp_path: Path) -> None:

@@ -493,3 +493,28 @@ def test_many_words() -> None:
         assert [group.commands for group in split(events) if isinstance(group, Group)] == [
             _words([command]) for command in commands
         ]
+
+
+def test_what_was_said_of_one_group_does_not_hold_for_the_next() -> None:
+    file = File()
+    file.spanning([SET], 5)
+    file.lone(SET)
+    file.lone(SET)
+    file.spanning([SET, SET], 0)
+    file.several([SET, SET], None)
+    assert file.offset == 109
+    for cuts in ((), range(len(file.data))):
+        events, error = read(file.data, cuts)
+        assert error is None
+        assert split(events) == file.expected
+
+
+def test_groups_among_plain_commands() -> None:
+    file = File()
+    for number in range(300):
+        file.lone([b"SET", b"%d" % number, b"v"])
+        file.several([[b"DEL", b"a"], [b"FLUSHALL"], [b"SET", b"b", b"%d" % number]], None)
+    for cuts in ((), range(0, len(file.data), 11)):
+        events, error = read(file.data, cuts)
+        assert error is None
+        assert split(events) == file.expected
