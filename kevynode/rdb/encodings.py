@@ -119,10 +119,10 @@ class ListPack:
                     position = stop + _backwards_size(stop - position)
                 limit -= 1
         except (IndexError, StructError):
-            raise EncodingError(self._position, "listpack ends in the middle of an element") from None
+            raise EncodingError(min(position, len(blob)), "listpack ends in the middle of an element") from None
         self._left -= len(elements)
         if position >= len(blob):
-            raise EncodingError(self._position, "element of a listpack is longer than the listpack")
+            raise EncodingError(min(position, len(blob)), "listpack ends in the middle of an element")
         if limit and (position != len(blob) - 1 or (self._left and self._count != _UNCOUNTED)):
             raise EncodingError(position, "listpack has another number of elements than it says")
         self._position = position
@@ -217,10 +217,10 @@ class ZipList:
                     elements.append(b"%d" % number)
                 limit -= 1
         except (IndexError, StructError):
-            raise EncodingError(self._position, "ziplist ends in the middle of an element") from None
+            raise EncodingError(min(position, len(blob)), "ziplist ends in the middle of an element") from None
         self._left -= len(elements)
         if position >= len(blob):
-            raise EncodingError(self._position, "element of a ziplist is longer than the ziplist")
+            raise EncodingError(min(position, len(blob)), "ziplist ends in the middle of an element")
         if limit and (position != len(blob) - 1 or (self._left and self._count != _UNCOUNTED)):
             raise EncodingError(position, "ziplist has another number of elements than it says")
         self._position = position
@@ -303,9 +303,9 @@ class ZipMap:
                     elements.append(blob[position : position + size])
                     position += size + unused
         except (IndexError, StructError):
-            raise EncodingError(self._position, "zipmap ends in the middle of a pair") from None
+            raise EncodingError(min(position, len(blob)), "zipmap ends in the middle of a pair") from None
         if position >= len(blob):
-            raise EncodingError(self._position, "element of a zipmap is longer than the zipmap")
+            raise EncodingError(min(position, len(blob)), "zipmap ends in the middle of a pair")
         self._left -= len(elements) // 2
         ended = len(elements) < limit
         if ended and (position != len(blob) - 1 or (self._left and blob[0] < 254)):

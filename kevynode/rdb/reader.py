@@ -113,6 +113,7 @@ class RdbReader(StreamReader):
         self.verified: bool | None = None
         self._wanted = database
         self._database = 0
+        self._database_start = 0
         self._put = put
         self._deliver: Put = self._deliver_first
         super().__init__(epoch, now_ms)
@@ -182,6 +183,7 @@ class RdbReader(StreamReader):
         """What is no key, behind its first byte."""
         if op == _DATABASE:
             self._count_keys()
+            self._database_start = start
             self._database = yield from self._length()
             self._deliver = self._deliver_first
         elif op == _DEADLINE_MS:
@@ -276,7 +278,8 @@ class RdbReader(StreamReader):
         if self._wanted is None:
             others = [number for number in self.databases if number != self._database]
             if others:
-                raise self._error(f"databases {others[0]} and {self._database} both hold keys: choose one")
+                reason = f"databases {others[0]} and {self._database} both hold keys: choose one"
+                raise self._error(reason, self._database_start)
         if self._wanted in (None, self._database):
             self._deliver = self._deliver_wanted
         else:
@@ -370,7 +373,7 @@ class RdbReader(StreamReader):
         try:
             elements = form(blob).take(_SMALL_BLOB)
         except EncodingError as error:
-            raise self._error(f"{error.reason}, at byte {error.place} of it", start) from None
+            raise self._blob_error(error, start) from None
         if made == "set":
             return self._with_members(Set(self.epoch), elements, start), stop
         if made == "list":

@@ -63,16 +63,17 @@ class TextReader(StepReader):
     def _text(self) -> Steps[bytes]:
         """The next text."""
         source = self.source
+        yield from source.wait()
         try:
             text, source.position = self._arrived_text(source.buffer, source.position)
             return text
         except (IndexError, StructError):
             # It has not arrived whole, or is too much for one step.
             pass
+        # The same again, now with the patience to wait for its bytes; what it begins with is known to be right.
         start = source.offset
         first = (yield from source.take(1))[0]
         if first < 0xC0:
-            # The length again, now with the patience to wait for its bytes.
             if first < 0x40:
                 size = first
             elif first < 0x80:

@@ -9,7 +9,7 @@ from typing import Final
 from ..store.values import Hash, List, Set, SortedSet
 from .encodings import EncodingError, IntSet, ListPack, Packed, ZipList, ZipMap
 from .source import PAUSES, Steps
-from .texts import TextReader
+from .texts import RdbError, TextReader
 
 __all__ = ["LAST_DEADLINE", "ContainerReader"]
 
@@ -55,14 +55,18 @@ class ContainerReader(TextReader):
         try:
             return form(blob), start
         except EncodingError as error:
-            raise self._error(error.reason, start) from None
+            raise self._blob_error(error, start) from None
+
+    def _blob_error(self, error: EncodingError, start: int) -> RdbError:
+        """What is wrong with a blob that came at the input's offset ``start``."""
+        return self._error(f"{error.reason}, at byte {error.place} of it", start)
 
     def _elements(self, packed: Packed, start: int) -> list[bytes]:
         """The next elements of a blob that came at the input's offset ``start``; none at the end."""
         try:
             return packed.take(_SLICE)
         except EncodingError as error:
-            raise self._error(f"{error.reason}, at byte {error.place} of it", start) from None
+            raise self._blob_error(error, start) from None
 
     def _pairs(self, packed: Packed, start: int, width: int = 2) -> list[bytes]:
         """As :meth:`_elements`, for elements that come in pairs, or ``width`` together."""
@@ -73,7 +77,7 @@ class ContainerReader(TextReader):
             try:
                 more = packed.take(missing) if len(elements) == _SLICE else []
             except EncodingError as error:
-                raise self._error(f"{error.reason}, at byte {error.place} of it", start) from None
+                raise self._blob_error(error, start) from None
             if len(more) < missing:
                 raise self._error("a field without a value, or a member without a score", start)
             elements += more

@@ -57,8 +57,15 @@ class DataFileReader(RdbReader):
             yield PAUSES
         self._whole = source.offset
         while True:
-            more = self._read_arrived()
+            problem: AofError | None = None
+            try:
+                more = self._read_arrived()
+            except AofError as error:
+                # What stands before it may be wrong as well, and is told first.
+                more, problem = False, error
             yield from self._apply_due()
+            if problem is not None:
+                raise problem
             if not more:
                 yield from self._record()
                 yield from self._apply_due()

@@ -1,0 +1,535 @@
+"""Dump files read: forms that servers of today write no more, what is skipped and refused, damage, and bounds."""
+
+from __future__ import annotations
+
+import math
+import struct
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import dump_builder as build
+from support.dump_builder import dump, key, length, text
+from support.store_harness import Content, describe
+
+from kevynode.rdb import FormatError, RdbError, RdbReader, read_dump
+from kevynode.store.stream_values import Stream
+from kevynode.store.values import Hash, List, Set, SortedSet, Value
+
+FUTURE = 4_000_000_000_000
+
+
+def read(data: bytes, piece: int = 65536, **options: Any) -> tuple[Content, RdbReader]:
+    found: Content = {}
+
+    def put(name: bytes, value: Value, deadline: int | None) -> None:
+        found[name] = describe(value), deadline
+
+    reader = RdbReader(put, **options)
+    for place in range(0, len(data), piece):
+        reader.feed(data[place : place + piece])
+    reader.finish()
+    return found, reader
+
+
+def value_of(record: bytes, magic: bytes = b"REDIS0009") -> Any:
+    """The value of the key ``k``, read whole and byte by byte."""
+    data = dump(record, magic=magic)
+    found = read(data)[0]
+    assert read(data, 1)[0] == found
+    assert found[b"k"][1] is None
+    return found[b"k"][0]
+
+
+def refused(record: bytes, magic: bytes = b"REDIS0009") -> str:
+    """Why a record is refused, whole and byte by byte."""
+    data = dump(record, magic=magic)
+    reasons = []
+    for piece in (len(data), 1):
+        with pytest.raises(RdbError) as caught:
+            read(data, piece)
+        assert 0 < caught.value.offset <= len(data)
+        reasons.append((caught.value.reason, caught.value.offset))
+    assert reasons[0] == reasons[1]
+    return reasons[0][0]
+
+
+def list_of(*elements: bytes) -> Any:
+    value = List()
+    value.extend_right(elements)
+    return describe(value)
+
+
+def hash_of(fields: dict[bytes, bytes], deadlines: dict[bytes, int] | None = None) -> Any:
+    value = Hash()
+    for field, content in fields.items():
+        value.put(field, content)
+    for field, deadline in (deadlines or {}).items():
+        value.set_deadline(field, deadline)
+    return describe(value)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (text(b""), b""),
+        (text(b"x" * 63), b"x" * 63),
+        (text(b"x" * 64), b"x" * 64),
+        (text(b"x" * 20000), b"x" * 20000),
+        (b"\x81" + (3).to_bytes(8, "big") + b"abc", b"abc"),
+        (b"\xc0\x80", b"-128"),
+        (b"\xc0\x7f", b"127"),
+        (b"\xc1\x00\x80", b"-32768"),
+        (b"\xc2\xff\xff\xff\x7f", b"2147483647"),
+        (build.compressed(b"\x01ab\xe0\x0b\x01", 22), b"ab" * 11),
+        (build.compressed(b"\x00a" + b"\xe0\xff\x00" * 4000, 1 + 264 * 4000), b"a" * (1 + 264 * 4000)),
+    ],
+)
+def test_texts(encoded: bytes, expected: bytes) -> None:
+    assert value_of(key(0, b"k", encoded)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoded"),
+    [
+        (1, length(3) + text(b"a") + b"\xc0\x05" + text(b"")),
+        (10, text(build.ziplist([b"a", 5, b""]))),
+        (14, length(2) + text(build.ziplist([b"a"])) + text(build.ziplist([5, b""]))),
+        (
+            18,
+            length(3)
+            + b"\x02"
+            + text(build.listpack([b"a"]))
+            + b"\x01"
+            + text(b"5")
+            + b"\x02"
+            + text(build.listpack([b""])),
+        ),
+        (18, length(1) + b"\x02" + text(build.listpack([b"a", 5, b""]))),
+    ],
+)
+def test_lists(kind: int, encoded: bytes) -> None:
+    assert value_of(key(kind, b"k", encoded)) == list_of(b"a", b"5", b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoded"),
+    [
+        (2, length(2) + text(b"-7") + b"\xc0\x09"),
+        (11, text(build.intset([-7, 9], 2))),
+        (11, text(build.intset([-7, 9], 8))),
+        (20, text(build.listpack([-7, 9]))),
+    ],
+)
+def test_sets(kind: int, encoded: bytes) -> None:
+    assert value_of(key(kind, b"k", encoded)) == describe(Set.of([b"-7", b"9"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoded"),
+    [
+        (
+            3,
+            length(4)
+            + text(b"a")
+            + b"\x04-1.5"
+            + text(b"b")
+            + b"\xfe"
+            + text(b"c")
+            + b"\xff"
+            + text(b"d")
+            + b"\x01"
+            + b"0",
+        ),
+        (
+            5,
+            length(4)
+            + b"".join(
+                text(m) + struct.pack("<d", s)
+                for m, s in ((b"b", math.inf), (b"d", -0.0), (b"a", -1.5), (b"c", -math.inf))
+            ),
+        ),
+        (12, text(build.ziplist([b"c", b"-inf", b"a", b"-1.5", b"d", 0, b"b", b"inf"]))),
+        (17, text(build.listpack([b"c", b"-inf", b"a", b"-1.5", b"d", b"-0", b"b", b"inf"]))),
+    ],
+)
+def test_sorted_sets(kind: int, encoded: bytes) -> None:
+    expected = describe(SortedSet.of({b"a": -1.5, b"b": math.inf, b"c": -math.inf, b"d": 0.0}))
+    assert value_of(key(kind, b"k", encoded)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoded"),
+    [
+        (4, length(2) + text(b"f") + text(b"v") + text(b"g") + b"\xc0\x05"),
+        (9, text(build.zipmap([(b"f", b"v"), (b"g", b"5")], unused=3))),
+        (13, text(build.ziplist([b"f", b"v", b"g", 5]))),
+        (16, text(build.listpack([b"f", b"v", b"g", 5]))),
+    ],
+)
+def test_hashes(kind: int, encoded: bytes) -> None:
+    assert value_of(key(kind, b"k", encoded)) == hash_of({b"f": b"v", b"g": b"5"})
+
+
+def test_hashes_with_deadlines_of_valkey_and_redis() -> None:
+    expected = hash_of({b"f": b"v", b"g": b"5"}, {b"g": FUTURE})
+    pairs = text(b"f") + text(b"v") + b"\xff" * 8 + text(b"g") + text(b"5") + FUTURE.to_bytes(8, "little")
+    assert value_of(key(22, b"k", length(2) + pairs), b"VALKEY080") == expected
+    lowest = (FUTURE - 10).to_bytes(8, "little")
+    pairs = length(0) + text(b"f") + text(b"v") + length(11) + text(b"g") + text(b"5")
+    assert value_of(key(24, b"k", lowest + length(2) + pairs), b"REDIS0012") == expected
+    packed = text(build.listpack([b"f", b"v", 0, b"g", 5, FUTURE]))
+    assert value_of(key(25, b"k", lowest + packed), b"REDIS0012") == expected
+    many = text(build.listpack([word for number in range(2000) for word in (number, b"v", FUTURE)]))
+    fields = {b"%d" % number: b"v" for number in range(2000)}
+    expected = hash_of(fields, dict.fromkeys(fields, FUTURE))
+    assert value_of(key(25, b"k", lowest + many), b"REDIS0012") == expected
+    assert "unknown type 22" in refused(key(22, b"k", length(2) + pairs), b"REDIS0012")
+
+
+def test_large_containers_in_packed_forms() -> None:
+    numbers = [b"%d" % number for number in range(5000)]
+    assert value_of(key(10, b"k", text(build.ziplist(numbers)))) == list_of(*numbers)
+    assert value_of(key(20, b"k", text(build.listpack(numbers)))) == describe(Set.of(numbers))
+    assert value_of(key(11, b"k", text(build.intset(range(5000), 4)))) == describe(Set.of(numbers))
+    pairs = [word for number in numbers for word in (number, b"1")]
+    assert value_of(key(13, b"k", text(build.ziplist(pairs)))) == hash_of(dict.fromkeys(numbers, b"1"))
+    expected = describe(SortedSet.of(dict.fromkeys(numbers, 1.0)))
+    assert value_of(key(17, b"k", text(build.listpack(pairs)))) == expected
+    plain = length(5000) + b"".join(text(number) + struct.pack("<d", 1.0) for number in reversed(numbers))
+    assert value_of(key(5, b"k", plain)) == expected
+
+
+def stream_node(*entries: tuple[int, int, list[bytes]], base: tuple[int, int] = (5, 0)) -> bytes:
+    elements: list[bytes | int] = [len(entries), 0, 1, b"f", 0]
+    for ms, sequence, words in entries:
+        shift = (ms - base[0], sequence - base[1])
+        if words[::2] == [b"f"]:
+            elements += [2, *shift, words[1], 4]
+        else:
+            elements += [0, *shift, len(words) // 2, *words, len(words) + 4]
+    return text(struct.pack(">QQ", *base)) + text(build.listpack(elements))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_streams(version: int) -> None:
+    """As Redis 5 and 6, Redis 7.0, and Redis 7.2 and Valkey write them."""
+    nodes = stream_node((5, 0, [b"f", b"v"]), (5, 1, [b"g", b"w", b"h", b""])) + stream_node(
+        (9, 2, [b"f", b"x"]), base=(9, 2)
+    )
+    tail = length(3) + length(10) + length(7)
+    if version >= 2:
+        tail += length(5) + length(0) + length(3) + length(1) + length(20)
+    group = text(b"g") + length(9) + length(2)
+    if version >= 2:
+        group += length(2**64 - 1)
+    group += length(1) + struct.pack(">QQ", 5, 1) + struct.pack("<q", 77) + length(4)
+    group += length(2) + text(b"alice") + struct.pack("<q", 88) + (b"\xff" * 8 if version == 3 else b"")
+    group += length(1) + struct.pack(">QQ", 5, 1)
+    group += text(b"bob") + struct.pack("<q", -1) + (b"\xff" * 8 if version == 3 else b"") + length(0)
+    encoded = length(2) + nodes + tail + length(1) + group
+    expected = Stream()
+    expected.append((5, 0), (b"f", b"v"))
+    expected.append((5, 1), (b"g", b"w", b"h", b""))
+    expected.append((9, 2), (b"f", b"x"))
+    expected.last_id = (10, 7)
+    if version >= 2:
+        expected.max_deleted_id = (3, 1)
+        expected.entries_added = 20
+    made = expected.create_group(b"g", (9, 2))
+    made.see(b"alice", 88)
+    made.see(b"bob", 0)
+    made.deliver((5, 1), b"alice", 77, 4)
+    kind = {1: 15, 2: 19, 3: 21}[version]
+    assert value_of(key(kind, b"k", encoded), b"REDIS0011") == describe(expected)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (length(1) + stream_node((5, 0, [b"f", b"v"]), (5, 0, [b"f", b"v"])), "order of their ids"),
+        (
+            length(1) + stream_node((5, 0, [b"f", b"v"])) + length(2) + length(5) + length(0) + length(0),
+            "says that it has 2",
+        ),
+        (
+            length(1) + stream_node((5, 1, [b"f", b"v"])) + length(1) + length(5) + length(0) + length(0),
+            "above its last id",
+        ),
+        (length(1) + text(b"short") + text(b""), "has no id"),
+        (length(1) + text(bytes(16)) + text(build.listpack([1, 0, 1, b"f", 0, 2, 0, 1])), "middle of an entry"),
+        (length(1) + text(bytes(16)) + text(build.listpack([1, 0, b"x"])), "text where a number belongs"),
+        (length(1) + text(bytes(16)) + text(build.listpack([1, 0, -1])), "negative number of fields"),
+        (
+            length(0) * 4 + length(1) + text(b"g") + length(0) * 2 + length(1) + bytes(24) + length(1) + length(0),
+            "pending for no consumer",
+        ),
+        (
+            length(0) * 4
+            + length(1)
+            + text(b"g")
+            + length(0) * 3
+            + length(1)
+            + text(b"c")
+            + bytes(8)
+            + length(1)
+            + bytes(16),
+            "that its group has not",
+        ),
+        (length(0) * 4 + length(2) + (text(b"g") + length(0) * 4) * 2, "two groups"),
+    ],
+)
+def test_damaged_streams(encoded: bytes, reason: str) -> None:
+    assert reason in refused(key(15, b"k", encoded))
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_record() -> None:
+    module = length(12345) + length(2) + length(1) + length(1) + length(7) + length(2) + length(8)
+    module += length(3) + bytes(4) + length(4) + bytes(8) + length(5) + text(b"text") + length(0)
+    data = dump(
+        b"\xfa" + text(b"redis-ver") + text(b"7.2.4"),
+        b"\xfa" + text(b"ctime") + b"\xc2\x01\x00\x00\x00",
+        b"\xf7" + module,
+        b"\xf5" + text(b"#!lua name=l"),
+        b"\xfe\x03\xfb\x05\x01",
+        b"\xf4" + length(100) + length(1) + length(0),
+        key(0, b"plain", text(b"v")),
+        b"\xfd" + (4_000_000_000).to_bytes(4, "little") + key(0, b"seconds", text(b"v")),
+        b"\xfc" + FUTURE.to_bytes(8, "little") + key(0, b"ms", text(b"v")),
+        b"\xfc" + b"\xff" * 8 + key(0, b"never", text(b"v")),
+        b"\xf8" + length(500) + key(0, b"idle", text(b"v")),
+        b"\xf9\x05" + key(0, b"frequency", text(b"v")),
+        b"\xfc" + FUTURE.to_bytes(8, "little") + b"\xf8" + length(70000) + key(2, b"both", length(1) + text(b"m")),
+        key(2, b"empty", length(0)),
+        magic=b"REDIS0011",
+    )
+    for piece in (len(data), 1):
+        found, reader = read(data, piece)
+        assert found.pop(b"both") == (describe(Set.of([b"m"])), FUTURE)
+        assert found == {
+            b"plain": (b"v", None),
+            b"seconds": (b"v", 4_000_000_000_000),
+            b"ms": (b"v", FUTURE),
+            b"never": (b"v", None),
+            b"idle": (b"v", None),
+            b"frequency": (b"v", None),
+        }
+        assert (reader.version, reader.is_valkey, reader.verified) == (11, False, True)
+        assert reader.aux == {b"redis-ver": b"7.2.4", b"ctime": b"1"}
+        assert (reader.databases, reader.keys, reader.empty_keys) == ({3: 7}, 7, 1)
+        assert (reader.functions, reader.module_data) == (1, 1)
+
+
+def test_old_files_have_no_checksum() -> None:
+    found, reader = read(dump(key(0, b"k", text(b"v")), magic=b"REDIS0004"))
+    assert found == {b"k": (b"v", None)}
+    assert reader.verified is False
+
+
+def module_id(name: bytes, version: int) -> int:
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    number = 0
+    for letter in name:
+        number = number << 6 | letters.index(letter)
+    return number << 10 | version
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (key(7, b"k", length(module_id(b"ReJSON-RL", 3))), "the module ReJSON-RL"),
+        (key(6, b"k", b""), "the module of a release candidate"),
+        (key(8, b"k", b""), "unknown type 8"),
+        (key(26, b"k", b""), "unknown type 26"),
+        (b"\xf6" + text(b"x"), "release candidate of Redis 7"),
+        (b"\xf3" + text(b"job"), "slot import"),
+        (b"\xfc" + bytes(8) + b"\xfe\x00", "deadline stands before"),
+        (b"\xf7" + length(1) + length(9), "unknown kind 9"),
+        (key(0, b"k", b"\xc4"), "0xc4 begins no text"),
+        (key(0, b"k", b"\x82"), "0x82 begins no text"),
+        (key(1, b"k", b"\xc0\x01"), "0xc0 begins no length"),
+        (key(0, b"k", build.compressed(b"\x00a", 5)), "shorter than it says"),
+        (key(0, b"k", build.compressed(b"\x00a\x20", 5)), "shorter than it says"),
+        (key(0, b"k", build.compressed(b"\x20\x00", 5)), "before its start"),
+        (key(0, b"k", build.compressed(b"\x04abcde", 2)), "longer than it says"),
+        (key(2, b"k", length(2) + text(b"a") * 2), "member twice"),
+        (key(11, b"k", text(build.intset([1, 1], 2))), "member twice"),
+        (key(4, b"k", length(2) + (text(b"f") + text(b"v")) * 2), "field twice"),
+        (key(16, b"k", text(build.listpack([b"f", b"v", b"f", b"v"]))), "field twice"),
+        (key(16, b"k", text(build.listpack([b"f"]))), "field without a value"),
+        (key(5, b"k", length(2) + (text(b"m") + bytes(8)) * 2), "member twice"),
+        (key(17, b"k", text(build.listpack([b"m", 1, b"m", 1]))), "member twice"),
+        (key(17, b"k", text(build.listpack([b"m", b"1_0"]))), "not a number"),
+        (key(17, b"k", text(build.listpack([b"m", b"nan"]))), "not a number"),
+        (key(5, b"k", length(1) + text(b"m") + struct.pack("<d", math.nan)), "not a number"),
+        (key(3, b"k", length(1) + text(b"m") + b"\xfd"), "not a number"),
+        (key(18, b"k", length(1) + b"\x03" + text(b"x")), "unknown kind 3"),
+        (key(25, b"k", bytes(8) + text(build.listpack([b"f", b"v", b"soon"]))), "not a number"),
+        (key(25, b"k", bytes(8) + text(build.listpack([b"f", b"v", b"9" * 5000]))), "not a number"),
+        (key(10, b"k", text(build.ziplist([b"a"])[:-1] + b"\x00")), "another size than it says, at byte 0"),
+    ],
+)
+def test_what_is_refused(record: bytes, reason: str) -> None:
+    assert reason in refused(record)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"KEVYSNAP\x05", "not a dump file"),
+        (b"REDISxxxx", "not a number"),
+        (b"REDIS0013" + bytes(9), "REDIS0013 is not known here"),
+        (b"REDIS0080" + bytes(9), "not known here"),
+        (b"VALKEY081" + bytes(9), r"VALKEY081 is not known here \(read are REDIS0001 to REDIS0012 and VALKEY080\)"),
+        (b"VALKEY011" + bytes(9), "not known here"),
+        (b"", "ends in the middle, after 0 keys"),
+        (dump(key(0, b"k", text(b"v")))[:-1], "ends in the middle, after 1 keys"),
+    ],
+)
+def test_what_is_no_file(data: bytes, reason: str) -> None:
+    with pytest.raises(RdbError, match=reason):
+        read(data)
+
+
+def test_an_error_stays() -> None:
+    reader = RdbReader(lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(RdbError, match="not a dump file"):
+            reader.feed(b"NOT A DUMP FILE")
+    with pytest.raises(RdbError, match="not a dump file"):
+        reader.finish()
+
+
+def test_bytes_behind_the_end_are_counted() -> None:
+    data = dump(key(0, b"k", text(b"v")))
+    reader = RdbReader(lambda *_: None)
+    reader.feed(data + b"more")
+    reader.feed(b" and more")
+    reader.finish()
+    assert (reader.surplus, reader.source.offset) == (13, len(data))
+
+
+def test_hints_of_the_past_are_left_out() -> None:
+    data = dump(b"\xfc" + (1000).to_bytes(8, "little") + key(0, b"k", text(b"v")), key(0, b"l", text(b"v")))
+    assert read(data)[0] == {b"k": (b"v", 1000), b"l": (b"v", None)}
+    assert read(data, now_ms=1000)[0] == {b"k": (b"v", 1000), b"l": (b"v", None)}
+    found, reader = read(data, now_ms=1001)
+    assert (found, reader.expired_keys) == ({b"l": (b"v", None)}, 1)
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+SAMPLE = dump(
+    b"\xfa" + text(b"redis-ver") + text(b"7"),
+    b"\xfe\x00\xfb\x05\x01",
+    key(0, b"text", text(b"v" * 70)),
+    b"\xfc" + FUTURE.to_bytes(8, "little") + key(0, b"number", b"\xc1\x10\x27"),
+    key(0, b"lzf", build.compressed(b"\x01ab\xe0\x0b\x01", 22)),
+    key(10, b"ziplist", text(build.ziplist([b"a", 5, b"b" * 70]))),
+    key(12, b"zset", text(build.ziplist([b"a", 5, b"b", b"1.5"]))),
+    key(14, b"quicklist", length(1) + text(build.ziplist([b"a", 300]))),
+    key(9, b"zipmap", text(build.zipmap([(b"f", b"v")], 1))),
+    key(16, b"listpack", text(build.listpack([b"f", b"v", b"g", 70000]))),
+    key(18, b"quicklist2", length(2) + b"\x01" + text(b"x") + b"\x02" + text(build.listpack([1]))),
+    key(11, b"intset", text(build.intset([1, 2], 2))),
+    key(5, b"skiplist", length(1) + text(b"m") + bytes(8)),
+    key(4, b"plain", length(2) + text(b"f") + text(b"v") + text(b"g") + text(b"v")),
+    key(15, b"stream", length(1) + stream_node((5, 0, [b"f", b"v"])) + length(1) + length(5) + length(0) + length(0)),
+    checksum=False,
+)
+
+
+@given(st.lists(st.tuples(st.integers(9, len(SAMPLE) - 9), st.integers(0, 255)), max_size=3), st.data())
+def test_any_damage_is_refused_or_read_the_same_however_it_arrives(changes: list[tuple[int, int]], data: Any) -> None:
+    damaged = bytearray(SAMPLE)
+    for place, byte in changes:
+        damaged[place] = byte
+    size = data.draw(st.integers(0, len(damaged))) if data.draw(st.booleans()) else len(damaged)
+    damaged = damaged[:size]
+    outcomes: list[tuple[Any, Any, int]] = []
+    for piece in (len(SAMPLE), 1, data.draw(st.integers(2, 60))):
+        try:
+            found, reader = read(bytes(damaged), piece)
+            outcomes.append((found, reader.databases, reader.surplus))
+        except RdbError as error:
+            outcomes.append((error.reason, 0 <= error.offset <= len(damaged), error.offset))
+    assert outcomes[1:] == outcomes[:1] * 2
+    assert outcomes[0][1] is not False, "the offset lies outside"
+    if size < len(SAMPLE) and not changes:
+        assert "ends in the middle" in outcomes[0][0]
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 10, 14, 15, 18, 22])
+def test_announced_sizes_take_no_memory(kind: int) -> None:
+    data = b"VALKEY080" + key(kind, b"k", b"\x81\x7f" + b"\xff" * 7 + bytes(1000))
+    tracemalloc.start()
+    reader = RdbReader(lambda *_: None)
+    try:
+        reader.feed(data)
+    except FormatError:
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000
+
+
+def test_no_step_does_much_at_once() -> None:
+    """Few bytes that stand for many elements are handled in many steps."""
+    numbers = build.listpack([1] * 200_000)
+    # The elements are two bytes each, so all behind the first repeat what is two bytes before them.
+    packed = bytes([7]) + numbers[:8] + b"\xe0\xff\x01" * ((len(numbers) - 9) // 264)
+    rest = (len(numbers) - 9) % 264
+    packed += b"".join(bytes([0, byte]) for byte in numbers[len(numbers) - 1 - rest :])
+    data = dump(
+        key(10, b"no", text(build.ziplist([1]))),
+        key(18, b"k", length(1) + b"\x02" + build.compressed(packed, len(numbers))),
+    )
+    assert len(data) < 5000
+    found: dict[bytes, Value] = {}
+    reader = RdbReader(lambda name, value, _: found.__setitem__(name, value))
+    assert sum(1 for _ in reader.steps(data)) >= 190
+    assert list(found[b"k"].elements) == [b"1"] * 200_000  # type: ignore[union-attr]
+    data = dump(*(key(0, b"%d" % number, text(b"")) for number in range(5000)))
+    reader = RdbReader(lambda *_: None)
+    assert sum(1 for _ in reader.steps(data)) >= 9
+    assert reader.keys == 5000
+
+
+# -- payloads of DUMP -------------------------------------------------------------------------------------------------
+
+
+def test_dumped_values() -> None:
+    assert read_dump(build.payload(0, text(b"v"))) == b"v"
+    assert read_dump(build.payload(0, text(b""))) == b""
+    value = read_dump(build.payload(10, text(build.ziplist([b"a"])), version=6), epoch=7)
+    assert isinstance(value, List)
+    assert (list(value.elements), value.epoch) == ([b"a"], 7)
+    fields = length(1) + text(b"f") + text(b"v") + (1000).to_bytes(8, "little")
+    assert isinstance(read_dump(build.payload(22, fields, version=80), now_ms=1000), Hash)
+    assert read_dump(build.payload(22, fields, version=80), now_ms=1001) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"short", "too short"),
+        (build.payload(0, text(b"v"), version=13), "version 13 is not known"),
+        (build.payload(0, text(b"v"), version=81), "version 81 is not known"),
+        (build.payload(0, text(b"v"))[:-1] + b"x", "checksum is wrong"),
+        (build.payload(0, text(b"v") + b"x"), "another length"),
+        (build.payload(0, b"\x05abc"), "another length"),
+        (build.payload(22, length(0), version=12), "unknown type 22"),
+        (build.payload(200, b""), "unknown type 200"),
+    ],
+)
+def test_damaged_payloads(data: bytes, reason: str) -> None:
+    with pytest.raises(RdbError, match=reason):
+        read_dump(data)
