@@ -11,24 +11,23 @@ a cursor that falls off reads TooOld. A **pin** (of a snapshot under way) may st
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable
 from sys import getsizeof
 from typing import Final
 
 from ..store.journal import Effect
 from . import wire
-from .block import BLOCK_SIZE, Block, frame_end
+from .block import BLOCK_SIZE, FLUSHES, Block, frame_end
 from .cursors import BacklogError, Cursor, Future, NotABoundary, TooOld
 from .filtering import Filter
 from .stream_events import GROUP_LIMIT
+from .wire import frame
 
 __all__ = ["Backlog", "BacklogError", "Cursor", "Future", "NotABoundary", "Pin", "TooOld"]
 
-#: Groups that wait for being sealed before they are sealed without being asked.
+#: Frames that wait for being sealed before they are sealed without being asked.
 PENDING_LIMIT: Final = 512
-# What a frame has in bytes beside its arguments, about.
-_FRAME_OVERHEAD: Final = 32
+_BYTES_OVERHEAD: Final = getsizeof(b"")
 
 
 class Pin:
@@ -64,11 +63,14 @@ class Backlog:
         "_budget",
         "_closed_memory",
         "_floor",
+        "_may_flush",
         "_newest",
         "_newest_number",
+        "_next",
         "_oldest_number",
         "_own",
         "_pending",
+        "_pending_size",
         "_pins",
         "_sealed",
         "_waiting",
@@ -82,10 +84,14 @@ class Backlog:
         # The oldest offset held, or the next offset if none is.
         self.first = start
         self._budget = budget
-        # The next offset behind what is sealed.
-        self._sealed = start
-        # Groups not sealed yet, all of one origin, and whether that is this node.
-        self._pending: list[list[Effect]] = []
+        # The next offset behind what is sealed, and behind everything.
+        self._sealed = self._next = start
+        # Frames of lone entries that are not sealed yet, all of one origin, and whether that is this node; their bytes,
+        # and whether one of them may be a flush. They are bytes already, because thousands of small containers that
+        # live for a moment have the garbage collector look at them.
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._may_flush = False
         self._own = True
         # Whether on_pending was called since the last seal.
         self._waiting = False
@@ -104,7 +110,7 @@ class Backlog:
     @property
     def next(self) -> int:
         """The offset that the next entry gets."""
-        return self._sealed + sum(map(len, self._pending))
+        return self._next
 
     @property
     def budget(self) -> int:
@@ -118,8 +124,9 @@ class Backlog:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory held: data and objects, and entries not sealed yet with all that they refer to."""
-        return self._sealed_memory() + _memory_of_groups(self._pending)
+        """Bytes of memory held: data and objects, and frames not sealed yet."""
+        pending = self._pending
+        return self._sealed_memory() + getsizeof(pending) + self._pending_size + len(pending) * _BYTES_OVERHEAD
 
     def _sealed_memory(self) -> int:
         newest = self._newest
@@ -138,22 +145,43 @@ class Backlog:
 
     # -- entries come in ----------------------------------------------------------------------------------------------
 
+    def observe(self, _first: int, group: list[Effect]) -> None:
+        """As :meth:`add`, for a journal in which everything is this node's own."""
+        self.add(group)
+
     def add(self, group: list[Effect], own: bool = True) -> None:
-        """Take the next group of the journal, never an empty one. ``own``: this node made it, no upstream did.
-
-        The group and what it refers to must not change any more.
-        """
+        """Take the next group of the journal, never an empty one. ``own``: this node made it, no upstream did."""
         pending = self._pending
-        if own is self._own and 0 < len(pending) < PENDING_LIMIT:
-            pending.append(group)
-        else:
-            self._begin_pending(group, own)
+        if len(group) != 1 or own is not self._own or len(pending) >= PENDING_LIMIT:
+            self._break_run(group, own)
+            return
+        command = group[0][0]
+        data = frame(self._next, command)
+        size = self._pending_size + len(data)
+        if size > BLOCK_SIZE and pending:
+            self._encode()
+            pending, size = self._pending, len(data)
+        pending.append(data)
+        self._pending_size = size
+        self._next += 1
+        if len(command) < 3 and command[0] in FLUSHES:
+            self._may_flush = True
+        if not self._waiting:
+            self._announce()
 
-    def _begin_pending(self, group: list[Effect], own: bool) -> None:
+    def _break_run(self, group: list[Effect], own: bool) -> None:
+        """Take a group that cannot join the frames that are pending: one of several entries, or of another origin."""
         if self._pending:
             self._encode()
         self._own = own
-        self._pending.append(group)
+        if len(group) == 1:
+            self.add(group, own)
+            return
+        # What is too large for the wire to go as one group goes as several.
+        for start in range(0, len(group), GROUP_LIMIT):
+            commands = [effect[0] for effect in group[start : start + GROUP_LIMIT]]
+            data = wire.group(len(commands)) + wire.encode_frames(self._sealed, commands)
+            self._store(data, len(commands), own, True, any(command[0] in FLUSHES for command in commands))
         self._announce()
 
     def add_raw(self, first: int, count: int, data: bytes, grouped: bool = False, own: bool = True) -> None:
@@ -179,58 +207,19 @@ class Backlog:
                 self.on_pending()
 
     def seal(self) -> None:
-        """Encode what was added, so that it can be read, and stay within the budget."""
+        """Let what was added be read, and stay within the budget."""
         self._waiting = False
         if self._pending:
             self._encode()
 
     def _encode(self) -> None:
-        pending = self._pending
+        """Put the frames that are pending into the newest block."""
+        frames, may_flush = self._pending, self._may_flush
         self._pending = []
-        try:
-            commands = [effect[0] for (effect,) in pending]
-        except ValueError:
-            # At least one group has more than one entry.
-            self._encode_groups(pending)
-        else:
-            self._encode_run(commands)
-
-    def _encode_groups(self, pending: list[list[Effect]]) -> None:
-        """Encode groups of which some have several entries."""
-        alone: list[Sequence[bytes]] = []
-        for group in pending:
-            if len(group) == 1:
-                alone.append(group[0][0])
-                continue
-            if alone:
-                self._encode_run(alone)
-                alone = []
-            # What is too large for the wire to go as one group goes as several.
-            for start in range(0, len(group), GROUP_LIMIT):
-                commands = [effect[0] for effect in group[start : start + GROUP_LIMIT]]
-                data = wire.group(len(commands)) + wire.encode_frames(self._sealed, commands)
-                self._store(data, len(commands), self._own, True, _may_flush(commands))
-        if alone:
-            self._encode_run(alone)
-
-    def _encode_run(self, commands: list[Sequence[bytes]]) -> None:
-        """Encode lone entries, in parts that are no larger than a block where that is possible."""
-        size = _FRAME_OVERHEAD * len(commands) + sum(map(len, chain.from_iterable(commands)))
-        if size <= BLOCK_SIZE:
-            self._encode_part(commands)
-            return
-        start = size = 0
-        for index, command in enumerate(commands):
-            length = _FRAME_OVERHEAD + sum(map(len, command))
-            if size + length > BLOCK_SIZE and index > start:
-                self._encode_part(commands[start:index])
-                start, size = index, 0
-            size += length
-        self._encode_part(commands[start:])
-
-    def _encode_part(self, commands: list[Sequence[bytes]]) -> None:
-        data = wire.encode_frames(self._sealed, commands)
-        self._store(data, len(commands), self._own, False, _may_flush(commands))
+        self._pending_size = 0
+        self._may_flush = False
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self._store(data, len(frames), self._own, False, may_flush)
 
     def _store(self, data: bytes, count: int, own: bool, grouped: bool, may_flush: bool) -> None:
         """Append encoded entries to the newest block, or begin the next one and see whether old ones must go."""
@@ -239,6 +228,7 @@ class Backlog:
         if block is None or not fits:
             block = self._begin_block(own)
         self._sealed += count
+        self._next = self._sealed
         block.append(data, self._sealed, own, grouped, may_flush)
         if not fits:
             self._trim()
@@ -298,12 +288,13 @@ class Backlog:
     def reset(self, start: int) -> None:
         """Forget everything; the next entry is ``start``. Cursors read TooOld from now on, and pins are lost."""
         self._pending = []
-        self._waiting = False
+        self._pending_size = 0
+        self._may_flush = self._waiting = False
         self._blocks = {}
         self._newest = None
         self._oldest_number = self._floor = self._newest_number + 1
         self._closed_memory = 0
-        self.first = self._sealed = start
+        self.first = self._sealed = self._next = start
         for pin in self._pins:
             pin.lost = True
         self._pins.clear()
@@ -461,22 +452,3 @@ class Backlog:
             cursor.place = 0
             return self._blocks[cursor.block]
         return block
-
-
-def _may_flush(commands: list[Sequence[bytes]]) -> bool:
-    """Whether one of the journal's commands empties everything. There it is a word alone, and no other command is."""
-    return 1 in map(len, commands)
-
-
-def _memory_of_groups(groups: list[list[Effect]]) -> int:
-    """Bytes of memory held by groups: all of what they refer to, though some of it is the store's, too."""
-    memory = getsizeof(groups)
-    for group in groups:
-        memory += getsizeof(group)
-        for effect in group:
-            command, key, events = effect
-            memory += getsizeof(effect) + getsizeof(command) + getsizeof(events)
-            memory += sum(map(getsizeof, command)) + sum(map(getsizeof, events))
-            if key is not None and not any(word is key for word in command):
-                memory += getsizeof(key)
-    return memory

@@ -170,6 +170,11 @@ class Follower:
             for upstream in self._upstreams:
                 nursery.start_soon(upstream.run)
 
+    def retire(self, reason: str) -> None:
+        """Take nothing more from the upstream from here on, whatever has arrived; :meth:`run` is to be cancelled."""
+        for upstream in self._upstreams:
+            upstream.start_over(reason)
+
     def facts(self, now: float) -> Sequence[UpstreamFacts]:
         """Each link, as clients may see it. ``now`` is monotonic."""
         return [upstream.facts(now) for upstream in self._upstreams]

@@ -71,6 +71,10 @@ class Replicas:
         """Whether entries get their numbers here, and enter the backlog through the journal."""
         raise NotImplementedError
 
+    def copies_others(self) -> bool:
+        """Whether entries of other nodes are applied here under numbers of this node's own."""
+        raise NotImplementedError
+
     def may_be_copied(self) -> bool:
         """Whether the data here are somebody's whole data, as they ought to be."""
         raise NotImplementedError
@@ -90,7 +94,15 @@ class Replicas:
     # -- entries made here ------------------------------------------------------------------------------------------
 
     def _observe(self, _first: int, group: list[Effect]) -> None:
+        """Take what is applied here under numbers of this node's own, beside what it makes itself."""
         self.backlog.add(group, self._journal.origin is None)
+
+    def _attach(self) -> None:
+        """Have the journal's entries enter the backlog."""
+        observers = self._journal.observers
+        if self.backlog.observe not in observers and self._observe not in observers:
+            # A primary makes all its entries itself, and need not look at each one's origin.
+            observers.append(self._observe if self.copies_others() else self.backlog.observe)
 
     def _activate(self) -> None:
         """Hold the stream from now on: there is a replica, or this is one and may have to take its upstream's place."""
@@ -101,7 +113,7 @@ class Replicas:
         self.backlog.reset(self._journal.offset)
         self.backlog.on_pending = self._wake_links
         if self.numbers_entries():
-            self._journal.observers.append(self._observe)
+            self._attach()
 
     def _release(self) -> None:
         """Hold nothing: the last replica is gone, and nobody is expected."""
@@ -112,8 +124,9 @@ class Replicas:
             self.backlog.reset(self._journal.offset)
 
     def _detach(self) -> None:
-        if self._observe in self._journal.observers:
-            self._journal.observers.remove(self._observe)
+        for observer in (self._observe, self.backlog.observe):
+            if observer in self._journal.observers:
+                self._journal.observers.remove(observer)
 
     def _wake_links(self) -> None:
         for link in self.links.values():

@@ -72,6 +72,10 @@ class Replication(Replicas):
         """Whether entries get their numbers here: not on a copy of one stream, whose entries bring their own."""
         return self.role == "master" or self._renumbers
 
+    def copies_others(self) -> bool:
+        """Whether entries of other nodes are applied here under numbers of this node's own."""
+        return self.role == "slave" and self._renumbers
+
     def may_be_copied(self) -> bool:
         """Whether the data here are somebody's whole data, as they ought to be."""
         return self._has_data and not self._is_diverged()
@@ -180,7 +184,7 @@ class Replication(Replicas):
             self._detach()
             self._journal.follows = not self._renumbers
             if self._renumbers and self._active:
-                self._journal.observers.append(self._observe)
+                self._attach()
             self._node.become_replica(self._node.replica_read_only)
         self.target = (host, port)
         self._log.info("follows", host=host, port=port, history=self.lineage.history, offset=self.position)
@@ -200,8 +204,9 @@ class Replication(Replicas):
         self._has_data = True
         self._diverged = False
         self._expects_until = self.now() + self.reconnect_window
-        if self._active and self._observe not in self._journal.observers:
-            self._journal.observers.append(self._observe)
+        self._detach()
+        if self._active:
+            self._attach()
         self._node.become_primary()
         self.hang_up("the node has become a primary")
         self.judge()

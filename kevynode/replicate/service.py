@@ -21,6 +21,10 @@ class RunningFollower(UpstreamSide, Protocol):
         """Keep the node a copy of its upstream until cancelled."""
         ...
 
+    def retire(self, reason: str) -> None:
+        """Take nothing more from the upstream from here on, whatever has arrived."""
+        ...
+
 
 MakeFollower = Callable[[str, int], RunningFollower]
 
@@ -39,6 +43,9 @@ class ReplicationService:
     def _choose(self) -> None:
         """Have the upstream of the moment followed, if there is one. It can be asked about at once."""
         target = self._replication.target
+        if self._follower is not None:
+            # Its task ends a moment later; by then the node belongs to another stream, or to nobody's.
+            self._follower.retire("another upstream, or none, is followed")
         self._follower = None if target is None else self._make_follower(*target)
         self._replication.set_upstream(self._follower)
         self._chosen.set()

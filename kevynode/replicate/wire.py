@@ -8,6 +8,7 @@ that asked for them in their handshake.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -74,36 +75,31 @@ ACK_REQUEST: Final = b"+ACKREQ\r\n"
 
 def frame(offset: int, command: Sequence[bytes]) -> bytes:
     """One frame. ``command`` has at least one word."""
-    return encode_frames(offset, (command,))
+    headers = BULK_HEADERS
+    try:
+        if len(command) == 3:
+            name, key, value = command
+            return b"*2\r\n:%d\r\n*3\r\n%b%b\r\n%b%b\r\n%b%b\r\n" % (
+                offset,
+                headers[len(name)],
+                name,
+                headers[len(key)],
+                key,
+                headers[len(value)],
+                value,
+            )
+        if len(command) == 2:
+            name, key = command
+            return b"*2\r\n:%d\r\n*2\r\n%b%b\r\n%b%b\r\n" % (offset, headers[len(name)], name, headers[len(key)], key)
+    except IndexError:
+        # An argument longer than the table of headers.
+        pass
+    return _long_frame(offset, command)
 
 
 def encode_frames(first: int, commands: Iterable[Sequence[bytes]]) -> bytes:
     """The frames of ``commands``, each with at least one word, at consecutive offsets from ``first`` on."""
-    headers = BULK_HEADERS
-    out: list[bytes] = []
-    append = out.append
-    offset = first
-    for command in commands:
-        size = len(command)
-        try:
-            if size == 3:
-                name, key, value = command
-                append(
-                    b"*2\r\n:%d\r\n*3\r\n%b%b\r\n%b%b\r\n%b%b\r\n"
-                    % (offset, headers[len(name)], name, headers[len(key)], key, headers[len(value)], value)
-                )
-            elif size == 2:
-                name, key = command
-                append(
-                    b"*2\r\n:%d\r\n*2\r\n%b%b\r\n%b%b\r\n" % (offset, headers[len(name)], name, headers[len(key)], key)
-                )
-            else:
-                append(_long_frame(offset, command))
-        except IndexError:
-            # An argument longer than the table of headers.
-            append(_long_frame(offset, command))
-        offset += 1
-    return b"".join(out)
+    return b"".join(map(frame, itertools.count(first), commands))
 
 
 def _long_frame(offset: int, command: Sequence[bytes]) -> bytes:

@@ -289,6 +289,53 @@ async def test_sixteen_histories_are_remembered_and_older_ones_forgotten(cluster
     assert "the replica's history is unknown here" in cluster.logged("1", "replica_connected")[-1]["reason"]
 
 
+@in_cluster
+async def test_whoever_was_told_of_a_promotion_while_entries_were_on_their_way_keeps_one_story(
+    cluster: Cluster,
+) -> None:
+    """Entries of the old upstream that arrive with the promotion are in front of it or nowhere."""
+    primary, heir, last = await start_chain(cluster)
+    for number in range(40):
+        release = cluster.network.hold(primary.replication_address)
+        primary.execute("RPUSH", "list", number)
+        await trio.testing.wait_all_tasks_blocked()
+        release()
+        promote(heir)
+        held, position = content(heir.store), heir.replication.position
+        await trio.testing.wait_all_tasks_blocked()
+        assert content(heir.store) == held
+        assert heir.replication.position == position
+        await cluster.settle(heir, last)
+        follow(heir, primary)
+        await cluster.settle(primary, heir, last)
+    assert_equal(primary, heir, last)
+
+
+@in_cluster
+async def test_a_promotion_while_a_snapshot_ends_leaves_the_data_alone(cluster: Cluster) -> None:
+    primary = await cluster.start("primary", port=7000)
+    other = await cluster.start("other", port=7001)
+    fill(other)
+    for _ in range(40):
+        primary.set("k", "v")
+        release = cluster.network.hold(primary.replication_address)
+        follow(other, primary)
+        held = content(other.store)
+
+        def hold_end(wire: object) -> None:
+            nonlocal release
+            release = cluster.network.hold(primary.replication_address)
+
+        cluster.network.on_connect = hold_end
+        await trio.testing.wait_all_tasks_blocked()
+        release()
+        promote(other)
+        history = other.replication.history
+        await trio.testing.wait_all_tasks_blocked()
+        assert content(other.store) == held
+        assert other.replication.history == history
+
+
 # -- circles ----------------------------------------------------------------------------------------------------------
 
 

@@ -312,3 +312,26 @@ async def test_many_that_never_say_hello_keep_nobody_out(cluster: Cluster, count
     assert 2 * times["no handshake in time"] > 200
     fill_much(primary)
     await cluster.settle(primary, good, late)
+
+
+@in_cluster
+async def test_what_is_written_while_replicas_are_away_stays_within_the_budget(cluster: Cluster) -> None:
+    primary, replica = await start_group(cluster, "replica")
+    cluster.network.separate(primary.replication_address)
+    held = []
+    await write_much(primary, cluster, check=lambda: held.append(primary.server.view.backlog().memory))
+    assert max(held) <= BUDGET + BESIDE
+    cluster.network.unreachable.clear()
+    await cluster.settle(primary, replica)
+    assert last_sync(replica).kind == "full"
+
+
+
+@in_cluster
+async def test_what_is_written_beside_stuck_replicas_only_stays_within_the_budget(cluster: Cluster) -> None:
+    (primary,) = await start_group(cluster)
+    stuck = await play(cluster, primary)
+    await stuck.until(b"+SNAPSHOT_END")
+    held = []
+    await write_much(primary, cluster, check=lambda: held.append(primary.server.view.backlog().memory))
+    assert max(held) <= BUDGET + BESIDE

@@ -83,13 +83,14 @@ def test_readers_who_know_no_groups_get_the_same_frames_without_the_lines() -> N
 
 def test_what_was_not_sealed_counts_but_is_not_read() -> None:
     backlog = Backlog(1 << 20, 3)
-    put(backlog, "SET a 1", "SET b 2")
+    put(backlog, "SET a 1")
+    put(backlog, "SET b 2")
     cursor = backlog.cursor(3)
     assert backlog.next == 5
     assert backlog.first == 3
     assert read(backlog, cursor) == ""
     backlog.seal()
-    assert read(backlog, cursor) == "(2 3:SET a 1 4:SET b 2"
+    assert read(backlog, cursor) == "3:SET a 1 4:SET b 2"
 
 
 def test_a_journal_can_be_observed_into_it() -> None:
@@ -419,8 +420,9 @@ def test_the_memory_told_is_the_memory_held(count: int, size: int, per_seal: int
     with_pending = backlog.memory
     assert with_pending == pytest.approx(deep_size(backlog), rel=0.05, abs=1500)
     assert with_pending > 300 * (sys.getsizeof(b"") + size)
+    # Frames are what is held, so what an effect carries beside its command does not count.
     backlog.add([([b"SET", b"key", b"value"], b"k" * 10_000, ())])
-    assert backlog.memory >= with_pending + 10_000
+    assert backlog.memory < with_pending + 1000
     backlog.reset(0)
     assert backlog.memory < 1000
 
