@@ -75,6 +75,10 @@ _SMALL_BLOB: Final = 4096
 #: Strings that are read between two pauses, and as how many of them a container counts beside its elements.
 _SLICE: Final = 512
 _BLOB_COST: Final = 8
+#: The work that a record is that does not go the fast way.
+_RECORD: Final = 16
+#: The same for several texts or numbers one by one.
+_SEVERAL: Final = 4
 #: Fields about the file that are kept, and the longest that are.
 _AUX_LIMIT: Final = 64
 _AUX_SIZE: Final = 256
@@ -147,6 +151,8 @@ class RdbReader(StreamReader):
                 yield from self._opcode(op, start)
             else:
                 yield from self._key(op, start, None)
+            if self._is_tired(_RECORD):
+                yield PAUSES
         source.tell_passed()
         source.on_passed = None
         if self.version >= _CHECKSUM_SINCE:
@@ -234,6 +240,8 @@ class RdbReader(StreamReader):
                 yield from self._text()
             else:
                 raise self._error(f"data of a module has a part of the unknown kind {kind}", start)
+            if self._is_tired(_SEVERAL):
+                yield PAUSES
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,9 @@ __all__ = ["PAUSES", "WANTS_DATA", "FormatError", "Source", "StepReader", "Steps
 WANTS_DATA: Final = False
 PAUSES: Final = True
 
+#: Small elements that are handled between two pauses.
+_PAUSE_AFTER: Final = 1024
+
 T = TypeVar("T")
 #: A coroutine that is sent pieces of data and returns a ``T``.
 Steps: TypeAlias = Generator[bool, bytes, T]
@@ -109,6 +112,8 @@ class StepReader:
         self.finished = False
         self.surplus = 0
         self._fed = 0
+        # Work since the last pause, as a number of small elements.
+        self._work = 0
         self._failure: FormatError | None = None
         self._reading = self._read()
         next(self._reading)
@@ -116,6 +121,14 @@ class StepReader:
     def _read(self) -> Steps[None]:
         """Read the whole input; must want data first."""
         raise NotImplementedError
+
+    def _is_tired(self, work: int) -> bool:
+        """Whether it is time to pause, after ``work`` small elements more (a microsecond or so for each)."""
+        self._work += work
+        if self._work < _PAUSE_AFTER:
+            return False
+        self._work = 0
+        return True
 
     def steps(self, data: bytes) -> Iterator[None]:
         """Read the next bytes, some milliseconds' work at most between two steps; exhaust it before the next call.

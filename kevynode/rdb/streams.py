@@ -23,8 +23,8 @@ _I64: Final = Struct("<q")
 _DELETED: Final = 1
 _SAME_FIELDS: Final = 2
 
-#: Small things that are handled between two pauses.
-_SLICE: Final = 256
+#: The work that several texts and numbers one by one are.
+_SEVERAL: Final = 4
 
 
 class StreamReader(ContainerReader):
@@ -58,6 +58,8 @@ class StreamReader(ContainerReader):
             value.entries_added = yield from self._length()
         for _ in range((yield from self._length())):
             yield from self._group(value, version)
+            if self._is_tired(_SEVERAL):
+                yield PAUSES
         return value
 
     def _id(self) -> Steps[EntryId]:
@@ -81,9 +83,8 @@ class StreamReader(ContainerReader):
         words.number()  # ends the fields
         while not words.ended():
             self._entry(value, words, base, fields)
-            if words.took_many():
+            if self._is_tired(_SEVERAL + len(fields)):
                 yield PAUSES
-        yield PAUSES
 
     def _entry(self, value: Stream, words: _Words, base: EntryId, fields: list[bytes]) -> None:
         flags = words.number()
@@ -116,17 +117,18 @@ class StreamReader(ContainerReader):
         if version >= 2:
             yield from self._length()  # how many entries the group has read
         pending: dict[EntryId, tuple[int, int]] = {}
-        for number in range((yield from self._length())):
+        for _ in range((yield from self._length())):
             data = yield from self.source.take(_PENDING_SIZE)
             (delivered,) = _I64.unpack_from(data, _RAW_ID.size)
             count = yield from self._length()
             ms, sequence = _RAW_ID.unpack_from(data)
             pending[ms, sequence] = _moment(delivered), min(count, LAST_DEADLINE)
-            if not (number + 1) % _SLICE:
+            if self._is_tired(_SEVERAL):
                 yield PAUSES
         for _ in range((yield from self._length())):
             yield from self._consumer(group, pending, version)
-            yield PAUSES
+            if self._is_tired(_SEVERAL):
+                yield PAUSES
         if pending:
             raise self._error("a group has entries that are pending for no consumer", start)
 
@@ -138,13 +140,13 @@ class StreamReader(ContainerReader):
             yield from self.source.take(8)  # when it last got entries
         if not group.see(name, _moment(seen)):
             raise self._error("a group has two consumers of the same name", start)
-        for number in range((yield from self._length())):
+        for _ in range((yield from self._length())):
             ms, sequence = _RAW_ID.unpack((yield from self.source.take(_RAW_ID.size)))
             told = pending.pop((ms, sequence), None)
             if told is None:
                 raise self._error("a consumer has an entry pending that its group has not", start)
             group.deliver((ms, sequence), name, *told)
-            if not (number + 1) % _SLICE:
+            if self._is_tired(_SEVERAL):
                 yield PAUSES
 
 
@@ -156,7 +158,6 @@ class _Words:
         self._reader = reader
         self._packed = packed
         self._waiting: Iterator[bytes] = iter(())
-        self._taken = 0
         self._next: bytes | None = None
         self._advance()
 
@@ -164,19 +165,11 @@ class _Words:
         self._next = next(self._waiting, None)
         if self._next is None:
             elements = self._reader._elements(self._packed, self.start)
-            self._taken += len(elements)
             self._waiting = iter(elements)
             self._next = next(self._waiting, None)
 
     def ended(self) -> bool:
         return self._next is None
-
-    def took_many(self) -> bool:
-        """Whether many elements have been taken since this was last true."""
-        many = self._taken > _SLICE
-        if many:
-            self._taken = 0
-        return many
 
     def word(self) -> bytes:
         word = self._next

@@ -190,6 +190,10 @@ class TextReader(StepReader):
         except (IndexError, StructError):
             # The next one has not arrived whole, or is too much for one step.
             pass
+        except RdbError:
+            # Those before it may be wrong as well, and are looked at first.
+            if not texts:
+                raise
         source.position = position
         return texts
 

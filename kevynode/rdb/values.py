@@ -19,10 +19,10 @@ LAST_DEADLINE: Final = 2**63 - 1
 _F64: Final = Struct("<d")
 _I64: Final = Struct("<q")
 
-#: Elements that are handled between two pauses; even, since some come in pairs.
-_SLICE: Final = 1024
-#: The same where each of them takes several texts and numbers.
-_SMALL_SLICE: Final = 256
+#: Elements that are handled together; even, since some come in pairs.
+_SLICE: Final = 512
+#: The work that several texts and numbers one by one are.
+_SEVERAL: Final = 4
 
 # The nodes of a list of the second kind: one element as it is, or a listpack.
 _PLAIN_NODE: Final = 1
@@ -92,7 +92,8 @@ class ContainerReader(TextReader):
             texts = yield from self._texts(min(missing, _SLICE))
             value.extend_right(texts)
             missing -= len(texts)
-            yield PAUSES
+            if self._is_tired(len(texts)):
+                yield PAUSES
         return value
 
     def _list_ziplist(self) -> Steps[List]:
@@ -104,6 +105,8 @@ class ContainerReader(TextReader):
         value = List(self.epoch)
         for _ in range((yield from self._length())):
             yield from self._add_elements(value, ZipList)
+            if self._is_tired(_SEVERAL):
+                yield PAUSES
         return value
 
     def _quicklist_2(self) -> Steps[List]:
@@ -117,13 +120,15 @@ class ContainerReader(TextReader):
                 value.push_right((yield from self._text()))
             else:
                 raise self._error(f"a list has a node of the unknown kind {kind}", start)
+            if self._is_tired(_SEVERAL):
+                yield PAUSES
         return value
 
     def _add_elements(self, value: List, form: Callable[[bytes], Packed]) -> Steps[None]:
         packed, start = yield from self._packed(form)
         while elements := self._elements(packed, start):
             value.extend_right(elements)
-            if len(elements) == _SLICE:
+            if self._is_tired(len(elements)):
                 yield PAUSES
 
     # -- sets ---------------------------------------------------------------------------------------------------------
@@ -136,7 +141,8 @@ class ContainerReader(TextReader):
             texts = yield from self._texts(min(missing, _SLICE))
             value = self._with_members(value, texts, start)
             missing -= len(texts)
-            yield PAUSES
+            if self._is_tired(len(texts)):
+                yield PAUSES
         return value
 
     def _set_intset(self) -> Steps[Set]:
@@ -150,7 +156,7 @@ class ContainerReader(TextReader):
         packed, start = yield from self._packed(form)
         while elements := self._elements(packed, start):
             value = self._with_members(value, elements, start)
-            if len(elements) == _SLICE:
+            if self._is_tired(len(elements)):
                 yield PAUSES
         return value
 
@@ -183,9 +189,10 @@ class ContainerReader(TextReader):
             member = yield from self._text()
             scores[member] = yield from read_score()
             missing -= 1
-            if not missing or not missing % _SMALL_SLICE:
+            if not missing or not missing % _SLICE:
                 value = self._with_scores(value, scores, start)
                 scores = {}
+            if self._is_tired(_SEVERAL):
                 yield PAUSES
         if len(value) != count:
             raise self._error("a sorted set holds a member twice", start)
@@ -235,7 +242,7 @@ class ContainerReader(TextReader):
             scores = {member: self._score(text, start) for member, text in zip(texts, texts, strict=True)}
             count += len(elements) // 2
             value = self._with_scores(value, scores, start)
-            if len(elements) == _SLICE:
+            if self._is_tired(len(elements)):
                 yield PAUSES
         if len(value) != count:
             raise self._error("a sorted set holds a member twice", start)
@@ -262,7 +269,8 @@ class ContainerReader(TextReader):
                 texts.append((yield from self._text()))
             self._put_pairs(value, texts, start)
             missing -= len(texts)
-            yield PAUSES
+            if self._is_tired(len(texts)):
+                yield PAUSES
         return value
 
     def _hash_zipmap(self) -> Steps[Hash]:
@@ -279,7 +287,7 @@ class ContainerReader(TextReader):
         packed, start = yield from self._packed(form)
         while elements := self._pairs(packed, start):
             self._put_pairs(value, elements, start)
-            if len(elements) == _SLICE:
+            if self._is_tired(len(elements)):
                 yield PAUSES
         return value
 
@@ -296,12 +304,12 @@ class ContainerReader(TextReader):
         """Valkey's from 9.0 on: behind each value its deadline, -1 for none."""
         start = self.source.offset
         value = Hash(self.epoch)
-        for number in range((yield from self._length())):
+        for _ in range((yield from self._length())):
             field = yield from self._text()
             content = yield from self._text()
             (deadline,) = _I64.unpack((yield from self.source.take(8)))
             self._put_field(value, field, content, None if deadline == _NO_DEADLINE else deadline, start)
-            if not (number + 1) % _SMALL_SLICE:
+            if self._is_tired(_SEVERAL):
                 yield PAUSES
         return value
 
@@ -310,12 +318,12 @@ class ContainerReader(TextReader):
         start = self.source.offset
         value = Hash(self.epoch)
         (lowest,) = _I64.unpack((yield from self.source.take(8)))
-        for number in range((yield from self._length())):
+        for _ in range((yield from self._length())):
             above = yield from self._length()
             field = yield from self._text()
             content = yield from self._text()
             self._put_field(value, field, content, lowest + above - 1 if above else None, start)
-            if not (number + 1) % _SMALL_SLICE:
+            if self._is_tired(_SEVERAL):
                 yield PAUSES
         return value
 
@@ -330,7 +338,8 @@ class ContainerReader(TextReader):
                 if not told.lstrip(b"-").isdigit() or len(told) > _NUMBER_SIZE:
                     raise self._error("the deadline of a field is not a number", start)
                 self._put_field(value, field, content, int(told) or None, start)
-            yield PAUSES
+            if self._is_tired(len(elements)):
+                yield PAUSES
         return value
 
     def _put_field(self, value: Hash, field: bytes, content: bytes, deadline: int | None, start: int) -> None:

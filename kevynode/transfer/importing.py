@@ -111,7 +111,7 @@ class Import:
         except FormatError as error:
             raise ImportFailure(name, error.offset, error.reason) from error
         except ReplayError as error:
-            raise ImportFailure(name, reader.source.offset, error.reason) from error
+            raise ImportFailure(name, 0, error.reason) from error
         if reader.torn is not None and not last:
             offset, size = reader.torn
             raise ImportFailure(name, offset, f"the last {size} bytes are an unfinished record, and more files follow")

@@ -281,6 +281,15 @@ def test_streams(version: int) -> None:
             + bytes(16),
             "that its group has not",
         ),
+        (
+            length(0) * 4
+            + length(1)
+            + text(b"g")
+            + length(0) * 3
+            + length(2)
+            + (text(b"c") + bytes(8) + length(0)) * 2,
+            "two consumers",
+        ),
         (length(0) * 4 + length(2) + (text(b"g") + length(0) * 4) * 2, "two groups"),
     ],
 )
@@ -342,6 +351,10 @@ def module_id(name: bytes, version: int) -> int:
     return number << 10 | version
 
 
+#: Fields with values and no deadlines, one element more than are taken together.
+TRIPLES: list[bytes | int] = [word for number in range(171) for word in (number, b"v", 0)]
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -364,6 +377,13 @@ def module_id(name: bytes, version: int) -> int:
         (key(11, b"k", text(build.intset([1, 1], 2))), "member twice"),
         (key(4, b"k", length(2) + (text(b"f") + text(b"v")) * 2), "field twice"),
         (key(16, b"k", text(build.listpack([b"f", b"v", b"f", b"v"]))), "field twice"),
+        # What is wrong first is told, though what follows is wrong as well.
+        (key(4, b"k", length(3) + (text(b"f") + text(b"v")) * 2 + b"\xff"), "field twice"),
+        (key(25, b"k", bytes(8) + text(build.listpack([*TRIPLES, b"f"]))), "field without a value"),
+        (
+            key(25, b"k", bytes(8) + text(build.listpack([*TRIPLES[:-1], b"f"])[:-4] + b"\xf5\x01\x01\xff")),
+            "unknown kind",
+        ),
         (key(16, b"k", text(build.listpack([b"f"]))), "field without a value"),
         (key(5, b"k", length(2) + (text(b"m") + bytes(8)) * 2), "member twice"),
         (key(17, b"k", text(build.listpack([b"m", 1, b"m", 1]))), "member twice"),
@@ -495,12 +515,42 @@ def test_no_step_does_much_at_once() -> None:
     assert len(data) < 5000
     found: dict[bytes, Value] = {}
     reader = RdbReader(lambda name, value, _: found.__setitem__(name, value))
-    assert sum(1 for _ in reader.steps(data)) >= 190
+    assert sum(1 for _ in reader.steps(data)) >= 150
     assert list(found[b"k"].elements) == [b"1"] * 200_000  # type: ignore[union-attr]
-    data = dump(*(key(0, b"%d" % number, text(b"")) for number in range(5000)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        key(0, b"string", text(b"")),
+        key(2, b"set", length(1) + text(b"m")),
+        key(2, b"empty", length(0)),
+        key(16, b"hash", text(build.listpack([b"f", b"v"]))),
+        b"\xfa" + text(b"name") + text(b"value"),
+        b"\xf7" + length(1) + length(5) + text(b"") + length(0),
+        b"\xfe\x00",
+    ],
+)
+def test_many_small_records_are_read_in_many_steps(record: bytes) -> None:
+    data = dump(record * 5000)
     reader = RdbReader(lambda *_: None)
-    assert sum(1 for _ in reader.steps(data)) >= 9
-    assert reader.keys == 5000
+    assert 9 <= sum(1 for _ in reader.steps(data)) <= 500
+    reader.finish()
+
+
+def test_large_streams_are_read_in_many_steps() -> None:
+    entries = [(5, number, [b"f", b"v"]) for number in range(3000)]
+    group = text(b"g") + length(0) * 2
+    group += length(3000) + b"".join(struct.pack(">QQq", 5, number, 1) + length(1) for number in range(3000))
+    group += length(1) + text(b"c") + bytes(8)
+    group += length(3000) + b"".join(struct.pack(">QQ", 5, number) for number in range(3000))
+    encoded = length(1) + stream_node(*entries) + length(3000) + length(9) + length(0) + length(1) + group
+    found: dict[bytes, Value] = {}
+    reader = RdbReader(lambda name, value, _: found.__setitem__(name, value))
+    assert sum(1 for _ in reader.steps(dump(key(15, b"k", encoded)))) >= 30
+    stream = found[b"k"]
+    assert isinstance(stream, Stream)
+    assert (len(stream), len(stream.groups[b"g"].pending)) == (3000, 3000)
 
 
 # -- payloads of DUMP -------------------------------------------------------------------------------------------------

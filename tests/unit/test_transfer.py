@@ -95,8 +95,8 @@ def test_several_files() -> None:
     found, report = take_in(base, b"", commands("SELECT 5", "INCR n"), commands("SELECT 5", "INCR n"))
     assert found == {b"n": (b"3", None)}
     assert report.database == 5
-    failure = refused(base, base + commands("INCR n"))
-    assert failure.name == "file 2"
+    failure = refused(base, commands("SELECT 5", "INCR n"), base)
+    assert (failure.name, failure.reason) == ("file 3", "a dump stands behind commands")
 
 
 def test_annotations_are_passed_over() -> None:
