@@ -1,7 +1,7 @@
 """The newest entries of this node's history, held as the bytes that go out on every link.
 
 Entries come in as the journal's groups and are **sealed** together, once for all links: encoded as frames, with a
-``+TXN`` line in front of each group of several entries. They are kept in blocks of about 64 KiB. A link reads with a
+``+TXN`` line in front of each group of several entries. They are kept in blocks of about 256 KiB. A link reads with a
 **cursor**; what it gets are the very bytes objects held here, so that many links cost no more memory than one.
 
 The budget bounds the memory held, not the payload. When it is exceeded the oldest blocks go, whoever still needs them:
@@ -17,7 +17,7 @@ from typing import Final
 
 from ..store.journal import Effect
 from . import wire
-from .block import BLOCK_SIZE, FLUSHES, Block, frame_end
+from .block import BLOCK_SIZE, FLUSHES, SMALL_BLOCK_SIZE, Block, frame_end
 from .cursors import BacklogError, Cursor, Future, NotABoundary, TooOld
 from .filtering import Filter
 from .stream_events import GROUP_LIMIT
@@ -59,6 +59,7 @@ class Backlog:
     """
 
     __slots__ = (
+        "_block_size",
         "_blocks",
         "_budget",
         "_closed_memory",
@@ -84,6 +85,7 @@ class Backlog:
         # The oldest offset held, or the next offset if none is.
         self.first = start
         self._budget = budget
+        self._block_size = _block_size(budget)
         # The next offset behind what is sealed, and behind everything.
         self._sealed = self._next = start
         # Frames of lone entries that are not sealed yet, all of one origin, and whether that is this node; their bytes,
@@ -120,6 +122,7 @@ class Backlog:
     @budget.setter
     def budget(self, budget: int) -> None:
         self._budget = budget
+        self._block_size = _block_size(budget)
         self._trim()
 
     @property
@@ -158,7 +161,7 @@ class Backlog:
         command = group[0][0]
         data = frame(self._next, command)
         size = self._pending_size + len(data)
-        if size > BLOCK_SIZE and pending:
+        if size > SMALL_BLOCK_SIZE and pending:
             self._encode()
             pending, size = self._pending, len(data)
         pending.append(data)
@@ -224,7 +227,7 @@ class Backlog:
     def _store(self, data: bytes, count: int, own: bool, grouped: bool, may_flush: bool) -> None:
         """Append encoded entries to the newest block, or begin the next one and see whether old ones must go."""
         block = self._newest
-        fits = block is not None and block.size + len(data) <= BLOCK_SIZE
+        fits = block is not None and block.size + len(data) <= self._block_size
         if block is None or not fits:
             block = self._begin_block(own)
         self._sealed += count
@@ -235,7 +238,7 @@ class Backlog:
 
     def _begin_block(self, own: bool) -> Block:
         if self._newest is not None:
-            self._newest.join()
+            self._newest.close()
             self._closed_memory += self._newest.memory
         self._newest_number += 1
         block = self._newest = self._blocks[self._newest_number] = Block(self._sealed, own)
@@ -353,7 +356,7 @@ class Backlog:
         while block is not None and limit_bytes > 0 and not cursor.at_flush:
             part = bisect_right(block.ends, cursor.place)
             simple = grouped or not (block.groups or block.flush_offsets)
-            while part < len(block.parts) and limit_bytes > 0 and not cursor.at_flush:
+            while part < len(block.ends) and limit_bytes > 0 and not cursor.at_flush:
                 data = self._take_part(cursor, block, part) if simple else self._take_frames(cursor, block, part)
                 if data:
                     out.append(data)
@@ -365,7 +368,7 @@ class Backlog:
     @staticmethod
     def _take_part(cursor: Cursor, block: Block, part: int) -> bytes:
         """What the cursor has not read of a part, as it is."""
-        data = block.parts[part]
+        data = block.part(part)
         end = block.ends[part]
         start = end - len(data)
         if cursor.place > start:
@@ -409,7 +412,7 @@ class Backlog:
         block = self._enter(cursor)
         while block is not None and limit_bytes > 0:
             part = bisect_right(block.ends, cursor.place)
-            while part < len(block.parts) and limit_bytes > 0:
+            while part < len(block.ends) and limit_bytes > 0:
                 limit_bytes -= self._pick(cursor, block, part, picker)
                 part += 1
             block = self._enter(cursor)
@@ -418,7 +421,7 @@ class Backlog:
     @staticmethod
     def _pick(cursor: Cursor, block: Block, part: int, picker: Filter) -> int:
         """Let ``picker`` look at what the cursor has not read of a part; how many bytes it had to look at."""
-        data = block.parts[part]
+        data = block.part(part)
         end = block.ends[part]
         start = end - len(data)
         turns = block.turn_places
@@ -452,3 +455,8 @@ class Backlog:
             cursor.place = 0
             return self._blocks[cursor.block]
         return block
+
+
+def _block_size(budget: int) -> int:
+    """Bytes of a block where so many may be held: a small part of them."""
+    return min(BLOCK_SIZE, max(SMALL_BLOCK_SIZE, budget // 16))

@@ -13,10 +13,13 @@ from typing import Final
 
 from ..resp import split_inline
 
-__all__ = ["BLOCK_SIZE", "FLUSHES", "Block", "frame_end", "read_frame"]
+__all__ = ["BLOCK_SIZE", "FLUSHES", "SMALL_BLOCK_SIZE", "Block", "frame_end", "read_frame"]
 
-#: Bytes that a block takes in before the next one is begun. Only a part that is larger makes a larger block.
-BLOCK_SIZE: Final = 64 * 1024
+#: Bytes that a block takes in before the next one is begun. Only a part that is larger makes a larger block. So much
+#: is taken from the system at once and given back at once, where smaller pieces would leave the heap full of holes.
+BLOCK_SIZE: Final = 256 * 1024
+#: The same where little may be held.
+SMALL_BLOCK_SIZE: Final = 64 * 1024
 #: How many parts the newest block has at most before they are joined.
 _PART_LIMIT: Final = 256
 _BYTES_OVERHEAD: Final = getsizeof(b"")
@@ -31,13 +34,15 @@ FLUSHES: Final = frozenset({b"FLUSHALL", b"FLUSHDB"})
 class Block:
     """Entries from ``first`` to ``next`` - 1, as ``size`` bytes.
 
-    While it grows it holds them as the ``parts`` that came; ``ends`` says at which byte of the block each part ends,
-    ``nexts`` at which offset. Parts are joined when there are many, and when the block is closed.
+    It is read in parts: ``ends`` says at which byte of the block each part ends, ``nexts`` at which offset. While the
+    block grows they are what came; many small ones are joined. A closed block holds all of them in one piece.
     """
 
     __slots__ = (
         "_last_own",
+        "_parts",
         "_payload",
+        "_whole",
         "ends",
         "first",
         "flush_offsets",
@@ -46,7 +51,6 @@ class Block:
         "next",
         "nexts",
         "own",
-        "parts",
         "size",
         "turn_offsets",
         "turn_places",
@@ -54,7 +58,9 @@ class Block:
 
     def __init__(self, first: int, own: bool) -> None:
         self.first = self.next = first
-        self.parts: list[bytes] = []
+        self._parts: list[bytes] = []
+        # All parts in one piece, once the block is closed.
+        self._whole: bytes | None = None
         self.ends = array("Q")
         self.nexts = array("Q")
         self.size = 0
@@ -83,22 +89,45 @@ class Block:
             self.groups.append(self.size)
         if may_flush:
             self._mark_flushes(data)
-        self.parts.append(data)
+        self._parts.append(data)
         self.next = next_offset
         self.size += len(data)
         self._payload += len(data) + _BYTES_OVERHEAD
         self.ends.append(self.size)
         self.nexts.append(next_offset)
-        if len(self.parts) > _PART_LIMIT:
-            self.join()
+        if len(self._parts) > _PART_LIMIT:
+            self._join_small_parts()
 
-    def join(self) -> None:
-        """Hold everything as one part. Cursors stay valid: they count bytes of the block."""
-        if len(self.parts) > 1:
-            self.parts = [b"".join(self.parts)]
-            self.ends = array("Q", (self.size,))
-            self.nexts = array("Q", (self.next,))
+    def close(self) -> None:
+        """Take nothing more in, and hold everything in one piece. Cursors stay valid: they count bytes of the block."""
+        if len(self._parts) > 1:
+            self._join_small_parts()
+            self._whole = b"".join(self._parts)
+            self._parts = []
             self._payload = self.size + _BYTES_OVERHEAD
+
+    def _join_small_parts(self) -> None:
+        """Make parts of at most SMALL_BLOCK_SIZE out of smaller ones."""
+        old = self._parts
+        parts: list[bytes] = []
+        ends, nexts = array("Q"), array("Q")
+        start = size = 0
+        for index, part in enumerate(old):
+            size += len(part)
+            following = len(old[index + 1]) if index + 1 < len(old) else SMALL_BLOCK_SIZE
+            if size + following > SMALL_BLOCK_SIZE:
+                parts.append(b"".join(old[start : index + 1]))
+                ends.append(self.ends[index])
+                nexts.append(self.nexts[index])
+                start, size = index + 1, 0
+        self._parts, self.ends, self.nexts = parts, ends, nexts
+        self._payload = self.size + len(parts) * _BYTES_OVERHEAD
+
+    def part(self, index: int) -> bytes:
+        """One part; while the block grows that is the object that came, which all links then share."""
+        if self._whole is None:
+            return self._parts[index]
+        return self._whole[self.ends[index - 1] if index else 0 : self.ends[index]]
 
     def _mark_flushes(self, data: bytes) -> None:
         """Note where in the part that is about to be added everything is emptied."""
@@ -121,7 +150,7 @@ class Block:
             getsizeof(self)
             + _NUMBERS
             + self._payload
-            + getsizeof(self.parts)
+            + getsizeof(self._parts)
             + getsizeof(self.ends)
             + getsizeof(self.nexts)
             + getsizeof(self.turn_offsets)
@@ -134,7 +163,7 @@ class Block:
     def part_at(self, place: int) -> tuple[bytes, int]:
         """The part that holds the byte at ``place``, and the byte at which it begins."""
         part = bisect_right(self.ends, place)
-        return self.parts[part], self.ends[part] - len(self.parts[part])
+        return self.part(part), self.ends[part - 1] if part else 0
 
     def place_of(self, offset: int) -> tuple[int, int, int]:
         """The byte at which what begins with the entry ``offset`` of this block begins, and the bounds of its group.
@@ -142,7 +171,7 @@ class Block:
         The bounds are ``offset`` twice where a group or a lone entry begins, otherwise those of the group it is in.
         """
         part = bisect_right(self.nexts, offset)
-        data = self.parts[part]
+        data = self.part(part)
         start = self.ends[part - 1] if part else 0
         at = self.nexts[part - 1] if part else self.first
         place = 0
@@ -162,7 +191,7 @@ class Block:
 
     def without_groups(self, part: int, start: int, stop: int) -> bytes:
         """The frames between two bytes of a part, without the lines that announce groups."""
-        data = self.parts[part]
+        data = self.part(part)
         base = self.ends[part] - len(data)
         groups = self.groups
         index = bisect_left(groups, start)

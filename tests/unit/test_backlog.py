@@ -422,7 +422,7 @@ def test_the_memory_told_is_the_memory_held(count: int, size: int, per_seal: int
     assert with_pending > 300 * (sys.getsizeof(b"") + size)
     # Frames are what is held, so what an effect carries beside its command does not count.
     backlog.add([([b"SET", b"key", b"value"], b"k" * 10_000, ())])
-    assert backlog.memory < with_pending + 1000
+    assert backlog.memory < with_pending + 5000
     backlog.reset(0)
     assert backlog.memory < 1000
 
