@@ -1,0 +1,150 @@
+"""Digests in append-only files: what has been written together is known to have arrived together.
+
+A system that loses power may have stored the later bytes of a file and not the earlier ones; the gap reads as zeros,
+and zeros within a value look like a value. So each piece of bytes that is written at once ends with a line that holds
+its checksum, and is believed only with it. The line says, too, how much of the file had been made durable before: if
+bytes are wrong that once were durable, the file is damaged and not just cut short by a crash.
+
+The line is a cursor of the upstream ``#``, an address that nobody has.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from .annotations import Annotation, End, UpstreamCursor
+from .record_reader import Damaged, Entries, FileError, RecordEvent, RecordReader, Torn
+
+__all__ = ["CheckedReader", "Digest", "digest_line", "has_gap", "is_synced_behind"]
+
+_UPSTREAM: Final = "#"
+_CHECKSUM_BITS: Final = 32
+_CHECKSUM_MASK: Final = (1 << _CHECKSUM_BITS) - 1
+#: How many bytes are not durable is told up to here; this number says that nobody knows.
+_UNKNOWN: Final = (1 << 32) - 1
+_LINE: Final = re.compile(rb"#kevynode:cursor upstream=%23 history=([0-9]{1,20}) offset=([0-9]{1,19})\r\n")
+#: Bytes that a file system stores together.
+_PAGE: Final = 4096
+
+
+class Digest(NamedTuple):
+    """The line at byte ``place``: the ``checksum`` of what lies between it and the digest before.
+
+    ``synced``: so many bytes of the file were durable when it was written, at least.
+    """
+
+    checksum: int
+    place: int
+    synced: int
+
+    @classmethod
+    def of(cls, annotation: Annotation) -> Digest | None:
+        """The digest that an annotation is; None if it is something else."""
+        if not isinstance(annotation, UpstreamCursor) or annotation.upstream != _UPSTREAM:
+            return None
+        return cls._unpack(annotation.history, annotation.offset)
+
+    @classmethod
+    def _unpack(cls, packed: int, place: int) -> Digest:
+        behind = packed >> _CHECKSUM_BITS
+        return cls(packed & _CHECKSUM_MASK, place, 0 if behind == _UNKNOWN else max(place - behind, 0))
+
+
+def digest_line(checksum: int, place: int, synced: int) -> bytes:
+    """The line at byte ``place``, for bytes with this ``checksum``, if ``synced`` bytes of the file are durable."""
+    packed = checksum | min(place - synced, _UNKNOWN) << _CHECKSUM_BITS
+    return b"#kevynode:cursor upstream=%%23 history=%d offset=%d\r\n" % (packed, place)
+
+
+def is_synced_behind(data: bytes, place: int, cut: int) -> bool:
+    """Whether digests in ``data``, which begins at byte ``place`` of a file, prove that more than ``cut`` was durable.
+
+    Only what is whole in ``data`` is seen.
+    """
+    for line in _LINE.finditer(data):
+        digest = Digest._unpack(int(line[1]), int(line[2]))
+        if digest.place == place + line.start() and digest.synced > cut:
+            return True
+    return False
+
+
+def has_gap(data: bytes, place: int) -> bool:
+    """Whether a page may be missing in ``data``, which begins at byte ``place`` of a file: it reads as zeros."""
+    return any(data[end - 1] == 0 for end in range(_PAGE - place % _PAGE, len(data) + 1, _PAGE))
+
+
+class CheckedReader:
+    """A :class:`RecordReader` that gives only what a digest has vouched for.
+
+    ``cut`` is the byte behind the last digest that was right, ``error`` what is wrong behind it.
+    """
+
+    def __init__(self, reader: RecordReader | None = None) -> None:
+        self.reader = RecordReader() if reader is None else reader
+        self.cut = self.reader.cut
+        self.error: FileError | None = None
+        # The bytes of the file from the cut on, and what has been read in them.
+        self._bytes = bytearray()
+        self._held: list[RecordEvent] = []
+
+    def feed(self, data: bytes) -> list[RecordEvent]:
+        """The events that the bytes complete and vouch for, in order, without the digests. Once in error, nothing."""
+        if self.error is not None:
+            return []
+        self._bytes += data
+        held = self._held
+        vouched = 0
+        for event in self.reader.feed(data):
+            digest = None if isinstance(event, Entries) else Digest.of(event)
+            if digest is None:
+                held.append(event)
+                if isinstance(event, End) and self._is_alone(event):
+                    vouched = len(held)
+            elif self._check(digest):
+                vouched = len(held)
+            else:
+                break
+        else:
+            self.error = self.reader.error
+        given = held[:vouched]
+        del held[:vouched]
+        return given
+
+    def finish(self) -> FileError | None:
+        """What is wrong with the file if nothing follows: None for nothing. ``error`` holds it from then on."""
+        if self.error is None:
+            self.error = self.reader.finish()
+            if self.error is None and self._bytes:
+                self.error = Torn(self.cut)
+        if isinstance(self.error, Torn):
+            # The reader knows of no digests.
+            self.error = Torn(self.cut)
+        elif isinstance(self.error, Damaged):
+            self.error = self.error._replace(cut=self.cut)
+        return self.error
+
+    def _is_alone(self, end: End) -> bool:
+        """Whether the last line stands right behind a digest. It can have none itself, and tells what is before it."""
+        line = end.line()
+        if self._bytes != line:
+            return False
+        self._bytes.clear()
+        self.cut += len(line)
+        return True
+
+    def _check(self, digest: Digest) -> bool:
+        size = max(digest.place - self.cut, 0)
+        line = _LINE.match(self._bytes, size)
+        with memoryview(self._bytes) as held:
+            is_right = line is not None and crc32(held[:size]) == digest.checksum
+        if line is None or not is_right:
+            self.error = Damaged(self.cut, "what follows does not match its digest", self.cut)
+            return False
+        end = line.end()
+        # A match holds on to the bytes that it was found in.
+        del line
+        del self._bytes[:end]
+        self.cut += end
+        return True

@@ -1,0 +1,348 @@
+"""Loads an append-only folder into a store, checks one, and repairs one.
+
+The files are read in order: the base, then the increments. Only the last one may end early, as a crash leaves it: what
+is behind its last whole piece is cut off. Everything else that is not as it was written is refused, by file and byte.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Generator
+from typing import Final
+
+import attrs
+
+from ..disk import Disk
+from ..replicate.lineage import Lineage
+from ..store.apply import Applier, ApplyError
+from ..store.journal import Origin
+from ..store.store import Store
+from .annotations import FileHeader, MadeBy, Position, UpstreamCursor
+from .digests import CheckedReader, has_gap, is_synced_behind
+from .folder import FOLDER, AppendOnlyFolder, read_manifest
+from .manifest import Manifest, ManifestFile
+from .record_reader import Damaged, Entries, Newer, RecordEvent, Torn
+
+__all__ = ["Cut", "FileReport", "LoadError", "Loaded", "check", "fix", "load"]
+
+#: Bytes that are read in one step, and commands of one group that are applied in one.
+_STEP: Final = 32 * 1024
+_COMMANDS: Final = 500
+#: Bytes that are looked through in one step, behind a place that is wrong; and what a line in them may take.
+_SCAN: Final = 256 * 1024
+_OVERLAP: Final = 1024
+#: How every file begins.
+_START: Final = b"#kevynode:file "
+
+
+class LoadError(Exception):
+    """The folder cannot be loaded: ``path`` is the file, ``offset`` the byte (None: all of it), ``reason`` why."""
+
+    def __init__(self, path: str, offset: int | None, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+
+
+@attrs.frozen
+class Cut:
+    """What was cut off the end of the last file: ``bytes`` behind byte ``offset``."""
+
+    path: str
+    offset: int
+    bytes: int
+    reason: str
+
+
+@attrs.frozen
+class Loaded:
+    """Where the data ends: the next offset and its lineage (None: there was nothing), and the cursors of upstreams.
+
+    ``last_is_empty``: the last file is an increment without a command.
+    """
+
+    lineage: Lineage | None = None
+    offset: int = 0
+    cursors: dict[str, tuple[int, int]] = attrs.Factory(dict)
+    keys: int = 0
+    bytes: int = 0
+    commands: int = 0
+    cut: Cut | None = None
+    last_is_empty: bool = False
+
+
+@attrs.frozen
+class FileReport:
+    """What a file of the set is like: ``error`` says what is wrong with it, None if nothing is.
+
+    ``good`` is how many of its ``size`` bytes are as they were written. ``can_be_cut``: loading cuts it there by
+    itself; ``can_be_fixed``: :func:`fix` does.
+    """
+
+    path: str
+    size: int
+    good: int = 0
+    commands: int = 0
+    error: str | None = None
+    can_be_cut: bool = False
+    can_be_fixed: bool = False
+
+
+def load(
+    folder: AppendOnlyFolder,
+    store: Store,
+    applier: Applier,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_entries: Callable[[Entries, Origin | None], None] | None = None,
+) -> Generator[None, None, Loaded]:
+    """Load the set into an empty ``store``; each step takes a millisecond or two, and the last returns what there was.
+
+    ``applier`` is the store's. Nothing enters the journal, whose offset is the caller's to set. ``on_progress`` is
+    called with bytes read and bytes in all, ``on_entries`` with all entries of increments and who made them, in order.
+    Raises LoadError, and OSError where the disk fails; the store must not be used then. A torn end is cut off durably.
+    """
+    run = _Load(folder, store, applier, on_progress, on_entries)
+    yield from run.all_files()
+    return run.result()
+
+
+class _Load:
+    """One load."""
+
+    def __init__(
+        self,
+        folder: AppendOnlyFolder,
+        store: Store,
+        applier: Applier,
+        on_progress: Callable[[int, int], None] | None,
+        on_entries: Callable[[Entries, Origin | None], None] | None,
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._applier = applier
+        self._on_progress = on_progress
+        self._on_entries = on_entries
+        self._lineage: Lineage | None = None
+        self._offset = 0
+        self._cursors: dict[str, tuple[int, int]] = {}
+        self._origin: Origin | None = None
+        self._commands = self._in_file = 0
+        self._bytes = self._all_bytes = 0
+        self._cut: Cut | None = None
+
+    def all_files(self) -> Generator[None, None, None]:
+        """Load them in order."""
+        disk, files = self._folder.disk, self._folder.manifest.files
+        paths = [_found(disk, self._folder.path_of(file), file) for file in files]
+        self._all_bytes = sum(map(disk.size, paths))
+        for path, file in zip(paths, files, strict=True):
+            yield from self._file(path, file, file is files[-1])
+
+    def result(self) -> Loaded:
+        """What has been loaded."""
+        files = self._folder.manifest.files
+        return Loaded(
+            self._lineage,
+            self._offset,
+            self._cursors,
+            len(self._store.keyspace),
+            self._bytes,
+            self._commands,
+            self._cut,
+            bool(files) and files[-1].type == "i" and self._in_file == 0,
+        )
+
+    def _file(self, path: str, file: ManifestFile, is_last: bool) -> Generator[None, None, None]:
+        self._origin = None
+        self._in_file = 0
+        reader = CheckedReader()
+        is_first = True
+        for events, size in _read(self._folder.disk, path, reader):
+            self._bytes += size
+            for event in events:
+                if isinstance(event, Entries):
+                    yield from self._entries(path, event, file.type == "i")
+                elif isinstance(event, Position):
+                    self._position(path, event, is_first, file is self._folder.manifest.files[0])
+                    is_first = False
+                elif isinstance(event, FileHeader):
+                    _check_header(path, file, event)
+                elif isinstance(event, UpstreamCursor):
+                    self._cursors[event.upstream] = (event.history, event.offset)
+                elif isinstance(event, MadeBy):
+                    self._origin = event.origin
+            if self._on_progress is not None:
+                self._on_progress(self._bytes, self._all_bytes)
+            yield
+        self._cut = yield from _judge(self._folder.disk, path, file, reader, is_last)
+        if self._cut is not None:
+            self._folder.disk.truncate(path, self._cut.offset)
+
+    def _position(self, path: str, position: Position, begins_file: bool, begins_set: bool) -> None:
+        if begins_file and not begins_set and position.offset != self._offset:
+            raise LoadError(
+                path, 0, f"begins at offset {position.offset}, but the file before it ends at {self._offset}"
+            )
+        self._lineage = position.lineage
+        self._offset = position.offset
+
+    def _entries(self, path: str, entries: Entries, is_increment: bool) -> Generator[None, None, None]:
+        store, commands = self._store, entries.commands
+        pending = store.journal.pending
+        for place in range(0, len(commands), _COMMANDS):
+            if place:
+                yield
+            part = commands[place : place + _COMMANDS] if len(commands) > _COMMANDS else commands
+            try:
+                self._applier.apply_all(part)
+            except ApplyError as error:
+                index = place + error.applied
+                offset = entries.start if entries.grouped else entries.place_of(index)
+                raise LoadError(path, offset, f"cannot be applied at byte {offset}: {error}") from error
+            finally:
+                pending.clear()
+            if store.touched:
+                store.settle()
+        self._commands += len(commands)
+        self._in_file += len(commands)
+        self._offset = entries.next
+        if not is_increment:
+            return
+        origin = self._origin
+        if origin is not None:
+            history, offset = self._cursors.get(origin.upstream, (None, 0))
+            if history == origin.history:
+                self._cursors[origin.upstream] = (origin.history, offset + len(commands))
+        if self._on_entries is not None:
+            self._on_entries(entries, origin)
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+
+
+def _found(disk: Disk, path: str, file: ManifestFile) -> str:
+    """The path, if a file of ours is there."""
+    if file.is_rdb:
+        raise _foreign(path)
+    try:
+        start = disk.read(path, 0, len(_START))
+    except FileNotFoundError:
+        raise LoadError(path, None, "is missing, though the manifest names it") from None
+    if start and start != _START[: len(start)]:
+        raise _foreign(path)
+    return path
+
+
+def _foreign(path: str) -> LoadError:
+    return LoadError(path, 0, "was not written by kevynode: bring its data in with `kevynode import`")
+
+
+def _check_header(path: str, file: ManifestFile, header: FileHeader) -> None:
+    kind = "base" if file.type == "b" else "incr"
+    if (header.kind, header.sequence) != (kind, file.sequence):
+        raise LoadError(
+            path, 0, f"says that it is {header.kind} {header.sequence}, the manifest that it is {kind} {file.sequence}"
+        )
+
+
+def _read(disk: Disk, path: str, reader: CheckedReader) -> Generator[tuple[list[RecordEvent], int], None, None]:
+    """The events of a file, and how many bytes were read for them; ends at the end of the file or at an error."""
+    with disk.open_read(path) as file:
+        while reader.error is None and (data := file.read(_STEP)):
+            yield reader.feed(data), len(data)
+    reader.finish()
+
+
+def _judge(
+    disk: Disk, path: str, file: ManifestFile, reader: CheckedReader, is_last: bool
+) -> Generator[None, None, Cut | None]:
+    """What has to be cut off a file that has been read, if anything. Raises LoadError if it cannot be used."""
+    error = reader.error
+    if error is None:
+        if file.type == "b" and not reader.reader.ended:
+            raise LoadError(path, reader.cut, f"is a base, and not complete: it ends at byte {reader.cut}")
+        return None
+    if isinstance(error, Newer):
+        raise LoadError(path, 0, str(error))
+    if file.type == "b" or not is_last or reader.cut == 0:
+        raise LoadError(path, _place(error), str(error))
+    torn = isinstance(error, Torn)
+    place = reader.cut
+    rest = b""
+    with disk.open_read(path, place) as source:
+        while data := source.read(_SCAN):
+            torn = torn or has_gap(data, place + len(rest))
+            rest += data
+            if is_synced_behind(rest, place, reader.cut):
+                raise LoadError(path, _place(error), f"{error}; it had been durable" if torn else str(error))
+            keep = rest[-_OVERLAP:]
+            place += len(rest) - len(keep)
+            rest = keep
+            yield
+    if not torn and not rest.endswith(b"\0"):
+        raise LoadError(path, _place(error), str(error))
+    return Cut(path, reader.cut, place + len(rest) - reader.cut, str(error))
+
+
+def _place(error: Torn | Damaged) -> int:
+    return error.cut if isinstance(error, Torn) else error.position
+
+
+# -- check and repair -------------------------------------------------------------------------------------------------
+
+
+def check(disk: Disk, data_dir: str) -> list[FileReport]:
+    """What the files of the set in a data directory are like, in order. Changes nothing, and takes long.
+
+    Meant for a data directory that no node uses. Raises FolderError for a manifest that cannot be read, and OSError.
+    """
+    path = posixpath.join(data_dir, FOLDER)
+    manifest = read_manifest(disk, path) or Manifest()
+    return [_report(disk, posixpath.join(path, file.name), file, file is manifest.files[-1]) for file in manifest.files]
+
+
+def fix(folder: AppendOnlyFolder) -> Cut | None:
+    """Cut everything off the last increment from the first byte on that is not as it was written; None: all is well.
+
+    Takes long. Raises LoadError if something else is wrong, which nothing can be done about here, and OSError.
+    """
+    files = folder.manifest.files
+    reports = [_report(folder.disk, folder.path_of(file), file, file is files[-1]) for file in files]
+    for report in reports:
+        if report.error is None:
+            continue
+        if not report.can_be_fixed:
+            raise LoadError(report.path, report.good, report.error)
+        folder.disk.truncate(report.path, report.good)
+        return Cut(report.path, report.good, report.size - report.good, report.error)
+    return None
+
+
+def _report(disk: Disk, path: str, file: ManifestFile, is_last: bool) -> FileReport:
+    commands = 0
+    reader = CheckedReader()
+    try:
+        _found(disk, path, file)
+        for events, _ in _read(disk, path, reader):
+            for event in events:
+                if isinstance(event, FileHeader):
+                    _check_header(path, file, event)
+                elif isinstance(event, Entries):
+                    commands += len(event.commands)
+        cut = _exhaust(_judge(disk, path, file, reader, is_last))
+    except LoadError as error:
+        size = disk.size(path) if disk.exists(path) else 0
+        fixable = is_last and file.type == "i" and reader.cut > 0 and isinstance(reader.error, Torn | Damaged)
+        return FileReport(path, size, reader.cut, commands, error.reason, can_be_fixed=fixable)
+    reason = None if cut is None else cut.reason
+    return FileReport(path, disk.size(path), reader.cut, commands, reason, cut is not None, cut is not None)
+
+
+def _exhaust(steps: Generator[None, None, Cut | None]) -> Cut | None:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: Cut | None = stop.value
+            return result

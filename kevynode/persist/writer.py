@@ -1,0 +1,556 @@
+"""Writes the journal to the append-only file: who must call what, and what may be claimed when.
+
+**Thread.** Everything here belongs to the thread of the store, and what touches the disk in it never syncs. What takes
+long comes as a :class:`~kevynode.persist.folder.Job`: between ``begin_…`` and ``end_…`` the caller has ``job.run()``
+called in another thread (or in this one), and never drops a job that has begun. A sync may run beside anything; of the
+jobs that change files only one is under way at a time, and only a fresh rewrite may be begun, not continued, meanwhile.
+
+**Start.** Load the folder, let the journal and the lineage stand where the data ends, then ``begin_start``, run,
+``end_start``. To begin with data that is in no file (``appendonly`` was switched on), use a fresh rewrite instead.
+
+**Entries.** ``observe`` is called by the journal. Whoever changes something else says so at once, in the same step:
+``note_lineage`` for a new history (promotion, an upstream's), ``next_cursor`` before the commit of an upstream's group
+that is renumbered here. After ``Store.replace_all`` a fresh rewrite (``rewriting.Rewrite``) is begun in the same step:
+what replaced the data is in no journal, and the group that tells of it must not be written.
+
+**Writing.** ``write()`` at the end of every round in which something may have been committed: before replies leave,
+before entries go to replicas, after timers and housekeeping. It is one write(2), or nothing.
+
+**Claims.** ``mark`` numbers what has been observed. A reply computed when ``mark`` was m may leave once
+``reply_mark >= m``; an entry may go to replicas once its offset is below ``ship_offset``. Both follow the policy:
+``always`` waits for the disk, ``everysec`` and ``no`` for write(2). They stand still while an increment is being
+changed (a few syncs), while a fresh rewrite runs, and once the file has ``failed``; what reads do meanwhile under
+``everysec`` and ``no`` is up to the caller, since they acknowledge nothing.
+
+**Syncing.** ``begin_sync`` gives a job if anything is not durable, or None. With ``always`` call it after each write
+unless a job is under way, and again when that ends; with ``everysec`` each second; with ``no`` never. ``begin_sync``,
+run, ``end_sync`` at the end of the process, then ``close``.
+
+**Failure.** After any error of a write or a sync ``failed`` says why. Nothing is appended to that file any more, what
+is observed is forgotten, and writes must be refused. The way back is a fresh rewrite: tried again and again, its end
+clears ``failed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal, TypeAlias
+
+from ..replicate.lineage import Lineage
+from ..store.journal import Effect, Journal, Origin
+from .annotations import GroupSpan, MadeBy, Position, UpstreamCursor
+from .folder import AppendOnlyFolder, Cursors, Job, LogFile
+from .records import EXEC, MULTI, encode_commands, encode_groups
+
+__all__ = ["AppendOnlyWriter", "FreshJob", "IncrementJob", "Policy", "SyncJob"]
+
+#: When what has been written is made durable.
+Policy: TypeAlias = Literal["always", "everysec", "no"]
+
+# Groups that are written together at most: so much has to be held until its digest is known to be right.
+_PIECE: Final = 1024
+# No origin of entries is this one.
+_NOBODY: Final = Origin("", -1)
+
+
+class SyncJob(Job):
+    """A sync of the file, and up to where the journal is durable when it has succeeded."""
+
+    def __init__(self, file: LogFile, mark: int, offset: int) -> None:
+        super().__init__(file.sync)
+        self.file = file
+        self.mark = mark
+        self.offset = offset
+
+
+class IncrementJob(Job):
+    """A new increment behind ``old``, or behind what was found; it begins at ``offset``.
+
+    ``increment`` is set once the manifest names it, durably or not.
+    """
+
+    def __init__(
+        self,
+        folder: AppendOnlyFolder,
+        old: LogFile | None,
+        create: Callable[[], LogFile],
+        mark: int,
+        offset: int,
+        *,
+        instead_of_last: bool = False,
+    ) -> None:
+        super().__init__(self._change)
+        self.mark = mark
+        self.offset = offset
+        self.increment: LogFile | None = None
+        self._folder = folder
+        self._old = old
+        self._create = create
+        self._instead_of_last = instead_of_last
+
+    def _change(self) -> None:
+        folder = self._folder
+        if self._old is None:
+            folder.sync_last()
+        else:
+            self._old.sync()
+        increment = self._create()
+        try:
+            folder.use_increment(increment, instead_of_last=self._instead_of_last)
+        finally:
+            if folder.names(increment):
+                self.increment = increment
+            else:
+                folder.discard(increment)
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether nothing has come of it, and the old increment is as good as before."""
+        old = self._old
+        return self.increment is None and old is not None and (not self.has_run or old.synced == old.size)
+
+
+class FreshJob(Job):
+    """A new base of ``commands`` coming into use with the increment that the writer writes to."""
+
+    def __init__(
+        self, folder: AppendOnlyFolder, base: LogFile, commands: int, file: LogFile, mark: int, offset: int
+    ) -> None:
+        work = partial(folder.use_base, base, commands, keep_from=file.sequence, increment=file)
+        super().__init__(work)
+        self.file = file
+        self.mark = mark
+        self.offset = offset
+
+
+class AppendOnlyWriter:
+    """The journal's way into the folder's last increment. See the module for who calls what.
+
+    ``lineage`` is the node's. ``cursors`` holds, by upstream, history and next offset of those whose entries are
+    renumbered here. ``failed`` is why nothing is written, or None.
+    """
+
+    def __init__(
+        self,
+        folder: AppendOnlyFolder,
+        journal: Journal,
+        lineage: Lineage,
+        cursors: Cursors | None = None,
+        policy: Policy = "everysec",
+    ) -> None:
+        self.folder = folder
+        self.policy: Policy = policy
+        self.lineage = lineage
+        self.cursors: dict[str, tuple[int, int]] = dict(cursors or {})
+        self.failed: str | None = "the append-only file has not been started"
+        #: Where the upstream of the next group stands behind it; set before that group is committed.
+        self.next_cursor: UpstreamCursor | None = None
+        #: The next offset, as far as groups have been observed.
+        self.offset = journal.offset
+        self._journal = journal
+        self._file: LogFile | None = None
+        # Files that are written to no more, and may not be closed while a job is at work on them.
+        self._stale: list[LogFile] = []
+        # Whether what is observed is kept for the file, whether writing waits for an increment to exist or to come into
+        # use, and whether the manifest names the file.
+        self._records = False
+        self._waits = False
+        self._is_used = False
+        # What has been observed and not written: plain groups, behind what is encoded already.
+        self._groups: list[list[Effect]] = []
+        self._parts: list[bytes] = []
+        # Groups counted that are not among the plain ones.
+        self._counted = 0
+        # Who made the last entries, and the same if their groups need no second look.
+        self._origin: Origin | None = None
+        self._plain_origin: Origin | None = None
+        # Up to where the journal is in the file, is in a file in use, and is durable: mark and offset.
+        self._in_file = self._written = self._durable = (0, self.offset)
+        self._sync: SyncJob | None = None
+        self._change: IncrementJob | None = None
+        # The number of the fresh rewrite under way, 0 if there is none, and how many there have been.
+        self._fresh = self._fresh_count = 0
+        journal.observers.append(self.observe)
+
+    # -- what is observed ---------------------------------------------------------------------------------------------
+
+    def observe(self, first: int, group: list[Effect]) -> None:
+        """Take a group that the journal has committed. Never raises."""
+        journal = self._journal
+        following = journal.offset
+        if (
+            first == self.offset
+            and following == first + len(group)
+            and journal.origin is self._plain_origin
+            and self.next_cursor is None
+            and self._records
+        ):
+            self.offset = following
+            self._groups.append(group)
+        else:
+            self._observe(first, following, group)
+
+    def _observe(self, first: int, following: int, group: list[Effect]) -> None:
+        """Take a group that is not just the next one of the same origin."""
+        origin = self._journal.origin
+        cursor = self._advance(origin, len(group))
+        behind, self.offset = self.offset, following
+        if not self._records:
+            self._counted += 1
+            return
+        if first < behind:
+            self._counted += 1
+            self._fail(f"the journal went back from offset {behind} to {first}, and no new base was begun")
+            return
+        if origin != self._origin:
+            self._flush()
+            self._parts.append(MadeBy(origin).line())
+            self._origin = origin
+        # Entries of an upstream move its cursor.
+        self._plain_origin = origin if origin is None or origin.upstream not in self.cursors else _NOBODY
+        spans = following - behind != len(group)
+        if not spans and cursor is None:
+            self._groups.append(group)
+            return
+        self._flush()
+        self._counted += 1
+        within = b""
+        if cursor is not None:
+            if len(group) > 1:
+                within = cursor.line()
+            else:
+                # It counts together with the entry behind it.
+                self._parts.append(cursor._replace(offset=max(cursor.offset - 1, 0)).line())
+        if spans:
+            self._parts.append(GroupSpan(following).line())
+        commands = encode_commands([effect[0] for effect in group])
+        self._parts.append(commands if len(group) == 1 else MULTI + within + commands + EXEC)
+
+    def _advance(self, origin: Origin | None, entries: int) -> UpstreamCursor | None:
+        """Move the cursor of the origin behind its group; the cursor if it must be told to be known."""
+        told, self.next_cursor = self.next_cursor, None
+        if origin is None:
+            return None
+        known = self.cursors.get(origin.upstream)
+        if known is not None and known[0] == origin.history:
+            known = (known[0], known[1] + entries)
+            self.cursors[origin.upstream] = known
+        if told is None:
+            return None
+        self.cursors[told.upstream] = (told.history, told.offset)
+        return None if known == (told.history, told.offset) else told
+
+    def note_lineage(self, lineage: Lineage) -> None:
+        """The next entry belongs to the history that ``lineage`` begins with, at the journal's offset.
+
+        The offset must not go back; where all data is replaced a fresh rewrite is begun instead, after this.
+        """
+        if lineage == self.lineage:
+            return
+        self.lineage = lineage
+        if self._records and self._journal.offset >= self.offset:
+            self._note_position()
+
+    def note_cursor(self, cursor: UpstreamCursor) -> None:
+        """An upstream's entries are in here up to its cursor, and it begins to be tracked; no entry needs to follow."""
+        self.cursors[cursor.upstream] = (cursor.history, cursor.offset)
+        self._plain_origin = _NOBODY
+        if self._records:
+            self._flush()
+            self._parts.append(cursor.line())
+
+    def _note_position(self) -> None:
+        self._flush()
+        offset = self._journal.offset
+        self._parts.append(Position(self.lineage, offset, self.offset).line())
+        self.offset = offset
+
+    def _flush(self) -> None:
+        """Encode the plain groups, because something else follows."""
+        if self._groups:
+            self._parts.append(encode_groups(self._groups))
+            self._counted += len(self._groups)
+            self._groups.clear()
+
+    # -- claims -------------------------------------------------------------------------------------------------------
+
+    @property
+    def mark(self) -> int:
+        """The number of groups that have been observed."""
+        return self._counted + len(self._groups)
+
+    @property
+    def written_mark(self) -> int:
+        """So many of them outlive this process, however it ends."""
+        return self._written[0]
+
+    @property
+    def durable_mark(self) -> int:
+        """So many of them outlive a loss of power."""
+        return self._durable[0]
+
+    @property
+    def durable_offset(self) -> int:
+        """The next offset that is not durable."""
+        return self._durable[1]
+
+    @property
+    def reply_mark(self) -> int:
+        """Replies up to this mark may leave, by the policy."""
+        return (self._durable if self.policy == "always" else self._written)[0]
+
+    @property
+    def ship_offset(self) -> int:
+        """Entries below this offset may go to replicas, by the policy."""
+        return (self._durable if self.policy == "always" else self._written)[1]
+
+    @property
+    def is_fresh_running(self) -> bool:
+        """Whether what is observed goes to an increment that waits for a base to come into use with it."""
+        return self._fresh > 0 and self._records
+
+    @property
+    def size(self) -> int:
+        """Bytes of the increment that is written to."""
+        return 0 if self._file is None else self._file.size
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def write(self) -> bool:
+        """Hand all that has been observed to the system; whether all of it is in a file in use now.
+
+        Not in the midst of a command. Does not sync. Never raises OSError: see ``failed``.
+        """
+        if not self._records or self._waits:
+            return False
+        if self._journal.offset != self.offset:
+            if self._journal.offset < self.offset:
+                self._fail(f"the journal went back from offset {self.offset}, and no new base was begun")
+                return False
+            self._note_position()
+        groups, parts = self._groups, self._parts
+        if groups or parts:
+            file = self._file
+            assert file is not None
+            try:
+                while len(groups) > _PIECE:
+                    parts.append(encode_groups(groups[:_PIECE]))
+                    file.write(b"".join(parts))
+                    self._counted += _PIECE
+                    del groups[:_PIECE]
+                    parts.clear()
+                self._flush()
+                file.write(b"".join(parts))
+            except OSError as error:
+                self._fail(f"writing to {file.path} failed: {_reason(error)}")
+                return False
+            parts.clear()
+            self._in_file = (self._counted, self.offset)
+            if self._is_used:
+                self._written = self._in_file
+        return self._is_used
+
+    def _fail(self, reason: str) -> None:
+        """Nothing may be appended to the file any more."""
+        self.failed = reason
+        self._records = self._waits = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._counted += len(self._groups)
+        self._groups.clear()
+        self._parts.clear()
+
+    def _leave(self) -> None:
+        """Write no more to the file. It is closed, and removed if it never came into use, when no job is under way."""
+        file, self._file = self._file, None
+        if file is not None:
+            self._stale.append(file)
+
+    def _release(self) -> None:
+        """No job that changes files is under way: close those that are written to no more."""
+        for file in self._stale:
+            if self._sync is None or self._sync.file is not file:
+                self.folder.discard(file)
+        self._stale = [] if self._sync is None else [file for file in self._stale if file is self._sync.file]
+
+    # -- syncing ------------------------------------------------------------------------------------------------------
+
+    def begin_sync(self) -> SyncJob | None:
+        """What makes durable all that has been written; None if all is, or a sync or a change of files is under way."""
+        file = self._file
+        if file is None or self._sync is not None or self._waits or not self._records or not self._is_used:
+            return None
+        if self._durable[0] == self._in_file[0] and file.synced == file.size:
+            return None
+        self._sync = SyncJob(file, *self._in_file)
+        return self._sync
+
+    def end_sync(self, job: SyncJob) -> None:
+        """The job has run."""
+        if job is self._sync:
+            self._sync = None
+        if job.file is not self._file:
+            # Nobody writes to it any more; what it holds is durable by another way, or of no use.
+            self._stale = [file for file in self._stale if file is not job.file]
+            job.file.close()
+        elif job.succeeded:
+            self._now_durable(job.mark, job.offset)
+        elif job.error is not None and self._records:
+            self._fail(f"syncing {job.file.path} failed: {_reason(job.error)}")
+
+    def _now_durable(self, mark: int, offset: int) -> None:
+        if mark >= self._durable[0]:
+            self._durable = (mark, offset)
+
+    # -- changing files -----------------------------------------------------------------------------------------------
+
+    def begin_start(self, *, instead_of_last: bool = False) -> IncrementJob:
+        """A new increment behind the set that has been loaded, or the first one of a new set.
+
+        It takes the place of the last increment if that holds nothing (``Loaded.last_is_empty``).
+        """
+        assert self._file is None
+        self._records = True
+        return self._begin_change(None, instead_of_last)
+
+    def begin_increment(self) -> IncrementJob | None:
+        """A new increment, in which the next entry will be; None if what there is cannot be written: see ``failed``.
+
+        Until it has ended what is observed is kept and not written, so sync before, to have little to wait for.
+        """
+        assert self._change is None
+        return self._begin_change(self._file, False) if self.write() else None
+
+    def _begin_change(self, old: LogFile | None, instead_of_last: bool) -> IncrementJob:
+        self._waits = True
+        self.offset = self._journal.offset
+        create = self._creation()
+        self._change = IncrementJob(self.folder, old, create, self.mark, self.offset, instead_of_last=instead_of_last)
+        return self._change
+
+    def _creation(self) -> Callable[[], LogFile]:
+        """What makes an increment that begins here and now."""
+        origin = b"" if self._origin is None else MadeBy(self._origin).line()
+        return partial(self.folder.create_increment, self.lineage, self.offset, dict(self.cursors), origin)
+
+    def end_increment(self, job: IncrementJob) -> bool:
+        """The job has run; whether the new increment is in use. What was observed meanwhile is written.
+
+        If it failed before anything was changed the old increment goes on, and ``failed`` stays None.
+        """
+        if self._change is not job:
+            # A fresh rewrite has begun, which has no use for it.
+            if job.increment is not None:
+                self._stale.append(job.increment)
+            return False
+        self._change = None
+        self._waits = False
+        if not job.succeeded and not job.is_harmless:
+            if job.increment is not None:
+                self._stale.append(job.increment)
+            self._fail(f"the files in {self.folder.path} cannot be changed: {_reason(job.error)}")
+            return False
+        if job.succeeded:
+            self._leave()
+            self._file = job.increment
+            self._release()
+            self._is_used = True
+            self.failed = None
+            # All before is durable, in the old one.
+            self._in_file = self._written = (job.mark, job.offset)
+            self._now_durable(job.mark, job.offset)
+        self.write()
+        return job.succeeded
+
+    def end_start(self, job: IncrementJob) -> bool:
+        """The job has run; whether the increment is in use. Otherwise ``failed`` says why."""
+        return self.end_increment(job)
+
+    def begin_fresh(self) -> int:
+        """Keep what is observed from now on for an increment that will come into use with a base of the data as of now.
+
+        What has been observed before will be in the base, and is forgotten; one that is under way has come to nothing.
+        Touches no disk. Jobs may be under way. The number that this one has from now on.
+        """
+        self._forget()
+        self._leave()
+        self._change = None
+        self._is_used = False
+        self._records = self._waits = True
+        self.offset = offset = self._journal.offset
+        # The numbering may have gone back: nothing of the new one is written yet.
+        self._written = (self._written[0], min(self._written[1], offset))
+        self._durable = (self._durable[0], min(self._durable[1], offset))
+        self._in_file = (self.mark, offset)
+        self._create = self._creation()
+        self._fresh_count += 1
+        self._fresh = self._fresh_count
+        return self._fresh
+
+    def fresh_goes_on(self, number: int) -> bool:
+        """Whether that one is under way, and what is observed since is written as it should be."""
+        return self._fresh == number and self._records
+
+    def open_fresh(self) -> bool:
+        """Make that increment, and write to it from now on; False, with the reason in ``failed``, if it cannot be."""
+        assert self._waits
+        self._release()
+        self._waits = False
+        try:
+            self._file = self._create()
+        except OSError as error:
+            self._fail(f"a new file in {self.folder.path} cannot be written: {_reason(error)}")
+            return False
+        self.write()
+        return self._records
+
+    def begin_use(self, base: LogFile, commands: int) -> FreshJob | None:
+        """What brings a base into use with that increment; None if the increment could not be written."""
+        self.write()
+        if not self.is_fresh_running:
+            return None
+        assert self._file is not None
+        return FreshJob(self.folder, base, commands, self._file, *self._in_file)
+
+    def end_use(self, job: FreshJob) -> bool:
+        """The job has run; whether its set is in use, and ``failed`` None."""
+        if job.file is not self._file:
+            self._release()
+            return False
+        if not job.succeeded or not self._records:
+            return False
+        self._fresh = 0
+        self._is_used = True
+        self.failed = None
+        self._written = self._in_file
+        self._now_durable(job.mark, job.offset)
+        return True
+
+    def abandon_fresh(self, number: int, reason: str) -> None:
+        """The base of that one will not be there: a crash finds what was in use before, and ``failed`` says why.
+
+        No job that changes files may be under way.
+        """
+        if self._fresh == number:
+            self._fresh = 0
+            if self._records:
+                self._fail(reason)
+            self._leave()
+        self._release()
+
+    def close(self) -> None:
+        """Stop observing, and close the file; nothing is written or synced. No job may be under way."""
+        if self.observe in self._journal.observers:
+            self._journal.observers.remove(self.observe)
+        self._fail("the append-only file is closed")
+        self._leave()
+        self._release()
+
+
+def _reason(error: OSError | None) -> str:
+    """Why a job has failed."""
+    if error is None:
+        return "it was given up"
+    return error.strerror or str(error)
