@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sys import getsizeof
 from typing import Final
 
+from ..reply import BULK_HEADERS
 from ..store.journal import Effect
 from . import wire
 from .block import BLOCK_SIZE, FLUSHES, SMALL_BLOCK_SIZE, Block, frame_end
@@ -149,8 +150,34 @@ class Backlog:
     # -- entries come in ----------------------------------------------------------------------------------------------
 
     def observe(self, _first: int, group: list[Effect]) -> None:
-        """As :meth:`add`, for a journal in which everything is this node's own."""
-        self.add(group)
+        """As :meth:`add`, for a journal in which everything is this node's own: once for every write of a primary."""
+        command = group[0][0]
+        pending = self._pending
+        if len(command) != 3 or len(group) != 1 or not pending or not self._own or len(pending) >= PENDING_LIMIT:
+            self.add(group)
+            return
+        name, key, value = command
+        try:
+            data = b"*2\r\n:%d\r\n*3\r\n%b%b\r\n%b%b\r\n%b%b\r\n" % (
+                self._next,
+                BULK_HEADERS[len(name)],
+                name,
+                BULK_HEADERS[len(key)],
+                key,
+                BULK_HEADERS[len(value)],
+                value,
+            )
+        except IndexError:
+            # An argument longer than the table of headers.
+            self.add(group)
+            return
+        size = self._pending_size + len(data)
+        if size > SMALL_BLOCK_SIZE:
+            self.add(group)
+            return
+        pending.append(data)
+        self._pending_size = size
+        self._next += 1
 
     def add(self, group: list[Effect], own: bool = True) -> None:
         """Take the next group of the journal, never an empty one. ``own``: this node made it, no upstream did."""

@@ -96,32 +96,33 @@ class Block:
         self.ends.append(self.size)
         self.nexts.append(next_offset)
         if len(self._parts) > _PART_LIMIT:
-            self._join_small_parts()
+            old = self._parts
+            bounds = self._larger_parts()
+            self._parts = [b"".join(old[start:stop]) for start, stop in bounds]
+            self._payload = self.size + len(self._parts) * _BYTES_OVERHEAD
 
     def close(self) -> None:
         """Take nothing more in, and hold everything in one piece. Cursors stay valid: they count bytes of the block."""
         if len(self._parts) > 1:
-            self._join_small_parts()
             self._whole = b"".join(self._parts)
+            self._larger_parts()
             self._parts = []
             self._payload = self.size + _BYTES_OVERHEAD
 
-    def _join_small_parts(self) -> None:
-        """Make parts of at most SMALL_BLOCK_SIZE out of smaller ones."""
-        old = self._parts
-        parts: list[bytes] = []
+    def _larger_parts(self) -> list[tuple[int, int]]:
+        """Have ends and nexts tell of parts of at most SMALL_BLOCK_SIZE; which of the smaller ones make up each."""
+        bounds: list[tuple[int, int]] = []
         ends, nexts = array("Q"), array("Q")
-        start = size = 0
-        for index, part in enumerate(old):
-            size += len(part)
-            following = len(old[index + 1]) if index + 1 < len(old) else SMALL_BLOCK_SIZE
-            if size + following > SMALL_BLOCK_SIZE:
-                parts.append(b"".join(old[start : index + 1]))
-                ends.append(self.ends[index])
+        start = place = 0
+        last = len(self.ends) - 1
+        for index, end in enumerate(self.ends):
+            if index == last or self.ends[index + 1] - place > SMALL_BLOCK_SIZE:
+                bounds.append((start, index + 1))
+                ends.append(end)
                 nexts.append(self.nexts[index])
-                start, size = index + 1, 0
-        self._parts, self.ends, self.nexts = parts, ends, nexts
-        self._payload = self.size + len(parts) * _BYTES_OVERHEAD
+                start, place = index + 1, end
+        self.ends, self.nexts = ends, nexts
+        return bounds
 
     def part(self, index: int) -> bytes:
         """One part; while the block grows that is the object that came, which all links then share."""

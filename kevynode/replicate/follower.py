@@ -45,8 +45,8 @@ __all__ = ["FOLLOWER_CAPABILITIES", "Follower", "FollowerSink"]
 #: What a copy of everything asks a kevynode for: it follows no filter, so it has no use for ``skip`` and ``scopes``.
 FOLLOWER_CAPABILITIES: Final = frozenset({"txn", "ackreq", "lineage"})
 
-# Entries applied between two looks at the clock.
-_BATCH: Final = 64
+# Entries applied between two looks at the clock: about what one read brings, so that it is passed on as it came.
+_BATCH: Final = 512
 
 
 class FollowerSink(Protocol):
@@ -290,12 +290,15 @@ class Follower:
             raise
         finally:
             effects = journal.pending
-            commit = self._commit
             number = entries.first + place
-            for effect in effects[:done]:
-                number += 1
-                journal.pending = [effect]
-                commit(number)
+            if journal.observers:
+                for effect in effects[:done]:
+                    number += 1
+                    journal.pending = [effect]
+                    self._commit(number)
+            else:
+                # Nobody listens: only the numbers count.
+                journal.offset = self._numbered(number + done, done)
             journal.pending = effects[done:]
             self._place = place + done
 
@@ -310,10 +313,14 @@ class Follower:
     def _commit(self, next_offset: int) -> None:
         journal = self._store.journal
         try:
-            journal.commit(next_offset if self.adopts else journal.offset + len(journal.pending))
+            journal.commit(self._numbered(next_offset, len(journal.pending)))
         except Exception as error:
             # Somebody who listens to the journal failed; the entry itself is applied and has its number.
             self.log.error("observer_failed", error=error, where=traceback_line(error))
+
+    def _numbered(self, next_offset: int, count: int) -> int:
+        """The next offset here behind ``count`` more changes, which the upstream calls ``next_offset``."""
+        return next_offset if self.adopts else self._store.journal.offset + count
 
     def _ignored(self, upstream: Upstream, error: ApplyError) -> None:
         self.ignored += 1

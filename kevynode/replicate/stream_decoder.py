@@ -216,7 +216,10 @@ class StreamDecoder:
                 first, end = _take_frames(lines, place, self._group_left or last, commands, self._bulk_limit)
                 if end == place:
                     break
-                size = sum(map(len, lines[place:end])) + 2 * (end - place)
+                if end == last:
+                    size = len(data) - len(lines[last]) - taken
+                else:
+                    size = sum(map(len, lines[place:end])) + 2 * (end - place)
                 self._frames(first, commands, data[taken : taken + size], events)
                 taken += size
                 place = end

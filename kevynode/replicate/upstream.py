@@ -44,7 +44,7 @@ CONNECT_SECONDS: Final = 5.0
 #: Seconds that an upstream may take to accept the few bytes it is sent.
 SEND_SECONDS: Final = 10.0
 #: Seconds of applying before other tasks get a turn.
-SLICE_SECONDS: Final = 0.001
+SLICE_SECONDS: Final = 0.002
 #: Seconds that a link must have been up for its loss to count as a new trouble, after which waits are short again.
 STEADY_SECONDS: Final = 1.0
 

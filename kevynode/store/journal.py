@@ -66,9 +66,12 @@ class Journal:
         if self.follows and next_offset is None:
             self.outside = True
         self.pending = []
-        if self.observers:
+        observers = self.observers
+        if len(observers) == 1:
+            observers[0](first, group)
+        elif observers:
             failures: list[Exception] = []
-            for observer in tuple(self.observers):
+            for observer in tuple(observers):
                 try:
                     observer(first, group)
                 except Exception as error:
