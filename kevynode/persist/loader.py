@@ -27,7 +27,7 @@ __all__ = ["Cut", "FileReport", "LoadError", "Loaded", "check", "fix", "load"]
 
 #: Bytes that are read in one step, and commands of one group that are applied in one.
 _STEP: Final = 32 * 1024
-_COMMANDS: Final = 500
+_COMMANDS: Final = 128
 #: Bytes that are looked through in one step, behind a place that is wrong; and what a line in them may take.
 _SCAN: Final = 256 * 1024
 _OVERLAP: Final = 1024
