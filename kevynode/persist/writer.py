@@ -199,9 +199,9 @@ class AppendOnlyWriter:
         if not self._records:
             self._counted += 1
             return
-        if first < behind:
+        if first < behind or following < behind:
             self._counted += 1
-            self._fail(f"the journal went back from offset {behind} to {first}, and no new base was begun")
+            self._fail(f"the journal went back from offset {behind} to {following}, and no new base was begun")
             return
         if origin != self._origin:
             self._flush()

@@ -87,7 +87,7 @@ class Node:
         self.writer.end_sync(job)
         return job.succeeded
 
-    def rewrite(self, *, fresh: bool = False, between: Callable[[], None] | None = None) -> Rewrite:
+    def rewrite(self, *, fresh: bool = False, between: Callable[[], object] | None = None) -> Rewrite:
         """A whole rewrite, with ``between`` called at each step."""
         rewrite = Rewrite(self.writer, self.store, fresh=fresh)
         for job in rewrite.steps():
