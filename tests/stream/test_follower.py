@@ -296,7 +296,7 @@ async def test_other_tasks_run_while_much_is_applied(autojump_clock: trio.testin
         connection = await synchronised(primary, {}, 0)
         # A look at the clock takes a whole slice: only a batch fits in.
         copy.clock.step = 0.001
-        stream = frames(0, *(f"SET k{number} v" for number in range(1000)))
+        stream = frames(0, *(f"SET k{number} v" for number in range(8000)))
         seen: set[int] = set()
         with trio.CancelScope() as watching:
             async with trio.open_nursery() as nursery:
@@ -308,7 +308,7 @@ async def test_other_tasks_run_while_much_is_applied(autojump_clock: trio.testin
 
                 nursery.start_soon(watch)
                 await connection._stream.send_all(stream)
-                while len(copy.store.keyspace) < 1000:
+                while len(copy.store.keyspace) < 8000:
                     await trio.lowlevel.checkpoint()
                 watching.cancel()
         assert len(seen) > 5

@@ -82,7 +82,7 @@ async def test_a_long_transaction_is_seen_whole_by_those_who_get_turns_while_oth
     release = cluster.network.hold(primary.replication_address)
     for number in range(3):
         await client.pipeline("MULTI", f"SET a {number}", *["INCR n"] * 500, f"SET b {number}", "EXEC")
-        await client.pipeline(*(f"SET alone {entry}" for entry in range(500)))
+        await client.pipeline(*(f"SET alone {entry}" for entry in range(3000)))
     async with watched(replica, "a", "b") as seen, watched(replica, "alone") as singles:
         release()
         while replica.replication.position != primary.replication.position:
