@@ -101,9 +101,11 @@ class LogFile:
         self._write_all(End(commands).line())
 
     def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        written = self._file.write(data)
+        if written < len(data):
+            view = memoryview(data)[written:]
+            while view:
+                view = view[self._file.write(view) :]
 
     def sync(self) -> None:
         """Make durable what has been written. Takes long. Raises OSError; then it must not be written to any more."""

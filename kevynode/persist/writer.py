@@ -335,21 +335,26 @@ class AppendOnlyWriter:
             assert file is not None
             try:
                 while len(groups) > _PIECE:
-                    parts.append(encode_groups(groups[:_PIECE]))
-                    file.write(b"".join(parts))
-                    self._counted += _PIECE
+                    self._write_piece(file, groups[:_PIECE])
                     del groups[:_PIECE]
-                    parts.clear()
-                self._flush()
-                file.write(b"".join(parts))
+                self._write_piece(file, groups)
             except OSError as error:
                 self._fail(f"writing to {file.path} failed: {_reason(error)}")
                 return False
-            parts.clear()
+            groups.clear()
             self._in_file = (self._counted, self.offset)
             if self._is_used:
                 self._written = self._in_file
         return self._is_used
+
+    def _write_piece(self, file: LogFile, groups: list[list[Effect]]) -> None:
+        """Write what is encoded already, and these groups behind it. Raises OSError."""
+        data = encode_groups(groups) if groups else b""
+        if self._parts:
+            data = b"".join(self._parts) + data
+            self._parts.clear()
+        file.write(data)
+        self._counted += len(groups)
 
     def _fail(self, reason: str) -> None:
         """Nothing may be appended to the file any more."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
-from compat.test_append_only_format import LATER, check, everything
+from compat.test_append_only_format import LATER, check, everything, serve
 from support.append_only import Node, read_folder
 from support.raw_client import RawClient, Reply
 from support.store_harness import content
-from support.valkey_server import ValkeyServer
 
 from kevynode.disk import SystemDisk
 from kevynode.persist.annotations import UpstreamCursor
@@ -22,30 +20,6 @@ from kevynode.serve.digest import data_digest
 from kevynode.store.apply import Applier
 from kevynode.store.journal import Effect, Origin
 from kevynode.store.store import Store
-
-
-class LoadingServer(ValkeyServer):
-    """A server that answers while it still loads, and is waited for."""
-
-    def __init__(self, data_dir: Path) -> None:
-        own = ("--dir", str(data_dir), "--appendonly", "yes", "--aof-load-truncated", "no")
-        super().__init__(*own, "--enable-debug-command", "yes")
-
-    def _wait_until_ready(self) -> str:
-        for _ in range(500):
-            try:
-                with RawClient(self.host, self.port) as client:
-                    if client.call(b"PING") == Reply("simple", b"PONG"):
-                        return ""
-            except OSError:
-                pass
-            try:
-                self._process.wait(0.02)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self._end_process()
-        return self.diagnosis()
 
 
 def start(data_dir: Path, history: int = 1) -> Node:
@@ -75,7 +49,7 @@ def expect_same(node: Node, data_dir: Path) -> None:
     checked = check(data_dir / FOLDER, manifest_name())
     assert checked.status == 0, checked.text
     assert "All AOF files and manifest are valid" in checked.text
-    with LoadingServer(data_dir) as server, RawClient(server.host, server.port) as client:
+    with serve(data_dir / FOLDER) as server, RawClient(server.host, server.port) as client:
         assert client.call(b"DBSIZE") == Reply("integer", node.store.keyspace.count)
         assert client.call(b"DEBUG", b"DIGEST") == Reply("simple", data_digest(node.store))
         for shard in node.store.keyspace.shards():
