@@ -81,7 +81,8 @@ class ValkeyServer:
                     answer = client.call(b"PING")
                     if answer == Reply("simple", b"PONG") and self._process.poll() is None:
                         return ""
-                    if answer is not CLOSED:
+                    # While it loads its data it says so; whatever else answers is somebody else's server.
+                    if answer is not CLOSED and not (answer.kind == "error" and b"LOADING" in answer.value):
                         break
             except OSError:
                 pass
