@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-#: Seconds a read may wait for the next byte before the server counts as silent: some replies take half a gigabyte of fresh
-#: memory, which a busy machine does not give quickly.
+#: Seconds a read may wait for the next byte before the server counts as silent. Some replies take half a gigabyte of
+#: fresh memory, which a busy machine does not give quickly.
 READ_TIMEOUT: Final = 20.0
 
 #: RESP type byte -> name of the kind, for replies that are one line.
