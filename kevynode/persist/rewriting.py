@@ -29,7 +29,7 @@ from .writer import AppendOnlyWriter, IncrementJob
 __all__ = ["Rewrite", "should_rewrite"]
 
 #: Bytes of a base between two syncs, so that the last one has little to do.
-_SYNC: Final = 32 * 1024 * 1024
+_SYNC: Final = 8 * 1024 * 1024
 
 
 def should_rewrite(size: int, base_size: int, percentage: int, min_size: int) -> bool:

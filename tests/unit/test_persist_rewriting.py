@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.append_only import FOLDER, Node, new_node, read_folder
-from support.memory_disk import MemoryDisk
+from support.memory_disk import Call, MemoryDisk
 from support.store_harness import check_memory, content
 
 from kevynode.persist.base import encode_base
@@ -254,3 +254,90 @@ def test_a_node_that_begins_with_data_writes_them_first() -> None:
     store, loaded = read_folder(disk.kill())
     assert content(store) == node.content()
     assert loaded.offset == 2
+
+
+def test_a_base_is_synced_while_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kevynode.persist.rewriting._SYNC", 50_000)
+    disk, node = filled(1000)
+    before = disk.calls.count(Call("sync", FOLDER + "/temp-appendonly.aof.1.base.aof"))
+    assert node.rewrite().done
+    syncs = disk.calls.count(Call("sync", FOLDER + "/temp-appendonly.aof.1.base.aof")) - before
+    assert 3 < syncs < 20
+    disk.fail_next("sync", errno.EIO, times=3)
+    rewrite = node.rewrite(fresh=True)
+    assert "Input/output error" in (rewrite.failed or "")
+    assert rewrite.failed == node.writer.failed
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_an_increment_that_fails_beside_its_base_ends_both(at_the_end: bool) -> None:
+    disk, node = filled(1000)
+    before = node.content()
+    rewrite = Rewrite(node.writer, node.store, fresh=True)
+    steps = rewrite.steps()
+    assert next(steps) is None
+
+    def fail(call: Call) -> None:
+        if call.method == "write" and "incr" in call.path:
+            disk.fail_next("write", errno.ENOSPC)
+
+    disk.before = fail
+    node.do("SET", "later", "1")
+    if not at_the_end:
+        assert not node.writer.write()
+    for job in steps:
+        assert job is None, "no base may come into use"
+    disk.before = None
+    rewrite.close()
+    assert rewrite.failed is not None
+    assert rewrite.failed == node.writer.failed or rewrite.failed in f"writing a new base failed: {node.writer.failed}"
+    assert len(disk.list(FOLDER)) == 2
+    assert content(read_folder(disk.kill())[0]) == before
+    assert node.rewrite(fresh=True).done
+
+
+def test_a_sync_may_end_when_its_file_is_no_longer_written_to() -> None:
+    disk, node = filled(1000)
+    sync = node.writer.begin_sync()
+    assert sync is not None
+    marks = node.writer.durable_mark
+    rewrite = Rewrite(node.writer, node.store, fresh=True)
+    steps = rewrite.steps()
+    next(steps)
+    sync.run()
+    node.writer.end_sync(sync)
+    assert node.writer.durable_mark == marks
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sync.file.write(b"more")
+    for job in steps:
+        if job is not None:
+            job.run()
+    assert rewrite.done
+    assert node.writer.durable_mark == node.writer.mark
+    assert len(disk.list(FOLDER)) == 3
+    # The same with an increment in place of the old one.
+    node.do("SET", "a", "1")
+    node.writer.write()
+    sync = node.writer.begin_sync()
+    assert sync is not None
+    change = node.writer.begin_increment()
+    assert change is not None
+    change.run()
+    assert node.writer.end_increment(change)
+    sync.run()
+    node.writer.end_sync(sync)
+    assert node.writer.durable_mark == node.writer.mark
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sync.file.write(b"more")
+
+
+def test_a_stream_of_few_entries_and_many_pending_is_walked_through() -> None:
+    disk, node = new_node()
+    applier = Applier(node.store)
+    applier.apply(b"XADD stream 1-1 f v".split())
+    applier.apply(b"XGROUP CREATE stream g 1-1".split())
+    for number in range(1, 1500):
+        applier.apply(_claim(b"stream", number))
+    node.store.commit()
+    assert node.rewrite(fresh=True).done
+    assert content(read_folder(disk.kill())[0]) == node.content()
