@@ -25,7 +25,7 @@ from .digests import digest_line
 from .manifest import NAME, Manifest, ManifestError, ManifestFile, base_name, increment_name, manifest_name
 from .records import file_start
 
-__all__ = ["FOLDER", "AppendOnlyFolder", "Cursors", "FolderError", "Job", "LogFile", "read_manifest"]
+__all__ = ["FOLDER", "AppendOnlyFolder", "Cursors", "FolderError", "Job", "LogFile", "lock_data_dir", "read_manifest"]
 
 #: The name of the folder in the data directory.
 FOLDER: Final = "appendonlydir"
@@ -128,23 +128,19 @@ class AppendOnlyFolder:
     disk: Disk
     path: str
     manifest: Manifest
-    _lock: Lock
+    _lock: Lock | None
     # The numbers of files that have been used, by anything that was ever found or made here.
     _used_base: int
     _used_increment: int
 
     @classmethod
-    def open(cls, disk: Disk, data_dir: str) -> AppendOnlyFolder:
+    def open(cls, disk: Disk, data_dir: str, *, is_locked: bool = False) -> AppendOnlyFolder:
         """Lock the data directory, which must exist, and read the manifest; without one a new set begins.
 
-        Takes long. Raises FolderError (also where the manifest or the files without one say that something is amiss)
-        and OSError.
+        ``is_locked``: the caller has the lock already, and keeps it (:func:`lock_data_dir`). Takes long. Raises
+        FolderError (also where the manifest or the files without one say that something is amiss) and OSError.
         """
-        try:
-            lock = disk.lock(posixpath.join(data_dir, LOCK))
-        except Locked as locked:
-            holder = "another process" if locked.pid is None else f"process {locked.pid}"
-            raise FolderError(f"data_dir {data_dir} is in use by {holder}") from None
+        lock = None if is_locked else lock_data_dir(disk, data_dir)
         try:
             path = posixpath.join(data_dir, FOLDER)
             disk.make_folder(path)
@@ -153,17 +149,19 @@ class AppendOnlyFolder:
             if manifest is None:
                 manifest = Manifest()
                 _begin(disk, path)
-            used = [(1, manifest.next_base - 1), (1, manifest.next_increment - 1)]
             found = [int(match[1]) for name in disk.list(path) if (match := _OURS.fullmatch(name))]
-            most = max(found, default=0)
-            return cls(disk, path, manifest, lock, max(used[0][1], most), max(used[1][1], most))
+            used_base = max(manifest.next_base - 1, *found, 0)
+            used_increment = max(manifest.next_increment - 1, *found, 0)
+            return cls(disk, path, manifest, lock, used_base, used_increment)
         except BaseException:
-            lock.release()
+            if lock is not None:
+                lock.release()
             raise
 
     def close(self) -> None:
-        """Give up the lock."""
-        self._lock.release()
+        """Give up the lock, if it was taken here."""
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def is_empty(self) -> bool:
@@ -174,6 +172,10 @@ class AppendOnlyFolder:
         """Bytes of the base; 0 without one. Raises OSError."""
         base = self.manifest.base
         return 0 if base is None else self.disk.size(self.path_of(base))
+
+    def size(self) -> int:
+        """Bytes of all files in use. Raises OSError."""
+        return sum(self.disk.size(self.path_of(file)) for file in self.manifest.files)
 
     def path_of(self, file: ManifestFile) -> str:
         """The path of a file that the manifest names."""
@@ -306,6 +308,15 @@ class AppendOnlyFolder:
             self.disk.remove(path)
         except OSError:
             pass
+
+
+def lock_data_dir(disk: Disk, data_dir: str) -> Lock:
+    """Take the lock of a data directory, which must exist. Raises FolderError, with who has it, and OSError."""
+    try:
+        return disk.lock(posixpath.join(data_dir, LOCK))
+    except Locked as locked:
+        holder = "another process" if locked.pid is None else f"process {locked.pid}"
+        raise FolderError(f"data_dir {data_dir} is in use by {holder}") from None
 
 
 def read_manifest(disk: Disk, path: str) -> Manifest | None:

@@ -19,8 +19,9 @@ before entries go to replicas, after timers and housekeeping. It is one write(2)
 **Claims.** ``mark`` numbers what has been observed. A reply computed when ``mark`` was m may leave once
 ``reply_mark >= m``; an entry may go to replicas once its offset is below ``ship_offset``. Both follow the policy:
 ``always`` waits for the disk, ``everysec`` and ``no`` for write(2). They stand still while an increment is being
-changed (a few syncs), while a fresh rewrite runs, and once the file has ``failed``; what reads do meanwhile under
-``everysec`` and ``no`` is up to the caller, since they acknowledge nothing.
+changed (a few syncs), while a fresh rewrite runs, and once the file has ``failed``. What reads do meanwhile is up to
+the caller: under ``everysec`` and ``no`` they acknowledge nothing, and they are to go on where writes are refused.
+A write that was done in memory and could not be written is not acknowledged before a fresh rewrite has ended.
 
 **Syncing.** ``begin_sync`` gives a job if anything is not durable, or None. With ``always`` call it after each write
 unless a job is under way, and again when that ends; with ``everysec`` each second; with ``no`` never. ``begin_sync``,

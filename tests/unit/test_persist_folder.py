@@ -11,7 +11,7 @@ from support.memory_disk import PID, MemoryDisk
 from support.store_harness import content
 
 from kevynode.disk import SystemDisk
-from kevynode.persist.folder import AppendOnlyFolder, FolderError, LogFile, read_manifest
+from kevynode.persist.folder import AppendOnlyFolder, FolderError, LogFile, lock_data_dir, read_manifest
 from kevynode.replicate.lineage import Lineage
 
 MANIFEST = FOLDER + "/appendonly.aof.manifest"
@@ -29,6 +29,22 @@ def test_a_data_directory_belongs_to_one_process() -> None:
     with pytest.raises(FolderError, match=f"^data_dir /data is in use by process {PID}$"):
         AppendOnlyFolder.open(disk, DATA)
     folder.close()
+    AppendOnlyFolder.open(disk, DATA).close()
+
+
+def test_the_lock_may_be_held_by_whoever_opens_the_folder() -> None:
+    disk = MemoryDisk()
+    lock = lock_data_dir(disk, DATA)
+    with pytest.raises(FolderError, match="is in use by process"):
+        lock_data_dir(disk, DATA)
+    folder = AppendOnlyFolder.open(disk, DATA, is_locked=True)
+    folder.close()
+    with pytest.raises(FolderError, match="is in use by process"):
+        AppendOnlyFolder.open(disk, DATA)
+    disk.fail_next("make_folder")
+    with pytest.raises(OSError, match="Input/output error"):
+        AppendOnlyFolder.open(disk, DATA, is_locked=True)
+    lock.release()
     AppendOnlyFolder.open(disk, DATA).close()
 
 
@@ -116,6 +132,7 @@ def test_a_base_takes_the_place_of_all_but_the_increments_from_one_on() -> None:
     folder.use_base(base, 0, keep_from=2)
     assert names(disk) == ["1.base.aof", "2.incr.aof", "3.incr.aof", "manifest"]
     assert folder.base_size() == disk.size(FOLDER + "/appendonly.aof.1.base.aof")
+    assert folder.size() == sum(disk.size(f"{FOLDER}/{name}") for name in disk.list(FOLDER) if "manifest" not in name)
     alone = folder.create_increment(LINEAGE, 0, {})
     folder.use_base(folder.create_base(LINEAGE, 0, {}), 0, keep_from=alone.sequence, increment=alone)
     assert names(disk) == ["2.base.aof", "4.incr.aof", "manifest"]
