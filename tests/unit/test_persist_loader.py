@@ -162,7 +162,9 @@ def test_every_flipped_byte_loads_a_state_or_is_refused_by_name(path: str) -> No
     assert refused > len(whole) * (1 if path != THIRD else 0.6) - 1
 
 
-def test_damage_before_what_was_durable_is_refused_with_its_place() -> None:
+@pytest.mark.parametrize("step", [64, 4096])
+def test_damage_before_what_was_durable_is_refused_with_its_place(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kevynode.persist.loader._SCAN", step)
     disk, _ = small_folder()
     data = disk.content(THIRD)
     place = data.index(b"k11")
@@ -214,6 +216,34 @@ def test_a_gap_in_a_value_is_no_value() -> None:
     put(disk, FIRST, bytes(file))
     with pytest.raises(LoadError, match="is damaged"):
         read_folder(disk.kill())
+
+
+def test_proof_of_what_was_durable_is_found_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, node = new_node()
+    node.do("SET", "long", "v" * 10_000)
+    node.writer.write()
+    node.sync()
+    node.do("SET", "b", "2")
+    node.writer.write()
+    data = disk.content(FIRST)
+    put(disk, FIRST, data[:4096] + bytes(4096) + data[8192:])
+    for step in range(60, 260, 3):
+        monkeypatch.setattr("kevynode.persist.loader._SCAN", step)
+        report = check(disk, DATA)[0]
+        assert not report.can_be_cut
+        assert "had been durable" in (report.error or "")
+
+
+def test_a_changed_byte_in_what_was_written_last_is_damage_and_no_torn_end() -> None:
+    disk, node = new_node()
+    node.do("SET", "a", "1")
+    node.writer.write()
+    data = disk.content(FIRST)
+    place = data.index(b"a\r\n$1")
+    put(disk, FIRST, data[:place] + b"b" + data[place + 1 :])
+    with pytest.raises(LoadError, match="does not match its digest"):
+        read_folder(disk.kill())
+    assert check(disk, DATA)[0].can_be_fixed
 
 
 def test_a_torn_middle_file_is_refused_though_its_end_is_clean() -> None:

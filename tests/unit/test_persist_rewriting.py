@@ -242,6 +242,26 @@ def test_other_data_end_a_rewrite_that_is_under_way(first_is_fresh: bool, stop: 
     assert len(disk.list(FOLDER)) == 3
 
 
+def test_a_fresh_rewrite_that_another_has_taken_the_place_of_ends_by_itself() -> None:
+    disk, node = filled(1000)
+    first = Rewrite(node.writer, node.store, fresh=True)
+    steps = first.steps()
+    assert next(steps) is None
+    second = Rewrite(node.writer, node.store, fresh=True)
+    assert list(steps) == []
+    assert first.failed == "writing a new base failed: another one has begun"
+    third = Rewrite(node.writer, node.store, fresh=True)
+    assert list(second.steps()) == []
+    assert second.failed is not None
+    for job in third.steps():
+        if job is not None:
+            job.run()
+    assert third.done
+    assert node.writer.failed is None
+    assert content(read_folder(disk.kill())[0]) == node.content()
+    assert len(disk.list(FOLDER)) == 3
+
+
 def test_a_node_that_begins_with_data_writes_them_first() -> None:
     disk = MemoryDisk()
     node = Node(disk)

@@ -173,6 +173,49 @@ def test_cursors_count_the_entries_of_their_upstream() -> None:
     entry(121, "INCR a")
 
 
+def test_what_counts_for_a_cursor() -> None:
+    disk, node = new_node()
+    journal = node.store.journal
+    writer = node.writer
+    journal.origin = UPSTREAM
+    apply_all(node, None, "INCR a")
+    writer.write()
+    assert read_folder(disk.kill())[1].cursors == writer.cursors == {}
+    # It begins to be tracked in the midst of its entries.
+    writer.next_cursor = UpstreamCursor(UPSTREAM.upstream, UPSTREAM.history, 50)
+    apply_all(node, None, "INCR a")
+    expected = {UPSTREAM.upstream: (UPSTREAM.history, 50)}
+    writer.write()
+    assert read_folder(disk.kill())[1].cursors == writer.cursors == expected
+    # Entries of another history of it do not count, nor do our own, in this file or the next.
+    journal.origin = Origin(UPSTREAM.upstream, 5)
+    apply_all(node, None, "INCR a")
+    writer.write()
+    assert read_folder(disk.kill())[1].cursors == writer.cursors == expected
+    journal.origin = UPSTREAM
+    apply_all(node, None, "INCR a")
+    writer.write()
+    expected = {UPSTREAM.upstream: (UPSTREAM.history, 51)}
+    disk = disk.kill()
+    node = Node(disk, history=2)
+    assert node.writer.cursors == expected
+    assert node.start()
+    node.do("INCR", "a")
+    node.writer.write()
+    assert read_folder(disk.kill())[1].cursors == expected
+
+
+def test_a_new_history_without_an_entry_is_made_durable() -> None:
+    disk, node = new_node()
+    lineage = node.writer.lineage.branch(9, 0)
+    node.writer.note_lineage(lineage)
+    node.writer.write()
+    assert node.sync()
+    assert not node.sync()
+    for seed in range(5):
+        assert read_folder(disk.crash(seed))[1].lineage == lineage
+
+
 def test_a_cursor_is_never_ahead_of_its_entries_wherever_the_file_ends() -> None:
     disk, node = new_node()
     node.writer.note_cursor(UpstreamCursor(UPSTREAM.upstream, UPSTREAM.history, 0))
@@ -313,8 +356,9 @@ def test_numbers_that_go_back_without_a_new_base_are_a_failure() -> None:
     assert content(read_folder(disk.kill())[0]) == {b"a": (b"5", None)}
 
 
-def test_what_replaces_the_data_is_in_use_with_its_base_or_not_at_all() -> None:
-    disk, node = new_node()
+@pytest.mark.parametrize("policy", ["always", "everysec"])
+def test_what_replaces_the_data_is_in_use_with_its_base_or_not_at_all(policy: Any) -> None:
+    disk, node = new_node(policy)
     for _ in range(5):
         node.do("INCR", "a")
     node.writer.write()
@@ -354,6 +398,18 @@ def test_while_an_increment_changes_entries_wait() -> None:
     assert node.writer.end_increment(job)
     assert claims(node.writer) == (2, 2, 1)
     assert content(read_folder(disk.kill())[0]) == node.content()
+
+
+def test_an_old_increment_that_cannot_be_made_durable_is_a_failure() -> None:
+    disk, node = new_node()
+    node.do("INCR", "a")
+    job = node.writer.begin_increment()
+    assert job is not None
+    disk.fail_next("sync", errno.EIO)
+    job.run()
+    assert not node.writer.end_increment(job)
+    assert "Input/output error" in (node.writer.failed or "")
+    assert claims(node.writer) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("method", ["create", "write"])
