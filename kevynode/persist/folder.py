@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from zlib import crc32
 
@@ -25,7 +25,7 @@ from .digests import digest_line
 from .manifest import NAME, Manifest, ManifestError, ManifestFile, base_name, increment_name, manifest_name
 from .records import file_start
 
-__all__ = ["FOLDER", "AppendOnlyFolder", "Cursors", "FolderError", "Job", "LogFile", "lock_data_dir", "read_manifest"]
+__all__ = ["FOLDER", "AppendOnlyFolder", "Cursors", "FolderError", "LogFile", "lock_data_dir", "read_manifest"]
 
 #: The name of the folder in the data directory.
 FOLDER: Final = "appendonlydir"
@@ -41,28 +41,6 @@ _OURS: Final = re.compile(rf"(?:{_TEMPORARY})?{re.escape(NAME)}\.([1-9][0-9]{{0,
 
 class FolderError(Exception):
     """The folder cannot be used; the text says why, and names it."""
-
-
-class Job:
-    """Work for the disk that takes long. Whoever makes it has :meth:`run` called once, in whatever thread."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.error: OSError | None = None
-        self.has_run = False
-        self._work = work
-
-    def run(self) -> None:
-        """Do it. Never raises OSError: ``error`` holds it."""
-        try:
-            self._work()
-        except OSError as error:
-            self.error = error
-        self.has_run = True
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it has been done."""
-        return self.has_run and self.error is None
 
 
 class LogFile:

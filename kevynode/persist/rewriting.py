@@ -1,7 +1,7 @@
 """Writes the data anew, as one base, and lets it take the place of all that led there.
 
 :class:`Rewrite` is a sequence of steps. Each item of :meth:`Rewrite.steps` is None, after about a millisecond's work,
-or a :class:`~kevynode.persist.folder.Job` that must have run before the next one is asked for::
+or a :class:`~kevynode.persist.jobs.Job` that must have run before the next one is asked for::
 
     rewrite = Rewrite(writer, store)      # between two commands; freezes the data
     try:
@@ -23,8 +23,9 @@ from typing import Final
 
 from ..store.store import Store
 from .base import encode_base
-from .folder import Job, LogFile
-from .writer import AppendOnlyWriter, IncrementJob
+from .folder import LogFile
+from .jobs import IncrementJob, Job
+from .writer import AppendOnlyWriter
 
 __all__ = ["Rewrite", "should_rewrite"]
 

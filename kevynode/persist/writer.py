@@ -1,12 +1,12 @@
 """Writes the journal to the append-only file: who must call what, and what may be claimed when.
 
 **Thread.** Everything here belongs to the thread of the store, and what touches the disk in it never syncs. What takes
-long comes as a :class:`~kevynode.persist.folder.Job`: between ``begin_…`` and ``end_…`` the caller has ``job.run()``
+long comes as a :class:`~kevynode.persist.jobs.Job`: between ``begin_…`` and ``end_…`` the caller has ``job.run()``
 called in another thread (or in this one), and never drops a job that has begun. A sync may run beside anything; of the
 jobs that change files only one is under way at a time, and only a fresh rewrite may be begun, not continued, meanwhile.
 
 **Start.** Load the folder, let the journal and the lineage stand where the data ends, then ``begin_start``, run,
-``end_start``. To begin with data that is in no file (``appendonly`` was switched on), use a fresh rewrite instead.
+``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To begin with data that is in no file (``appendonly`` was switched on), use a fresh rewrite instead.
 
 **Entries.** ``observe`` is called by the journal. Whoever changes something else says so at once, in the same step:
 ``note_lineage`` for a new history (promotion, an upstream's), ``next_cursor`` before the commit of an upstream's group
@@ -41,10 +41,11 @@ from typing import Final, Literal, TypeAlias
 from ..replicate.lineage import Lineage
 from ..store.journal import Effect, Journal, Origin
 from .annotations import GroupSpan, MadeBy, Position, UpstreamCursor
-from .folder import AppendOnlyFolder, Cursors, Job, LogFile
+from .folder import AppendOnlyFolder, Cursors, LogFile
+from .jobs import FreshJob, IncrementJob, SyncJob
 from .records import EXEC, MULTI, encode_commands, encode_groups
 
-__all__ = ["AppendOnlyWriter", "FreshJob", "IncrementJob", "Policy", "SyncJob"]
+__all__ = ["AppendOnlyWriter", "Policy"]
 
 #: When what has been written is made durable.
 Policy: TypeAlias = Literal["always", "everysec", "no"]
@@ -53,76 +54,6 @@ Policy: TypeAlias = Literal["always", "everysec", "no"]
 _PIECE: Final = 1024
 # No origin of entries is this one.
 _NOBODY: Final = Origin("", -1)
-
-
-class SyncJob(Job):
-    """A sync of the file, and up to where the journal is durable when it has succeeded."""
-
-    def __init__(self, file: LogFile, mark: int, offset: int) -> None:
-        super().__init__(file.sync)
-        self.file = file
-        self.mark = mark
-        self.offset = offset
-
-
-class IncrementJob(Job):
-    """A new increment behind ``old``, or behind what was found; it begins at ``offset``.
-
-    ``increment`` is set once the manifest names it, durably or not.
-    """
-
-    def __init__(
-        self,
-        folder: AppendOnlyFolder,
-        old: LogFile | None,
-        create: Callable[[], LogFile],
-        mark: int,
-        offset: int,
-        *,
-        instead_of_last: bool = False,
-    ) -> None:
-        super().__init__(self._change)
-        self.mark = mark
-        self.offset = offset
-        self.increment: LogFile | None = None
-        self._folder = folder
-        self._old = old
-        self._create = create
-        self._instead_of_last = instead_of_last
-
-    def _change(self) -> None:
-        folder = self._folder
-        if self._old is None:
-            folder.sync_last()
-        else:
-            self._old.sync()
-        increment = self._create()
-        try:
-            folder.use_increment(increment, instead_of_last=self._instead_of_last)
-        finally:
-            if folder.names(increment):
-                self.increment = increment
-            else:
-                folder.discard(increment)
-
-    @property
-    def is_harmless(self) -> bool:
-        """Whether nothing has come of it, and the old increment is as good as before."""
-        old = self._old
-        return self.increment is None and old is not None and (not self.has_run or old.synced == old.size)
-
-
-class FreshJob(Job):
-    """A new base of ``commands`` coming into use with the increment that the writer writes to."""
-
-    def __init__(
-        self, folder: AppendOnlyFolder, base: LogFile, commands: int, file: LogFile, mark: int, offset: int
-    ) -> None:
-        work = partial(folder.use_base, base, commands, keep_from=file.sequence, increment=file)
-        super().__init__(work)
-        self.file = file
-        self.mark = mark
-        self.offset = offset
 
 
 class AppendOnlyWriter:

@@ -17,9 +17,8 @@ from support.append_only import DATA, FOLDER, Node, read_folder
 from support.memory_disk import Call, MemoryDisk
 from support.store_harness import content
 
-from kevynode.persist.folder import Job
+from kevynode.persist.jobs import Job, SyncJob
 from kevynode.persist.rewriting import Rewrite
-from kevynode.persist.writer import SyncJob
 from kevynode.replicate.lineage import Lineage
 from kevynode.store.staging import Staging
 
