@@ -6,7 +6,8 @@ called in another thread (or in this one), and never drops a job that has begun.
 jobs that change files only one is under way at a time, and only a fresh rewrite may be begun, not continued, meanwhile.
 
 **Start.** Load the folder, let the journal and the lineage stand where the data ends, then ``begin_start``, run,
-``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To begin with data that is in no file (``appendonly`` was switched on), use a fresh rewrite instead.
+``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To begin with data that is
+in no file (``appendonly`` was switched on), use a fresh rewrite instead.
 
 **Entries.** ``observe`` is called by the journal. Whoever changes something else says so at once, in the same step:
 ``note_lineage`` for a new history (promotion, an upstream's), ``next_cursor`` before the commit of an upstream's group
