@@ -31,6 +31,8 @@ OUTSIDE_WORLD = {
 DRIVERS = {"hub", "hub_connection", "stream_driver", "listener", "limits"}
 #: The same in ``replicate``.
 REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"}
+#: The same in the rooms of files and their formats: none there, because the disk is handed in.
+FILE_DRIVERS: dict[str, set[str]] = {"persist": set(), "rdb": set(), "transfer": set()}
 
 
 def modules(room: str) -> Iterator[Path]:
@@ -65,7 +67,7 @@ def offences(paths: Iterator[Path], forbidden: set[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("room", ["resp.py", "reply.py", "errors.py", "doubles.py", "store"])
+@pytest.mark.parametrize("room", ["resp.py", "reply.py", "errors.py", "doubles.py", "store", "scope"])
 def test_data_and_protocols_know_no_outside_world(room: str) -> None:
     assert offences(modules(room), OUTSIDE_WORLD) == []
 
@@ -80,12 +82,27 @@ def test_the_protocols_of_replication_know_no_outside_world() -> None:
     assert offences(paths, OUTSIDE_WORLD) == []
 
 
+@pytest.mark.parametrize(("room", "drivers"), FILE_DRIVERS.items())
+def test_files_and_formats_know_no_outside_world(room: str, drivers: set[str]) -> None:
+    paths = (path for path in modules(room) if path.stem not in drivers)
+    assert offences(paths, OUTSIDE_WORLD) == []
+
+
+def test_scopes_need_nothing_but_the_standard_library() -> None:
+    used = {name for path in modules("scope") for name in imported(path)}
+    assert {name for name in used if name.partition(".")[0] not in sys.stdlib_module_names | {"kevynode"}} == set()
+    assert {name for name in used if name.startswith("kevynode") and not name.startswith("kevynode.scope")} == set()
+
+
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
         ("store", {"kevynode.serve", "kevynode.replicate", "kevynode.scope", "kevynode.node", "kevynode.config"}),
         ("serve", {"kevynode.replicate", "kevynode.scope", "kevynode.node", "kevynode.cli"}),
         ("replicate", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
+        ("persist", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
+        ("rdb", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
+        ("transfer", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
         ("resp.py", {"kevynode"}),
     ],
 )
@@ -95,7 +112,14 @@ def test_imports_point_one_way(room: str, forbidden: set[str]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["kevynode", "kevynode.store", "kevynode.config", "kevynode.replicate.replication", "kevynode.replicate.replica"],
+    [
+        "kevynode",
+        "kevynode.store",
+        "kevynode.scope",
+        "kevynode.config",
+        "kevynode.replicate.replication",
+        "kevynode.replicate.replica",
+    ],
 )
 def test_importing_it_does_not_bring_trio_along(module: str) -> None:
     program = f"import sys, {module}; sys.exit('trio' in sys.modules)"
