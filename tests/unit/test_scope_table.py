@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevynode.scope import DuplicatePrefix, NestedPrefix, OwnershipError, OwnershipTable, Routing, Scope
+from kevynode.scope.prefixes import PrefixMap
 
 BILLING = Scope(b"app:billing:", "billing-1", "server-1")
 AUTH = Scope(b"app:auth:", "auth-1")
@@ -167,6 +168,23 @@ def test_a_lookup_probes_once_for_each_length_the_longest_first(route: bool) -> 
     assert probes(table, b"no such key", route) == [6, 4, 2]
     assert probes(table, b"cccc:1", route) == [6, 4]
     assert probes(OwnershipTable(), b"key", route) == []
+
+
+def test_a_prefix_that_is_gone_is_not_probed_for() -> None:
+    prefixes: PrefixMap[str] = PrefixMap()
+    for prefix in (b"aa", b"bb", b"cccc"):
+        prefixes.add(prefix, "here")
+
+    def probed() -> list[int]:
+        key = CountedKey(b"no such key")
+        key.probes = []
+        assert prefixes.longest(key) is None
+        return key.probes
+
+    assert probed() == [4, 2]
+    for gone, left in ((b"aa", [4, 2]), (b"cccc", [2]), (b"bb", [])):
+        assert prefixes.remove(gone) == "here"
+        assert probed() == left
 
 
 @pytest.mark.parametrize(
