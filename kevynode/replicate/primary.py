@@ -16,7 +16,6 @@ Every link sends from a cursor, so a slow replica costs no memory of its own: it
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, Literal, Protocol, TypeAlias
@@ -25,6 +24,7 @@ from ..store.keyspace import KeyShard
 from . import wire
 from .backlog import Backlog, Cursor, Pin, TooOld
 from .decision import Resume, Snapshot
+from .flights import Flights
 from .handshake import CAPABILITIES, Form, Request, format_answer
 from .lineage import Lineage
 from .slots import Slot
@@ -37,8 +37,6 @@ __all__ = ["TRANSITIONS", "LinkSource", "PrimaryLink", "State"]
 TAKE: Final = 128 * 1024
 # Pieces of a snapshot made in one call.
 _PIECES: Final = 8
-# Sends whose acknowledgement is awaited; older ones are merged when there are more.
-_FLIGHTS: Final = 1024
 # Prefixes that one link may carry, and scope ships that may wait on it: each entry and each key is held against them.
 _PREFIX_LIMIT: Final = 1024
 # What a peer must know to follow a part of the stream: where it goes on, and what belongs together.
@@ -169,9 +167,8 @@ class PrimaryLink:
         self._ask_due = False
         # The next offset that the replica knows of, by frames or by SKIP.
         self._told = 0
-        self._flights: deque[tuple[int, int, float]] = deque()
+        self._flights = Flights()
         self._behind_since: float | None = None
-        self._acked_bytes = 0
         if isinstance(decision, Resume):
             self._cursor = source.backlog.cursor(decision.offset)
             self._told = decision.offset
@@ -224,10 +221,7 @@ class PrimaryLink:
             if self.state is not State.SNAPSHOT:
                 self._skip(parts)
             parts.append(wire.ping(self._source.lineage.history, self._source.backlog.next))
-        size = sum(map(len, parts))
-        if size:
-            self.sent_bytes += size
-            self._fly(now)
+        self.sent_bytes += sum(map(len, parts))
         return parts
 
     def heartbeat(self) -> None:
@@ -246,9 +240,7 @@ class PrimaryLink:
 
     def acknowledged(self, offset: int) -> None:
         """The replica has applied everything before ``offset`` (a claim that has been checked)."""
-        flights = self._flights
-        while flights and flights[0][0] <= offset:
-            self._acked_bytes = flights.popleft()[1]
+        self._flights.land(offset)
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -315,16 +307,13 @@ class PrimaryLink:
 
     def lag_bytes(self) -> int:
         """Bytes of the stream that the replica has not acknowledged, sent or not, about; a snapshot does not count."""
-        sent = self.sent_bytes - self._acked_bytes if self._flights else 0
         # Until there is a cursor: what follows the snapshot.
         position = self.slot.sent if self._cursor is None else self._cursor.offset
-        return sent + (0 if self.state is State.CLOSED else self._source.backlog.bytes_from(position))
+        return self._flights.size + (0 if self.state is State.CLOSED else self._source.backlog.bytes_from(position))
 
     def lag_ms(self, now: float) -> int:
         """How long the oldest entry has been on its way, in milliseconds, about; 0 if there is none."""
-        moments = [self._flights[0][2]] if self._flights else []
-        if self._behind_since is not None:
-            moments.append(self._behind_since)
+        moments = [moment for moment in (self._flights.oldest, self._behind_since) if moment is not None]
         return max(0, round((now - min(moments)) * 1000)) if moments else 0
 
     # -- the stream -------------------------------------------------------------------------------------------------
@@ -333,6 +322,7 @@ class PrimaryLink:
         backlog, cursor = self._source.backlog, self._cursor
         assert cursor is not None
         backlog.seal()
+        start = len(parts)
         try:
             if self._filtered:
                 self._take_filtered(parts, cursor)
@@ -343,6 +333,8 @@ class PrimaryLink:
             self._fall_off(error, now)
             return
         self._sent(cursor.offset)
+        if self._beats and len(parts) > start:
+            self._flights.take_off(cursor.offset, sum(map(len, parts[start:])), now)
         if cursor.at_flush:
             self._flushed(cursor)
             return
@@ -504,20 +496,6 @@ class PrimaryLink:
         if not self._beats:
             # It names no history when it comes back: how far it was served is all that can be known of it.
             slot.served = offset
-
-    def _fly(self, now: float) -> None:
-        """Remember how far the stream is at this moment, to tell later how old what is not acknowledged is."""
-        cursor = self._cursor
-        if cursor is None or not self._beats:
-            return
-        flights = self._flights
-        if flights and flights[-1][0] == cursor.offset:
-            flights[-1] = (cursor.offset, self.sent_bytes, flights[-1][2])
-        elif cursor.offset > self.slot.acked:
-            if len(flights) >= _FLIGHTS:
-                # Half of the moments are enough; the oldest stays.
-                self._flights = flights = deque(entry for place, entry in enumerate(flights) if not place % 2)
-            flights.append((cursor.offset, self.sent_bytes, now))
 
     def _move(self, cause: Cause) -> None:
         self.state = TRANSITIONS[self.state, cause]

@@ -497,6 +497,18 @@ def test_lag_counts_what_has_not_even_been_sent() -> None:
     assert link.lag_ms(104.0) == 0
 
 
+def test_a_snapshot_is_no_lag() -> None:
+    source = Source()
+    source.fill(100)
+    link = source.link("SIX", Snapshot("new"))
+    while take(link, 1.0):
+        pass
+    assert (link.state, link.lag_bytes(), link.lag_ms(2.0)) == (State.STREAMING, 0, 0)
+    source.call("SET", "k", "v")
+    frames = take(link, 3.0)
+    assert link.lag_bytes() == len(frames)
+
+
 def test_the_sends_remembered_are_bounded_and_keep_the_oldest() -> None:
     source = Source()
     link = source.link("SIX", 0)
