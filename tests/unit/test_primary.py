@@ -12,6 +12,7 @@ from support.link_harness import ALL, GENERATION, SHIP, Source, kinds, payload, 
 from support.store_harness import Word
 
 from kevynode.replicate import wire
+from kevynode.replicate.decision import Snapshot
 from kevynode.replicate.handshake import format_scopes
 from kevynode.replicate.primary import TAKE, TRANSITIONS, PrimaryLink, State
 from kevynode.replicate.stream_events import Ping
@@ -500,7 +501,7 @@ def test_lag_counts_what_has_not_even_been_sent() -> None:
 def test_a_snapshot_is_no_lag() -> None:
     source = Source()
     source.fill(100)
-    link = source.link("SIX", Snapshot("new"))
+    link = source.link("SIX", Snapshot("it is new"))
     while take(link, 1.0):
         pass
     assert (link.state, link.lag_bytes(), link.lag_ms(2.0)) == (State.STREAMING, 0, 0)
