@@ -220,6 +220,8 @@ class ReplicaClient:
         self._events: deque[LinkEvent | Frame] = deque()
         # A heartbeat was handed out, and deserves an answer.
         self._beat = False
+        # A snapshot is being handed out: what the caller holds is no position.
+        self._replacing = False
 
     @property
     def announced(self) -> int:
@@ -254,8 +256,13 @@ class ReplicaClient:
             raise ConnectFailed(f"{peer} did not accept a connection within {self._connect_seconds:g} s")
         self._link = link
         self._events.clear()
-        self._beat = False
-        await self._send(link.start(self._clock.monotonic()))
+        self._beat = self._replacing = False
+        try:
+            await self._send(link.start(self._clock.monotonic()))
+        except BaseException:
+            # Nobody leaves a block that was never entered.
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Close the connection at once; a second call does nothing."""
@@ -282,7 +289,7 @@ class ReplicaClient:
         if link is None or self._stream is None:
             raise StopAsyncIteration
         now = self._clock.monotonic()
-        if link.state in (State.LIVE, State.SHIPPING_SCOPE) and self.offset:
+        if link.state in (State.LIVE, State.SHIPPING_SCOPE) and not self._replacing:
             link.applied(self.offset, now)
         if self._beat:
             self._beat = False
@@ -362,15 +369,18 @@ class ReplicaClient:
                     self._events.extendleft(
                         [link_events.ShipEnds(history, offset, ancestors), link_events.ShipData(_EMPTY_SNAPSHOT)]
                     )
+                    self._replacing = True
                     return SnapshotBegin()
                 return Resumed(history, offset)
             case link_events.ShipBegins():
                 self.history = self.offset = 0
+                self._replacing = True
                 return SnapshotBegin(event.prefix, event.epoch)
             case link_events.ShipData():
                 return SnapshotData(event.data)
             case link_events.ShipEnds():
                 self.history, self.offset, self.ancestors = event.history, event.offset, event.ancestors
+                self._replacing = False
                 return SnapshotEnd(event.history, event.offset, event.prefix)
             case link_events.Skipped():
                 self.offset = event.offset

@@ -143,6 +143,17 @@ async def test_what_is_done_is_acknowledged(autojump_clock: trio.testing.MockClo
         nursery.cancel_scope.cancel()
 
 
+async def test_a_snapshot_that_ends_at_the_very_beginning_is_acknowledged(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stream = answer(HISTORY, 40, PLAIN) + ship(0, {}) + wire.ping(HISTORY, 0)
+    async with connected(stream, history=9, offset=40) as (client, connection, _), trio.open_nursery() as nursery:
+        assert (await take(client, 4))[2:] == [SnapshotEnd(HISTORY, 0), Ping(HISTORY, 0)]
+        nursery.start_soon(take, client, 1)
+        assert await connection.position() == 0
+        nursery.cancel_scope.cancel()
+
+
 async def test_prefixes_narrow_the_link(autojump_clock: trio.testing.MockClock) -> None:
     accepted = (*PLAIN, "scopes", "skip")
     stream = answer(HISTORY, 0, accepted) + ship(40, {"a:1": "x"}) + wire.skip(44) + frames(44, "SET a:2 y")
@@ -220,6 +231,27 @@ async def test_connecting_has_a_deadline(autojump_clock: trio.testing.MockClock)
     client = ReplicaClient("primary", 16004, transport=Nowhere(), clock=TrioClock(), connect_seconds=2)
     with pytest.raises(ConnectFailed, match="within 2 s"):
         await client.connect()
+
+
+async def test_a_connection_is_closed_if_the_handshake_is_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+    scope = trio.CancelScope()
+
+    class Impatient(MemoryTransport):
+        async def connect(self, host: str, port: int) -> trio.abc.Stream:
+            stream = await super().connect(host, port)
+            scope.cancel()
+            return stream
+
+    transport = Impatient()
+    (listener,) = await transport.listen(["primary"], 16004)
+    client = ReplicaClient("primary", 16004, transport=transport, clock=TrioClock())
+    with scope:
+        async with client:
+            raise AssertionError("entered")
+    (incoming,) = await listener.accept()
+    with trio.fail_after(5):
+        while await incoming.stream().receive_some():
+            pass
 
 
 async def test_closing_ends_the_loop(autojump_clock: trio.testing.MockClock) -> None:
