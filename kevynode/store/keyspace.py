@@ -62,7 +62,7 @@ class KeyShard(Shard[Value]):
 class Keyspace(ShardedDict[Value]):
     """All keys of one partition."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
     shard_class = KeyShard
     if TYPE_CHECKING:
         # Every shard is made by ``shard_class``; a cast at each access would cost as much as the access.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from weakref import ReferenceType, ref
 
 from .keyspace import KeyShard, Keyspace
 from .store import Store
@@ -28,7 +29,9 @@ class MemoryMeter:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._keyspace: Keyspace | None = None
+        # Weak: what a flush removes is freed piece by piece, by whoever empties ``store.discarded``, and not all at
+        # once when it is let go of here.
+        self._keyspace: ReferenceType[Keyspace] | None = None
         self._count = 0
         self._structure = 0
 
@@ -36,15 +39,17 @@ class MemoryMeter:
         """Bytes that keys, values and dictionaries take; the dictionaries' part may be off by a few percent."""
         store = self.store
         keyspace = store.keyspace
-        if keyspace is not self._keyspace or abs(keyspace.count - self._count) > 64 + self._count * _DRIFT:
+        measured = None if self._keyspace is None else self._keyspace()
+        if keyspace is not measured or abs(keyspace.count - self._count) > 64 + self._count * _DRIFT:
             self.measure()
         return store.used + self._structure
 
     def measure(self) -> None:
         """Measure the structure now; walks the shards, not the keys."""
-        self._keyspace = self.store.keyspace
-        self._count = self._keyspace.count
-        self._structure = self._keyspace.memory()
+        keyspace = self.store.keyspace
+        self._keyspace = ref(keyspace)
+        self._count = keyspace.count
+        self._structure = keyspace.memory()
 
 
 def compact_values(store: Store, shard: KeyShard) -> None:

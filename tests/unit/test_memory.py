@@ -123,6 +123,18 @@ def test_the_meter_walks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     assert walks < 120
 
 
+def test_what_a_flush_removes_is_held_by_nobody_but_those_who_free_it() -> None:
+    harness = Harness()
+    meter = MemoryMeter(harness.store)
+    harness.call("MSET", *(word for number in range(3000) for word in (f"key:{number}", "v")))
+    meter.used()
+    harness.call("FLUSHALL")
+    discarded = harness.store.discarded
+    assert len(discarded) > 1
+    # The list's own reference, and the one that the question takes.
+    assert {sys.getrefcount(discarded[place]) for place in range(len(discarded))} == {2}
+
+
 def test_sizes_of_bytes() -> None:
     for size in (0, 1, 14, 15, 16, 31, 100, 4096):
         real = sys.getsizeof(b"x" * size)
