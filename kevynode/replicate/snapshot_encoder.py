@@ -38,6 +38,8 @@ __all__ = ["encode_snapshot"]
 _PIECE: Final = 32 * 1024
 #: A text above this many bytes is cut into several pieces; runs of short ones are joined up to it.
 _RUN: Final = 16 * 1024
+#: So is one that so many parts have been joined into, each of which took some time: records may be very small.
+_PARTS: Final = 256
 #: With a filter, keys looked at between two pieces at most: a piece may be empty then.
 _LOOKED_AT: Final = 4096
 
@@ -82,7 +84,7 @@ def _join(pieces: Iterable[bytes]) -> Iterator[bytes]:
             parts, size = [], 0
         parts.append(piece)
         size += len(piece)
-        if size >= _PIECE or not piece:
+        if size >= _PIECE or len(parts) >= _PARTS or not piece:
             yield b"".join(parts)
             parts, size = [], 0
     if parts:
