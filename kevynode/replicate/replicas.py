@@ -13,7 +13,7 @@ from ..store.journal import Effect
 from ..store.keyspace import KeyShard
 from ..store.store import Store
 from .backlog import Backlog, NotABoundary
-from .decision import Held, Refuse, Resume, decide
+from .decision import Held, Refuse, Resume, Snapshot, decide
 from .handshake import Request
 from .lineage import HISTORY_LIMIT, Lineage
 from .primary import PrimaryLink
@@ -26,6 +26,7 @@ __all__ = ["Replicas", "new_history"]
 # Bytes of a refusal that the peer is told; its id may be long.
 _REFUSAL_LIMIT: Final = 1000
 _LOADING_LINE: Final = b"-LOADING kevynode is loading the dataset in memory\r\n"
+_OWN_WRITES: Final = "this replica has taken writes of its own: a copy of it would not be what its history says"
 
 
 class Replicas:
@@ -170,6 +171,10 @@ class Replicas:
         if isinstance(decision, Refuse):
             self.slots.disconnected(slot, now)
             raise Refused(decision.reason)
+        if isinstance(decision, Snapshot) and self._journal.outside and not self.numbers_entries():
+            # It would carry what no entry says, under the name of a history that other copies have without it.
+            self.slots.disconnected(slot, now)
+            raise Refused(_OWN_WRITES, b"-ERR %b\r\n" % _OWN_WRITES.encode())
         if isinstance(decision, Resume):
             self.partial_syncs += 1
         else:

@@ -391,6 +391,26 @@ async def test_a_local_write_that_the_stream_cannot_be_applied_on_costs_a_snapsh
 
 
 @in_cluster
+async def test_local_writes_get_into_no_other_copy_by_a_snapshot(cluster: Cluster) -> None:
+    primary = await cluster.start("primary", port=7000)
+    fill(primary)
+    replica = await cluster.start("replica", port=7001, upstream=primary, replica_read_only=False)
+    await cluster.settle(primary, replica)
+    replica.set("local", "1")
+    below = await cluster.start("below", port=7002, upstream=replica)
+    await cluster.until(lambda: "writes of its own" in upstream(below).problem)
+    # It would resume at the primary, with one key too many.
+    below.execute("REPLICAOF", HOST, 17000)
+    await cluster.settle(primary, below)
+    assert below.get("local") is None
+    # A promoted node has a history that says all it holds.
+    replica.execute("REPLICAOF", "NO", "ONE")
+    below.execute("REPLICAOF", HOST, 17001)
+    await cluster.settle(replica, below)
+    assert below.get("local") == b"1"
+
+
+@in_cluster
 async def test_followers_of_a_promoted_copy_hold_its_local_writes_too(cluster: Cluster) -> None:
     primary = await cluster.start("primary", port=7000)
     fill(primary)
