@@ -45,15 +45,18 @@ async def open_node(
         node = Node(config, opened, clock=clock, transport=transport, random=random)
         await node.listen()
         failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
-            try:
-                yield node
-            except Exception as error:
-                # Raised again outside, so that it arrives as itself and not in the nursery's group.
-                failure = error
-            finally:
-                node.stop()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.run)
+                try:
+                    yield node
+                except Exception as error:
+                    # Raised again outside, so that it arrives as itself and not in the nursery's group.
+                    failure = error
+                finally:
+                    node.stop()
+        finally:
+            node.close_listeners()
         if failure is not None:
             raise failure
 

@@ -313,8 +313,7 @@ class Node:
                             )
                             task_status.started()
                 finally:
-                    for listener in (*self._listeners, *self._replication_listeners):
-                        listener.close()
+                    self.close_listeners()
                 with trio.move_on_after(self._drain_seconds) as deadline:
                     async with trio.open_nursery() as drains:
                         drains.start_soon(streams.drain)
@@ -355,16 +354,23 @@ class Node:
                 self._replication_listeners = list(
                     await self.transport.listen(server.bind, self.config.replication_port)
                 )
-        except OSError as error:
-            for listener in listeners:
+        except BaseException as error:
+            for listener in (*listeners, *self._replication_listeners):
                 listener.close()
-            raise StartError(f"{key}: {error.strerror or error}") from error
+            if isinstance(error, OSError):
+                raise StartError(f"{key}: {error.strerror or error}") from error
+            raise
         self.server.listeners = [
             ("tcp", *split_address(listener.address)) if listener.port else ("unix", listener.address, 0)
             for listener in self._listeners
         ]
         self.parameters.put("port", self.port)
         self.replication.own_replica_id = self._replica_id
+
+    def close_listeners(self) -> None:
+        """Listen no more, also if the node never ran; a second call does nothing."""
+        for listener in (*self._listeners, *self._replication_listeners):
+            listener.close()
 
     def _open_session(self, peer: str, local: str, kind: str) -> Session:
         return Session(self.server, peer, local, kind)

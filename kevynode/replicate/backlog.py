@@ -21,7 +21,7 @@ from . import wire
 from .block import BLOCK_SIZE, FLUSHES, SMALL_BLOCK_SIZE, Block, frame_end
 from .cursors import BacklogError, Cursor, Future, NotABoundary, TooOld
 from .filtering import Filter
-from .stream_events import GROUP_LIMIT
+from .stream_events import GROUP_BYTES_LIMIT, GROUP_LIMIT
 from .wire import frame
 
 __all__ = ["Backlog", "BacklogError", "Cursor", "Future", "NotABoundary", "Pin", "TooOld"]
@@ -29,6 +29,8 @@ __all__ = ["Backlog", "BacklogError", "Cursor", "Future", "NotABoundary", "Pin",
 #: Frames that wait for being sealed before they are sealed without being asked.
 PENDING_LIMIT: Final = 512
 _BYTES_OVERHEAD: Final = getsizeof(b"")
+# Bytes of arguments in one group: so far below the limit of those who read it that frames and lines fit, too.
+_GROUP_SIZE: Final = GROUP_BYTES_LIMIT // 2
 
 
 class Pin:
@@ -207,12 +209,21 @@ class Backlog:
         if len(group) == 1:
             self.add(group, own)
             return
-        # What is too large for the wire to go as one group goes as several.
-        for start in range(0, len(group), GROUP_LIMIT):
-            commands = [effect[0] for effect in group[start : start + GROUP_LIMIT]]
-            data = wire.group(len(commands)) + wire.encode_frames(self._sealed, commands)
-            self._store(data, len(commands), own, True, any(command[0] in FLUSHES for command in commands))
+        start = size = 0
+        for stop, (command, _, _) in enumerate(group):
+            size += sum(map(len, command))
+            if stop > start and (stop - start >= GROUP_LIMIT or size > _GROUP_SIZE):
+                # What is too large for the wire to go as one group goes as several.
+                self._store_group(group[start:stop], own)
+                start, size = stop, sum(map(len, command))
+        self._store_group(group[start:], own)
         self._announce()
+
+    def _store_group(self, group: list[Effect], own: bool) -> None:
+        commands = [effect[0] for effect in group]
+        line = wire.group(len(commands)) if len(commands) > 1 else b""
+        data = line + wire.encode_frames(self._sealed, commands)
+        self._store(data, len(commands), own, len(commands) > 1, any(command[0] in FLUSHES for command in commands))
 
     def add_raw(self, first: int, count: int, data: bytes, grouped: bool = False, own: bool = True) -> None:
         """Take ``count`` entries from ``first`` on as frames, byte for byte as they came from upstream.

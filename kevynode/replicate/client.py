@@ -11,6 +11,7 @@ goes on where it stopped (:attr:`ReplicaClient.history` and :attr:`ReplicaClient
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -178,8 +179,8 @@ class ReplicaClient:
 
     ``history`` and ``offset`` are where to go on, both 0 for a fresh copy. ``prefixes`` asks for the keys under them
     only; such a stream skips. ``form`` is the form of the handshake: kevynodes know all, kevy servers of version 5 SIX,
-    of version 2 FIVE. ``replica_id`` is what the primary shows. ``connect_seconds`` bounds connecting; the answer to
-    the handshake and every heartbeat have 10 seconds.
+    of version 2 FIVE. ``replica_id`` is what the primary shows and knows this replica by (empty: one that nobody else
+    has). ``connect_seconds`` bounds connecting; the answer to the handshake and every heartbeat have 10 seconds.
 
     ``history`` and ``offset`` stand behind the last event that was handed out. They are 0 from the beginning of a
     snapshot to its end, because half of one is nothing to go on from. Asking for the next event says that the last one
@@ -195,7 +196,7 @@ class ReplicaClient:
         history: int = 0,
         offset: int = 0,
         prefixes: Sequence[bytes] | None = None,
-        replica_id: str = "kevynode-replica-0#client",
+        replica_id: str = "",
         form: Form = Form.EXTENDED,
         connect_seconds: float = CONNECT_SECONDS,
         transport: Transport | None = None,
@@ -210,7 +211,8 @@ class ReplicaClient:
         self._host = host
         self._port = port
         self._prefixes = tuple(prefixes or ())
-        self._replica_id = replica_id
+        # Two programs must not be taken for one that has connected again.
+        self._replica_id = replica_id or f"kevynode-replica-0#client.{secrets.token_hex(8)}"
         self._form = form
         self._connect_seconds = connect_seconds
         self._transport = transport if transport is not None else SystemTransport()

@@ -171,7 +171,7 @@ class Replicas:
         if isinstance(decision, Refuse):
             self.slots.disconnected(slot, now)
             raise Refused(decision.reason)
-        if isinstance(decision, Snapshot) and self._journal.outside and not self.numbers_entries():
+        if isinstance(decision, Snapshot) and self._holds_own_writes():
             # It would carry what no entry says, under the name of a history that other copies have without it.
             self.slots.disconnected(slot, now)
             raise Refused(_OWN_WRITES, b"-ERR %b\r\n" % _OWN_WRITES.encode())
@@ -270,8 +270,18 @@ class Replicas:
         return ()
 
     def may_ship(self, link: PrimaryLink, now: float) -> bool:
-        """Whether a snapshot may start on ``link`` now."""
+        """Whether a snapshot may start on ``link`` now; if it never may, the link is closed."""
+        if self._holds_own_writes():
+            link.close(_OWN_WRITES)
+            return False
         return self._gate.may_start(now)
+
+    def _holds_own_writes(self) -> bool:
+        """Whether a copy has been written to beside the stream it follows.
+
+        What has expired here by itself, as it must on a copy of a kevy server, is no such write.
+        """
+        return self._journal.outside and not self.numbers_entries() and not self.withheld()
 
     def ship_started(self, link: PrimaryLink, kind: Literal["full", "scope"], reason: str, now: float) -> None:
         """A snapshot starts."""

@@ -326,7 +326,6 @@ async def test_what_is_written_while_replicas_are_away_stays_within_the_budget(c
     assert last_sync(replica).kind == "full"
 
 
-
 @in_cluster
 async def test_what_is_written_beside_stuck_replicas_only_stays_within_the_budget(cluster: Cluster) -> None:
     (primary,) = await start_group(cluster)

@@ -561,3 +561,11 @@ def test_it_tells_about_how_many_bytes_follow_an_offset() -> None:
     for offset in (1, 60, 150, 299):
         expected = sum(map(len, backlog.read(backlog.cursor(offset), ALL, True)))
         assert abs(backlog.bytes_from(offset) - expected) < 100
+
+
+def test_a_group_of_too_many_bytes_goes_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog_module, "_GROUP_SIZE", 20)
+    backlog = Backlog(1 << 20, 0)
+    cursor = backlog.cursor(0)
+    put(backlog, "SET a 1", "SET b 2", "SET c 12345678901234567890", "SET d 4", "SET e 5")
+    assert read(backlog, cursor) == "(2 0:SET a 1 1:SET b 2 2:SET c 12345678901234567890 (2 3:SET d 4 4:SET e 5"

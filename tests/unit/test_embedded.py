@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from support.memory_transport import MemoryTransport
+from support.memory_transport import MemoryListener, MemoryTransport
 
 from kevynode import ConfigError, Misdirected, Node, NodeConfig, Quiesced, ReplyError, open_node
 from kevynode.changes import Change, ChangesLost
@@ -481,3 +481,30 @@ async def test_an_exception_in_the_block_stops_the_node_and_arrives() -> None:
     await hear_the_end(client)
     with pytest.raises(ConnectionRefusedError):
         await transport.connect("127.0.0.1", node.port)
+
+
+class HalfTransport(MemoryTransport):
+    """A network that never gets to listen for replicas."""
+
+    async def listen(self, addresses: Sequence[str], port: int, *, backlog: int = 511) -> list[MemoryListener]:
+        if self.listeners:
+            await trio.sleep_forever()
+        self.listeners += await super().listen(addresses, port, backlog=backlog)
+        return list(self.listeners)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners: list[MemoryListener] = []
+
+
+async def test_whoever_gives_up_while_a_node_begins_to_listen_leaves_nothing_listening(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    transport = HalfTransport()
+    config = NodeConfig.from_dict({"server": {"port": 7000}})
+    with trio.move_on_after(1) as patience:
+        async with open_node(config, transport=transport, log=Logger(Lines())):
+            raise AssertionError("it cannot have opened")
+    assert patience.cancelled_caught
+    with pytest.raises(OSError, match="refused"):
+        await transport.connect("127.0.0.1", 7000)
