@@ -12,9 +12,9 @@ from support.session_harness import Client, ServerHarness
 from kevynode.cli import main
 from kevynode.config import NodeConfig
 from kevynode.probe import parse_info
+from kevynode.replication_view import BacklogFacts, SyncFacts
 from kevynode.serve.info import info_text
 from kevynode.serve.parameters import Parameters
-from kevynode.replication_view import BacklogFacts, SyncFacts
 from kevynode.status import replication_state, tables
 
 
