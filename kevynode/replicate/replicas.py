@@ -6,6 +6,7 @@ It holds the backlog, the slots of the replicas and the links to them. Drivers c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -29,7 +30,7 @@ _LOADING_LINE: Final = b"-LOADING kevynode is loading the dataset in memory\r\n"
 _OWN_WRITES: Final = "this replica has taken writes of its own: a copy of it would not be what its history says"
 
 
-class Replicas:
+class Replicas(ABC):
     """The part of :class:`Replication` that serves replicas, whatever the node's own role is."""
 
     def __init__(
@@ -68,29 +69,29 @@ class Replicas:
 
     # -- what the node's own role says ------------------------------------------------------------------------------
 
+    @abstractmethod
     def numbers_entries(self) -> bool:
         """Whether entries get their numbers here, and enter the backlog through the journal."""
-        raise NotImplementedError
 
+    @abstractmethod
     def copies_others(self) -> bool:
         """Whether entries of other nodes are applied here under numbers of this node's own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def may_be_copied(self) -> bool:
         """Whether the data here are somebody's whole data, as they ought to be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expects_replicas(self) -> bool:
         """Whether somebody may come who went on from what another node streamed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def withheld(self) -> frozenset[str]:
         """Capabilities that this node does not take part in as a primary now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def judge(self) -> None:
         """Open or shut the gates that depend on replicas and the upstream."""
-        raise NotImplementedError
 
     # -- entries made here ------------------------------------------------------------------------------------------
 
