@@ -6,6 +6,7 @@ millisecond and could go on at once; then it is sent nothing. :class:`StepReader
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from io import BytesIO
 from typing import Final, TypeAlias, TypeVar
@@ -103,7 +104,7 @@ class Source:
         return part
 
 
-class StepReader:
+class StepReader(ABC):
     """Drives the coroutine of a subclass, :meth:`_read`, with what is fed. Not thread-safe; nothing blocks."""
 
     def __init__(self) -> None:
@@ -118,9 +119,9 @@ class StepReader:
         self._reading = self._read()
         next(self._reading)
 
+    @abstractmethod
     def _read(self) -> Steps[None]:
         """Read the whole input; must want data first."""
-        raise NotImplementedError
 
     def _is_tired(self, work: int) -> bool:
         """Whether it is time to pause, after ``work`` small elements more (a microsecond or so for each)."""

@@ -134,7 +134,6 @@ class PrimaryLink:
         self.slot = slot
         self.state = State.HANDSHAKE
         self.reason = ""
-        self.opened = now
         self.heard = now
         # Called when there is something to send after there was nothing.
         self.on_wake: Callable[[], None] | None = None

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
 from ..store.store import Store
-from .backlog import Backlog, NotABoundary
+from .backlog import Backlog
 from .decision import Held, Refuse, Resume, Snapshot, decide
 from .handshake import Request
 from .lineage import HISTORY_LIMIT, Lineage
@@ -167,7 +167,7 @@ class Replicas(ABC):
             next_offset=backlog.next,
             held=Held(backlog.first, backlog.next, self._began_empty),
             served=slot.served if request.offset >= slot.served_from else None,
-            on_boundary=self._begins_group,
+            on_boundary=backlog.on_boundary,
         )
         if isinstance(decision, Refuse):
             self.slots.disconnected(slot, now)
@@ -198,13 +198,6 @@ class Replicas(ABC):
         self._track_filters()
         self.judge()
         return link
-
-    def _begins_group(self, offset: int) -> bool:
-        try:
-            self.backlog.cursor(offset)
-        except NotABoundary:
-            return False
-        return True
 
     def close_link(self, slot: Slot, link: PrimaryLink) -> None:
         """A connection is gone; its replica has the reconnect window to come back."""

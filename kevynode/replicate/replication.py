@@ -16,7 +16,7 @@ from .primary import PrimaryLink, State
 from .replicas import Replicas, new_history
 from .surroundings import NodeSide, ReplicationLog, ReplicationSettings, UpstreamSide
 
-__all__ = ["Replication"]
+__all__ = ["SILENCE_DEADLINE", "Replication"]
 
 #: Seconds between two heartbeats.
 HEARTBEAT: Final = 1.0

@@ -25,7 +25,7 @@ from ..faults import traceback_line
 from ..transport import Incoming
 from .handshake import HandshakeError, HandshakeParser, Request
 from .primary import PrimaryLink
-from .replication import Replication
+from .replication import SILENCE_DEADLINE, Replication
 from .slots import Slot
 from .surroundings import Refused
 
@@ -33,8 +33,6 @@ __all__ = ["HANDSHAKE_DEADLINE", "SILENCE_DEADLINE", "ReplicaEntrance", "SenderL
 
 #: Seconds that a connection may take to say what it wants.
 HANDSHAKE_DEADLINE: Final = 10.0
-#: Seconds that a replica may take to accept what it is sent, or stay silent though it is asked every second.
-SILENCE_DEADLINE: Final = 10.0
 #: Connections of one replica that wait to be served; the newest is, and the others are closed.
 ARRIVALS: Final = 4
 #: Refusals that are told apart, by address and reason.
