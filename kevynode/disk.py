@@ -101,6 +101,11 @@ class Lock(Protocol):
 class Disk(Protocol):
     """What persistence asks of a disk. Paths are text as :mod:`os` takes it; every method may raise OSError."""
 
+    @property
+    def blocks(self) -> bool:
+        """Whether a call may take so long that it belongs into a thread, where others wait for this one."""
+        ...
+
     def open_append(self, path: str, *, create: bool = True) -> DiskFile:
         """Open a file to write at its end; without ``create`` it must exist."""
         ...
@@ -160,6 +165,8 @@ class Disk(Protocol):
 
 class SystemDisk:
     """The machine's disk."""
+
+    blocks: Final = True
 
     def open_append(self, path: str, *, create: bool = True) -> DiskFile:
         """Open a file to write at its end; without ``create`` it must exist."""

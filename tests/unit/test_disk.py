@@ -28,6 +28,12 @@ def fails(number: int, call: Callable[[], object]) -> None:
     assert raised.value.errno == number
 
 
+def test_a_disk_says_whether_its_calls_belong_into_a_thread() -> None:
+    for disk, blocks in ((SystemDisk(), True), (MemoryDisk(), False)):
+        asked: Disk = disk
+        assert asked.blocks is blocks
+
+
 def test_a_file_grows_at_its_end(disk: Disk, tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     file = disk.open_append(path)
