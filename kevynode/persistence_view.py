@@ -1,0 +1,98 @@
+"""What clients may see of the node's files, and ask of them: the seam between commands and persistence.
+
+The node puts an object of this shape into ``Server.persistence``. ``serve`` knows nothing else of files.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import attrs
+
+__all__ = ["AppendOnlyFacts", "DumpFacts", "LoadFacts", "PersistenceView"]
+
+
+@attrs.frozen
+class AppendOnlyFacts:
+    """The append-only file. Sizes in bytes, times in seconds; None: there was none, or none is under way."""
+
+    #: Whether it is kept. The other facts hold while it is.
+    enabled: bool
+    #: Of all files, and of the base that the last rewrite left.
+    size: int = 0
+    base_size: int = 0
+    #: How long the running rewrite lasts, and how long the last one took.
+    rewrite_running: float | None = None
+    last_rewrite: float | None = None
+    #: Whether the last rewrite came to something, and how many did since the start; how many came to nothing since.
+    last_rewrite_ok: bool = True
+    rewrites: int = 0
+    failed_rewrites: int = 0
+    #: A rewrite is due, and begins when what is in its way has ended.
+    rewrite_scheduled: bool = False
+    #: Why nothing can be written, empty while it can: writes are refused with this reason.
+    problem: str = ""
+    #: Whether a sync is under way, and how often answers had to wait because one took too long.
+    sync_running: bool = False
+    delayed_syncs: int = 0
+    #: Groups of changes that wait to be written.
+    waiting: int = 0
+
+
+@attrs.frozen
+class DumpFacts:
+    """Dumps: all data in one file, by SAVE, BGSAVE or SHUTDOWN SAVE. Seconds; ``last_save`` in unix seconds."""
+
+    last_save: int
+    #: Changes since then.
+    changes: int = 0
+    running: float | None = None
+    last_duration: float | None = None
+    last_ok: bool = True
+    saves: int = 0
+    scheduled: bool = False
+
+
+@attrs.frozen
+class LoadFacts:
+    """The load at the start, while it lasts. ``started`` in unix seconds, ``seconds`` since then."""
+
+    started: int
+    seconds: float
+    loaded_bytes: int
+    total_bytes: int
+    keys: int
+
+
+class PersistenceView(Protocol):
+    """Persistence, as the commands of a node use it. Nothing here blocks or checkpoints."""
+
+    def append_only(self) -> AppendOnlyFacts: ...
+
+    def dumps(self) -> DumpFacts: ...
+
+    def load(self) -> LoadFacts | None:
+        """The load under way; None: all that there was has been loaded."""
+        ...
+
+    def is_durable(self, offset: int) -> bool:
+        """Whether everything before ``offset`` of the running history would outlive a loss of power.
+
+        Waiters for the signal ``durable`` are asked again when that changes.
+        """
+        ...
+
+    def rewrite(self) -> Literal["started", "scheduled"]:
+        """Begin to rewrite the append-only file, or do so when what is in the way has ended. Raises ReplyError.
+
+        Without an append-only file there is nothing to rewrite, and nothing is done.
+        """
+        ...
+
+    def save(self, *, schedule: bool = False) -> Literal["started", "scheduled"]:
+        """Begin to write a dump. Raises ReplyError if one is being written, or a rewrite is under way.
+
+        ``schedule``: in the latter case do it later. Waiters for the signal ``saved`` are asked again when one has
+        ended.
+        """
+        ...
