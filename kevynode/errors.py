@@ -115,6 +115,11 @@ OUT_OF_MEMORY = ErrorKind(
     "command not allowed when used memory > 'maxmemory'.",
     "Free memory, raise maxmemory, or choose an eviction policy.",
 )
+DISK_TROUBLE = ErrorKind(
+    "MISCONF",
+    "Errors writing to the AOF file: {}",
+    "Reads go on. See to the disk: the node takes writes again by itself when it can keep them.",
+)
 READ_ONLY = ErrorKind("READONLY", "You can't write against a read only replica.", "Send the write to the primary.")
 NO_REPLICAS = ErrorKind(
     "NOREPLICAS",

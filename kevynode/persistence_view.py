@@ -78,7 +78,7 @@ class PersistenceView(Protocol):
     def is_durable(self, offset: int) -> bool:
         """Whether everything before ``offset`` of the running history would outlive a loss of power.
 
-        Waiters for the signal ``durable`` are asked again when that changes.
+        ``Server.durable_advanced()`` is called when that changes, and when the append-only file is switched off.
         """
         ...
 
@@ -92,7 +92,14 @@ class PersistenceView(Protocol):
     def save(self, *, schedule: bool = False) -> Literal["started", "scheduled"]:
         """Begin to write a dump. Raises ReplyError if one is being written, or a rewrite is under way.
 
-        ``schedule``: in the latter case do it later. Waiters for the signal ``saved`` are asked again when one has
-        ended.
+        ``schedule``: in the latter case do it later. ``Server.dump_ended()`` is called when one has ended, well or
+        not, and before the next begins.
+        """
+        ...
+
+    def cancel_save(self) -> Literal["running", "scheduled"] | None:
+        """Give up the dump that is being written, or the one that waits for its turn; which of them, or None.
+
+        It ends at once or soon, with ``Server.dump_ended()``. That it was given up is no failure of dumps.
         """
         ...

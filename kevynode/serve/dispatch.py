@@ -6,6 +6,7 @@ whatever else comes along goes through :func:`process`, which gives the same ans
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import errors
@@ -27,10 +28,11 @@ NO_AUTHENTICATION = ErrorKind("NOAUTH", "Authentication required.", "Send AUTH o
 _WHILE_SUBSCRIBED = frozenset(
     ("ping", "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe", "psubscribe", "punsubscribe", "quit", "reset")
 )
+# What is let through while the first copy of a primary's data is on its way, beside the commands that Valkey lets
+# through: a client may ask whether the node lives, and an operator may end a load from a primary that is gone. A load
+# of files ends by itself, and the role has to wait for it.
+_WHILE_COPYING = frozenset(("ping", "replicaof", "slaveof"))
 # What runs at once although a transaction is open.
-# What is let through while the node loads, beside the commands that Valkey lets through: a client may ask whether the
-# node lives, and an operator may end a load from a primary that is gone.
-_WHILE_LOADING = frozenset(("ping", "replicaof", "slaveof"))
 _NEVER_QUEUED = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 _SHOWN_ARGUMENTS = 128
 _WEB_REQUESTS = frozenset((b"post", b"host:"))
@@ -133,14 +135,26 @@ def refuse(session: Session, command: Command, argv: Args) -> None:
             every = every.intersection(*(queued.flags for queued, _ in transaction.commands))
     if server.make_room is not None and not server.make_room() and "denyoom" in flags:
         raise errors.OUT_OF_MEMORY()
-    if server.write_refusals and "write" in flags:
-        raise next(kind for reason, kind in WRITE_REFUSALS.items() if reason in server.write_refusals)()
+    if server.write_refusals:
+        _refuse_write(server.write_refusals, command, "write" in flags)
     if session.protocol == 2 and "subscribed" in session.gates and command.name not in _WHILE_SUBSCRIBED:
         raise errors.SUBSCRIBED(command.full_name)
     if server.stale and "stale" not in every:
         raise errors.STALE()
-    if server.loading and "loading" not in every and command.name not in _WHILE_LOADING:
+    if server.loading_reasons and "loading" not in every and not _may_run_while_copying(server, command):
         raise errors.LOADING()
+
+
+def _may_run_while_copying(server: Server, command: Command) -> bool:
+    return command.name in _WHILE_COPYING and "files" not in server.loading_reasons
+
+
+def _refuse_write(refusals: Mapping[str, str], command: Command, writes: bool) -> None:
+    """Raise the first reason, in Valkey's order, for which this command is refused, if any is."""
+    for reason, kind in WRITE_REFUSALS.items():
+        # As in Valkey, PING tells those who watch a node that it cannot write.
+        if reason in refusals and (writes or (reason == "misconf" and command.name == "ping")):
+            raise kind(refusals[reason])
 
 
 def _must_pause(session: Session, command: Command) -> bool:

@@ -146,9 +146,9 @@ def _persistence(server: Server) -> Fields:
     yield "async_loading", 0
     yield "current_cow_peak", 0
     yield "current_cow_size", 0
-    yield "rdb_changes_since_last_save", server.store.journal.offset
+    yield "rdb_changes_since_last_save", server.persistence.dumps().changes
     yield "rdb_bgsave_in_progress", 0
-    yield "rdb_last_save_time", server.last_save
+    yield "rdb_last_save_time", server.persistence.dumps().last_save
     yield "rdb_last_bgsave_status", "ok"
     yield "rdb_last_bgsave_time_sec", -1
     yield "rdb_current_bgsave_time_sec", -1

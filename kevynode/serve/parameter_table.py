@@ -64,6 +64,10 @@ _POLICIES: Final = Word(
 )
 
 _LIVE: Final = (
+    Parameter("appendfsync", Word(("everysec", "always", "no")), "everysec"),
+    Parameter("appendonly", _FLAG, False),
+    Parameter("auto-aof-rewrite-min-size", MemorySize(), 64 * _MEBIBYTE),
+    Parameter("auto-aof-rewrite-percentage", _SMALL, 100),
     Parameter(
         "client-output-buffer-limit",
         OutputLimits(),
@@ -113,15 +117,23 @@ _START: Final = (
 _FIXED: Final = (
     Parameter("acl-pubsub-default", Word(("allchannels", "resetchannels")), "resetchannels", fixed=True),
     Parameter("aclfile", Text(), "", fixed=True, immutable=True),
-    Parameter("appendonly", _FLAG, False, fixed=True),
+    # What a crash has torn off at the end is cut off and told; damage elsewhere refuses the start.
+    Parameter("aof-load-truncated", _FLAG, True, fixed=True),
+    # Bases are lists of commands, as increments are.
+    Parameter("aof-use-rdb-preamble", _FLAG, False, fixed=True),
+    Parameter("appenddirname", Text(), "appendonlydir", fixed=True, immutable=True),
+    Parameter("appendfilename", Text(), "appendonly.aof", fixed=True, immutable=True),
     Parameter("cluster-enabled", _FLAG, False, fixed=True, immutable=True),
     Parameter("daemonize", _FLAG, False, fixed=True, immutable=True),
     Parameter("databases", Integer(1, INT32_MAX), 1, fixed=True, immutable=True),
+    Parameter("dbfilename", Text(), "dump.kevysnap", fixed=True),
     Parameter("enable-module-command", Word(("no", "yes", "local")), "no", fixed=True, immutable=True),
     Parameter("enable-protected-configs", Word(("no", "yes", "local")), "no", fixed=True, immutable=True),
     Parameter("io-threads", Integer(1, 256), 1, fixed=True),
     Parameter("latency-tracking", _FLAG, False, fixed=True),
     Parameter("maxmemory-clients", MemorySize(), 0, fixed=True),
+    # What a policy promises it keeps during a rewrite too.
+    Parameter("no-appendfsync-on-rewrite", _FLAG, False, fixed=True),
     Parameter("protected-mode", _FLAG, False, fixed=True),
     Parameter("replicaof", Text(), "", fixed=True, immutable=True),
     Parameter("save", SavePoints(), "", fixed=True),
@@ -135,9 +147,6 @@ _WITHOUT_EFFECT: Final = (
     Parameter("active-expire-effort", Integer(1, 10), 1, without_effect=True),
     Parameter("activedefrag", _FLAG, False, without_effect=True),
     Parameter("activerehashing", _FLAG, True, without_effect=True),
-    Parameter("appendfsync", Word(("everysec", "always", "no")), "everysec", without_effect=True),
-    Parameter("auto-aof-rewrite-min-size", MemorySize(), 64 * _MEBIBYTE, without_effect=True),
-    Parameter("auto-aof-rewrite-percentage", _SMALL, 100, without_effect=True),
     Parameter("busy-reply-threshold", _COUNT, 5000, without_effect=True),
     Parameter("latency-monitor-threshold", _COUNT, 0, without_effect=True),
     Parameter("lazyfree-lazy-eviction", _FLAG, True, without_effect=True),

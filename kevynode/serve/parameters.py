@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config_values import show
+from ..errors import ReplyError
 from ..store.access import follow_policy
+from .memory_only import MemoryOnly
 from .parameter_kinds import INT64_MAX
 from .parameter_table import ALIASES, PARAMETERS, Parameter
 
@@ -100,12 +102,30 @@ class Parameters:
         return self._values[ALIASES.get(name, name)]
 
     def put(self, name: str, value: Any) -> None:
-        """Say what a parameter is (the port that was found, the descriptor limit); not checked."""
+        """Say what a parameter is (the port that was found, the folder of the files); not checked.
+
+        Raises what somebody who watches it raises, and then it is what it was.
+        """
+        before, told = self._values[name], list[Callable[[Any], None]]()
         self._values[name] = value
         self._apply(name, value)
+        try:
+            for action in self._watchers.get(name, ()):
+                action(value)
+                told.append(action)
+        except BaseException:
+            self._values[name] = before
+            self._apply(name, before)
+            for action in told:
+                action(before)
+            raise
 
     def watch(self, name: str, action: Callable[[Any], None]) -> None:
-        """Call ``action`` with the value now and whenever it changes."""
+        """Call ``action`` with the value now and whenever it changes.
+
+        It may raise ReplyError or ValueError to refuse a value, and must then have changed nothing: CONFIG SET fails
+        with that text, and changes nothing either.
+        """
         self._watchers.setdefault(name, []).append(action)
         action(self._values[name])
 
@@ -118,7 +138,10 @@ class Parameters:
         return dict(sorted(values.items()))
 
     def change(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Set several parameters, all or none; raises :class:`ParameterError` for the first that will not do."""
+        """Set several parameters, all or none; raises :class:`ParameterError` for the first that will not do.
+
+        Those who watch are told only of values that are new.
+        """
         chosen: list[tuple[str, str, Parameter]] = []
         seen: set[str] = set()
         for name, text in pairs:
@@ -132,6 +155,7 @@ class Parameters:
             seen.add(name.lower())
             chosen.append((name, text, parameter))
         fresh: dict[str, Any] = {}
+        words: dict[str, str] = {}
         for name, text, parameter in chosen:
             current = self._values[parameter.name]
             try:
@@ -140,11 +164,33 @@ class Parameters:
                 raise ParameterError(name, str(error)) from None
             if parameter.fixed and value != current:
                 raise ParameterError(name, f"kevynode accepts nothing but {show(parameter.kind.show(current))}")
+            if parameter.name == "appendonly" and value and isinstance(self._server.persistence, MemoryOnly):
+                raise ParameterError(name, "this node keeps its data in memory only")
             fresh[parameter.name] = value
+            words[parameter.name] = name
+        self._put_all(fresh, words)
         for name, value in fresh.items():
-            self.put(name, value)
             shown = "(hidden)" if PARAMETERS[name].secret else PARAMETERS[name].kind.show(value)
             self._server.log.info("parameter_set", name=name, value=shown, effect=not PARAMETERS[name].without_effect)
+
+    def _put_all(self, fresh: Mapping[str, Any], words: Mapping[str, str]) -> None:
+        """Take over ``fresh``, all or nothing and ParameterError; ``words``: the names as the client wrote them."""
+        before: dict[str, Any] = {}
+        for name, value in fresh.items():
+            current = self._values[name]
+            if value == current:
+                continue
+            try:
+                self.put(name, value)
+            except Exception as error:
+                for other, earlier in reversed(before.items()):
+                    self.put(other, earlier)
+                if isinstance(error, ReplyError):
+                    raise ParameterError(words[name], error.text) from None
+                if isinstance(error, ValueError):
+                    raise ParameterError(words[name], str(error)) from None
+                raise
+            before[name] = current
 
     def _apply(self, name: str, value: Any) -> None:
         server = self._server
@@ -167,14 +213,16 @@ class Parameters:
             server.slow_after = math.inf if value < 0 else value / 1_000_000 if value else -1.0
         elif name == "slowlog-max-len":
             server.slow_log.limit = value
-        for action in self._watchers.get(name, ()):
-            action(value)
 
 
 def _configured(config: NodeConfig) -> Mapping[str, Any]:
     """What the sections of the configuration say, under Valkey's names."""
-    replication = config.replication
+    persistence, replication = config.persistence, config.replication
     return {
+        "appendfsync": persistence.appendfsync,
+        "appendonly": persistence.aof,
+        "auto-aof-rewrite-min-size": min(persistence.auto_aof_rewrite_min_size, INT64_MAX),
+        "auto-aof-rewrite-percentage": persistence.auto_aof_rewrite_percentage,
         "bind": " ".join(config.server.bind),
         "dir": config.server.data_dir,
         "hz": config.expiry.hz,

@@ -6,7 +6,7 @@ commands finds only commands that read, and everything else goes the careful way
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from .. import errors
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from .lone_primary import LonePrimary
     from .session import Session
 
-__all__ = ["LINK_STATES", "WRITE_REFUSALS", "Roles"]
+__all__ = ["LINK_STATES", "LOADING_REASONS", "WRITE_REFUSALS", "Roles"]
 
 #: Reasons to refuse writes, in the order in which Valkey asks for them.
 WRITE_REFUSALS: Final[dict[str, ErrorKind]] = {
+    "misconf": errors.DISK_TROUBLE,
     "noreplicas": errors.NO_REPLICAS,
     "readonly": errors.READ_ONLY,
 }
+
+#: Reasons to be loading: the first copy of a primary's data is on its way, or files are read at the start.
+LOADING_REASONS: Final = ("copy", "files")
 
 #: States of a link to an upstream, in Valkey's words, from the worst to the best.
 LINK_STATES: Final = ("connect", "connecting", "handshake", "sync", "connected")
@@ -40,6 +44,7 @@ class Roles:
     table: Table
     waiters: Waiters
     sessions: dict[int, Session]
+    local_sessions: dict[int, Session]
     gates: set[str]
     replication: ReplicationView | None
     lone_primary: LonePrimary
@@ -47,13 +52,14 @@ class Roles:
     def __init__(self) -> None:
         # "master" or "slave", as Valkey names the roles.
         self.role = "master"
-        # Reasons, of WRITE_REFUSALS, for which commands that write are refused now.
-        self.write_refusals: set[str] = set()
+        # Reasons, of WRITE_REFUSALS, for which commands that write are refused now, each with its details.
+        self.write_refusals: dict[str, str] = {}
         # Whether a replica refuses clients' writes.
         self.replica_read_only = True
         # Reads are refused: this copy is too old, or not there yet.
         self.stale = False
-        self.loading = False
+        # Reasons, of LOADING_REASONS, for which the data are not there yet.
+        self.loading_reasons: set[str] = set()
         # Called before a command that may need memory; answers whether there is room (see eviction).
         self.make_room: Callable[[], bool] | None = None
         self._make_room_as_primary: Callable[[], bool] | None = None
@@ -65,17 +71,21 @@ class Roles:
 
     # -- writes -----------------------------------------------------------------------------------------------------
 
-    def close_writes(self, reason: str) -> None:
-        """Refuse commands that write from the next command on. ``reason`` is a key of WRITE_REFUSALS, or KeyError."""
+    def close_writes(self, reason: str, detail: str = "") -> None:
+        """Refuse commands that write from the next command on. ``reason`` is a key of WRITE_REFUSALS, or KeyError.
+
+        ``detail`` is what the error says of it (``misconf``: what is wrong with the disk), and may be said anew.
+        """
         WRITE_REFUSALS[reason]
-        if reason not in self.write_refusals:
-            self.write_refusals.add(reason)
+        is_new = reason not in self.write_refusals
+        self.write_refusals[reason] = detail
+        if is_new:
             self._choose_fast_commands()
 
     def open_writes(self, reason: str) -> None:
         """Take back one reason; others may still hold."""
         if reason in self.write_refusals:
-            self.write_refusals.discard(reason)
+            del self.write_refusals[reason]
             self._choose_fast_commands()
 
     def _choose_fast_commands(self) -> None:
@@ -99,10 +109,23 @@ class Roles:
         self.stale = stale
         self._set_gate("stale", stale)
 
-    def set_loading(self, loading: bool) -> None:
-        """Refuse with -LOADING, or serve again, what needs data that are there."""
-        self.loading = loading
-        self._set_gate("loading", loading)
+    @property
+    def loading(self) -> bool:
+        """Whether the data are not there yet."""
+        return bool(self.loading_reasons)
+
+    def set_loading(self, loading: bool, reason: str = "copy") -> None:
+        """Refuse with -LOADING what needs data that are there, or take this ``reason`` back: ``copy`` or ``files``.
+
+        What there is to serve is served again when no reason is left. Raises KeyError for another reason.
+        """
+        if reason not in LOADING_REASONS:
+            raise KeyError(reason)
+        if loading:
+            self.loading_reasons.add(reason)
+        else:
+            self.loading_reasons.discard(reason)
+        self._set_gate("loading", self.loading)
 
     def _set_gate(self, name: str, shut: bool) -> None:
         if shut:
@@ -176,6 +199,33 @@ class Roles:
         """A replica has said how far it is, or has come or gone: look again at WAIT."""
         self.waiters.signal("acknowledged")
 
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def durable_advanced(self) -> None:
+        """More of what was written is safe on the disk, or it is no longer asked to be: look again at WAITAOF."""
+        self.waiters.signal("durable")
+
+    def dump_ended(self) -> None:
+        """A dump has been written, has failed or was given up: look again at SAVE."""
+        self.waiters.signal("saved")
+
+    # -- what sessions wrote ----------------------------------------------------------------------------------------
+
+    def every_session(self) -> Iterator[Session]:
+        """The sessions of all clients, and of the program that the node lives in."""
+        yield from self.sessions.values()
+        yield from self.local_sessions.values()
+
+    def forget_writes(self) -> None:
+        """Take nobody to have written anything: all data have been replaced by those of another history.
+
+        Offsets start over with it, and what was written before is not among the data any more.
+        """
+        for session in self.every_session():
+            session.wrote = 0
+            session.written = set()
+            session.wait_fulfilled = False
+
     @property
     def tracks_written_keys(self) -> bool:
         """Whether sessions remember which keys they wrote: set while there are replicas that follow only some."""
@@ -184,7 +234,7 @@ class Roles:
     @tracks_written_keys.setter
     def tracks_written_keys(self, tracks: bool) -> None:
         if tracks and not self._tracks_written_keys:
-            for session in self.sessions.values():
+            for session in self.every_session():
                 # What it wrote so far nobody has noted.
                 session.written = None if session.wrote else set()
                 session.wait_fulfilled = False

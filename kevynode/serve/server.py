@@ -16,6 +16,7 @@ from ..store.command import Command, Table
 from ..store.store import Store
 from .blocking import Waiters
 from .lone_primary import LonePrimary
+from .memory_only import MemoryOnly
 from .process_facts import ProcessFacts
 from .pubsub import KeyspaceEvents, PubSub
 from .rates import Rates
@@ -25,6 +26,7 @@ from .timers import Timer, Timers
 from .watch import Watches
 
 if TYPE_CHECKING:
+    from ..persistence_view import PersistenceView
     from ..replication_view import ReplicationView
     from .parameters import Parameters
     from .session import Session
@@ -107,7 +109,9 @@ class Server(Roles):
         self.monotonic = monotonic
         self.perf = perf
         self.table = table
+        # By id: clients, and the program that the node lives in, which nobody lists, counts or kills.
         self.sessions: dict[int, Session] = {}
+        self.local_sessions: dict[int, Session] = {}
         self.timers = Timers()
         self.waiters = Waiters(store, self.timers, monotonic)
         self.watches = Watches(store)
@@ -135,9 +139,8 @@ class Server(Roles):
         self.on_slow: Callable[[Session, list[bytes], float], None] | None = self.slow_log.add
         # The name of this run, 40 hexadecimal digits, as Valkey forms it.
         self.run_id = f"{store.random.getrandbits(160):040x}"
-        # Unix seconds of the start, and of the last save that succeeded (the start, as long as there was none).
+        # Unix seconds of the start.
         self.started_at = wall_ms() // 1000
-        self.last_save = self.started_at
         self.rates = Rates(self)
         # What the node knows and the serve layer may not look up; None until the node says so.
         self.process: ProcessFacts | None = None
@@ -159,6 +162,10 @@ class Server(Roles):
         # Copies of this node's data, and what it copies itself; None while there is nothing of the kind.
         self.replication: ReplicationView | None = None
         self.lone_primary = LonePrimary(self)
+        # The node's files.
+        self.persistence: PersistenceView = MemoryOnly(self)
+        # EXEC is running its commands: their changes are one group, and what must not divide it comes later.
+        self.in_exec = False
         super().__init__()
         self._copy_traffic_before = CopyTraffic.of(self.view)
         self._next_id = 0

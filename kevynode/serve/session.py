@@ -102,7 +102,9 @@ class Session:
         self.peer_gone: Callable[[], bool] | None = None
 
         # The program that the node lives in is no client: nobody lists, counts or kills it.
-        if kind != "local":
+        if kind == "local":
+            server.local_sessions[self.id] = self
+        else:
             server.sessions[self.id] = self
             server.statistics.connections += 1
 
@@ -193,6 +195,7 @@ class Session:
         self.forget_state()
         server.stop_monitoring(self)
         server.sessions.pop(self.id, None)
+        server.local_sessions.pop(self.id, None)
         server.log.debug("client_closed", id=self.id, peer=self.peer, reason=self.close_reason or reason)
 
     def run(self, deadline: float) -> bool:

@@ -95,7 +95,13 @@ FAILED = "ERR CONFIG SET failed (possibly related to argument '{}') - {}"
         (("databases", "1"), FAILED.format("databases", "can't set immutable config")),
         (("save", "abc"), FAILED.format("save", "Invalid save parameters")),
         (("save", "1 1"), FAILED.format("save", 'kevynode accepts nothing but ""')),
-        (("appendonly", "yes"), FAILED.format("appendonly", 'kevynode accepts nothing but "no"')),
+        (("appendonly", "yes"), FAILED.format("appendonly", "this node keeps its data in memory only")),
+        (("dbfilename", "dump.rdb"), FAILED.format("dbfilename", 'kevynode accepts nothing but "dump.kevysnap"')),
+        (("appenddirname", "x"), FAILED.format("appenddirname", "can't set immutable config")),
+        (
+            ("appendfsync", "often"),
+            FAILED.format("appendfsync", "argument(s) must be one of the following: everysec, always, no"),
+        ),
         (
             ("notify-keyspace-events", "?"),
             FAILED.format("notify-keyspace-events", "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),

@@ -78,7 +78,7 @@ def test_reads_of_a_replica_take_the_fast_path(
 def test_a_reason_that_is_not_known_is_a_mistake(node: ServerHarness) -> None:
     with pytest.raises(KeyError):
         node.server.close_writes("mood")
-    assert node.server.write_refusals == set()
+    assert node.server.write_refusals == {}
 
 
 def test_writes_open_when_the_last_reason_is_gone(node: ServerHarness, client: Client) -> None:

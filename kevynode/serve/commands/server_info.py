@@ -61,7 +61,7 @@ def time(session: Session, argv: Args) -> Reply:
     on_store=False,
 )
 def lastsave(session: Session, argv: Args) -> Reply:
-    return session.server.last_save
+    return session.server.persistence.dumps().last_save
 
 
 @command(
