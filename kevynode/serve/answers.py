@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
-__all__ = ["AnswerGate", "Verdict", "WritingSession"]
+__all__ = ["NOT_STORED", "AnswerGate", "Verdict", "WritingSession"]
 
-#: ``send``: the answers may leave. ``hold``: not yet; ask again when told to. ``drop``: never, because what they promise
-#: could not be kept: the connection is to be closed without them.
+#: ``send``: the answers may leave. ``hold``: not yet; ask again when told to. ``drop``: never, because what they
+#: promise could not be kept: the connection is to be closed without them.
 Verdict: TypeAlias = Literal["send", "hold", "drop"]
+
+#: Why a connection ends whose answers are dropped.
+NOT_STORED: Final = "what it wrote could not be stored"
 
 
 class WritingSession(Protocol):

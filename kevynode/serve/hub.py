@@ -11,6 +11,8 @@ What holds:
   served comes first in the next cycle, so a connection waits for at most one turn of each other one.
 - A session's turn writes into buffers of other sessions, never to their sockets: those are put into the queue, which
   has its turn after the ready sockets.
+- Turns come first, answers after all of them: with an answer gate it is asked in between, once for everybody. Only
+  bytes that were taken from a session before may leave without asking.
 - epoll is level-triggered, so nothing is lost by leaving a socket alone, and a socket that will not be read loses its
   EPOLLIN at once.
 - A connection ends in this order: unregister, leave the map, tell the session, close the socket. The last step comes at
@@ -34,9 +36,11 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..faults import traceback_line
-from .hub_connection import HubConnection
+from .hub_connection import HubConnection, reason_of
+from .hub_held import HeldConnections
 
 if TYPE_CHECKING:
+    from .answers import AnswerGate
     from .session_protocol import SessionProtocol
 
 __all__ = ["Hub", "HubLog"]
@@ -73,6 +77,8 @@ class Hub:
     place to set the clock. ``background(deadline)`` does a slice of work that can wait and answers whether there is
     more; it is called after :meth:`start_background`, has to look at the timer, and must not raise, as
     ``before_batch`` must not. ``timer`` is in seconds and ought to have microseconds; all deadlines are on its clock.
+    ``answers`` is asked after each batch and before its answers leave, once for all of them; it must not raise. Whoever
+    it has had held stays so until :meth:`release_answers`.
 
     Use it as a context manager, or call :meth:`close`. Its methods belong to the Trio thread.
     """
@@ -83,6 +89,7 @@ class Hub:
         *,
         before_batch: Callable[[float], object] | None = None,
         background: Callable[[float], bool] | None = None,
+        answers: AnswerGate | None = None,
         timer: Callable[[], float] = time.perf_counter,
         cycle: float = CYCLE,
         turn: float = TURN,
@@ -91,6 +98,8 @@ class Hub:
         self._before_batch = before_batch
         self._background = background
         self._background_wanted = False
+        self._answers = answers
+        self._held = HeldConnections(answers, self._end, self._watch)
         self._timer = timer
         self._cycle_seconds = cycle
         self._turn_seconds = turn
@@ -160,8 +169,8 @@ class Hub:
     async def drain(self) -> None:
         """Read no more, run what was read, send it, and return when every connection is closed.
 
-        Clients that wait for something are closed at once. This lasts as long as a client does not read: give it a
-        deadline, and cancel the connections' tasks then. The hub has to run meanwhile.
+        Clients that wait for something are closed at once. This lasts as long as a client does not read, or is held:
+        give it a deadline, and cancel the connections' tasks then. The hub has to run meanwhile.
         """
         self._draining = True
         for connection in self._connections.values():
@@ -176,6 +185,10 @@ class Hub:
         self._background_wanted = self._background is not None
         if self._sleeping:
             os.eventfd_write(self._alarm, 1)
+
+    def release_answers(self) -> None:
+        """Ask again about the answers that are held. Does not checkpoint; may be called at any time."""
+        self._held.release()
 
     def close(self) -> None:
         """Close what is left. Cancel the hub's task first; a second call does nothing."""
@@ -239,7 +252,7 @@ class Hub:
         return more
 
     def _serve_sockets(self, deadline: float) -> float:
-        """Read, run and send for each socket in ``_left`` until the deadline; the time when it stopped."""
+        """Read and run for each socket in ``_left`` until the deadline, then answer; the time when it stopped."""
         events = self._left
         find = self._connections.get
         timer = self._timer
@@ -247,11 +260,16 @@ class Hub:
         now = timer()
         served = 0
         answered: list[HubConnection] = []
+        unsettled: list[HubConnection] = []
         for fd, mask in events:
             served += 1
             connection = find(fd)
             if connection is None or mask != _IN or not connection.plain:
-                self._serve_special(connection, fd, mask, now + turn)
+                if connection is None:
+                    if fd == self._alarm:
+                        os.eventfd_read(fd)
+                elif self._serve_special(connection, mask, now + turn):
+                    unsettled.append(connection)
             else:
                 try:
                     data = connection.recv(READ_SIZE)
@@ -259,16 +277,17 @@ class Hub:
                     # An event for a predecessor with this descriptor.
                     continue
                 except OSError as error:
-                    self._end(connection, _reason(error))
+                    self._end(connection, reason_of(error))
                     continue
                 if not data:
-                    self._end_of_stream(connection)
+                    connection.ended = True
+                    unsettled.append(connection)
                     continue
                 session = connection.session
                 try:
                     session.receive(data)
                     if session.run(now + turn):
-                        self._settle(connection)
+                        unsettled.append(connection)
                     else:
                         answered.append(connection)
                 except Exception as error:
@@ -277,10 +296,20 @@ class Hub:
             if now > deadline:
                 break
         self._left = events[served:]
+        self._answer(answered, unsettled)
+        return timer()
+
+    def _answer(self, answered: list[HubConnection], unsettled: list[HubConnection]) -> None:
+        """Let leave what may, once everybody had a turn: of those who have nothing but answers, and of the others.
+
+        The gate is asked even if there is nobody to answer: somebody who is gone, or silent, may have written.
+        """
+        if self._answers is not None and not self._answers.before_answers():
+            answered, unsettled = self._held.sift(answered), self._held.sift(unsettled)
         if answered:
             self._send_answers(answered)
-            now = timer()
-        return now
+        for connection in unsettled:
+            self._settle(connection)
 
     def _send_answers(self, answered: list[HubConnection]) -> None:
         """Send what the sockets of a round have been answered, one after the other.
@@ -300,10 +329,10 @@ class Hub:
                 except BlockingIOError:
                     sent = 0
                 except OSError as error:
-                    self._lose(connection, error)
+                    connection.lose(error)
                     sent = len(data)
                 if sent != len(data) or connection.ended:
-                    self._keep(connection, memoryview(data)[sent:])
+                    connection.keep(memoryview(data)[sent:])
                     self._settle(connection)
             except Exception as error:
                 self._fail(connection, error)
@@ -313,6 +342,7 @@ class Hub:
         queue = self._queue
         timer = self._timer
         now = timer()
+        unsettled: list[HubConnection] = []
         while self._owed and queue:
             self._owed -= 1
             connection = queue.popleft()
@@ -320,27 +350,30 @@ class Hub:
             if connection.closed:
                 continue
             try:
-                if connection.session.runnable:
+                if connection.held:
+                    if not self._held.let_go(connection):
+                        continue
+                elif connection.session.runnable:
                     connection.session.run(now + self._turn_seconds)
             except Exception as error:
                 self._fail(connection, error)
             else:
-                self._settle(connection)
+                unsettled.append(connection)
             now = timer()
             if now > deadline:
                 break
-        return now
+        self._answer([], unsettled)
+        return timer()
 
-    def _serve_special(self, connection: HubConnection | None, fd: int, mask: int, turn_ends: float) -> None:
-        """An event that is more than "there is something to read from a client that may be read"."""
-        if connection is None:
-            if fd == self._alarm:
-                os.eventfd_read(fd)
-            return
+    def _serve_special(self, connection: HubConnection, mask: int, turn_ends: float) -> bool:
+        """An event that is more than "there is something to read from one that may be read"; whether to settle it."""
         if connection.queued or connection.born == self._looks:
-            return
+            return False
+        if connection.held:
+            self._held.serve_event(connection, mask)
+            return False
         if mask & _OUT and connection.unsent is not None:
-            self._send(connection, connection.unsent)
+            connection.transmit(connection.unsent)
         session = connection.session
         try:
             if mask & _IN and connection.interest & _IN:
@@ -349,8 +382,8 @@ class Hub:
                 except BlockingIOError:
                     pass
                 except OSError as error:
-                    self._end(connection, _reason(error))
-                    return
+                    self._end(connection, reason_of(error))
+                    return False
                 else:
                     if data:
                         session.receive(data)
@@ -359,14 +392,14 @@ class Hub:
                         connection.ended = True
             elif mask & _BROKEN:
                 self._end(connection, "connection reset" if mask & select.EPOLLERR else "end of stream")
-                return
+                return False
             elif mask & _RDHUP:
                 # The commands that wait are not answered any more.
                 connection.ended = session.blocked
         except Exception as error:
             self._fail(connection, error)
-            return
-        self._settle(connection)
+            return False
+        return True
 
     # -- one connection -------------------------------------------------------------------------------------------
 
@@ -379,7 +412,7 @@ class Hub:
         try:
             self._epoll.register(connection.fd, _IN)
         except OSError as error:
-            self._end(connection, _reason(error))
+            self._end(connection, reason_of(error))
             return
         self._connections[connection.fd] = connection
         if self._draining or session.has_output or not session.wants_read:
@@ -403,7 +436,7 @@ class Hub:
                 self._end(connection, "closed by the server")
                 return
             if connection.unsent is None and session.has_output:
-                self._send(connection, session.take_output())
+                connection.transmit(session.take_output())
             finishing = connection.ended or self._draining
             runnable = session.runnable
             if runnable:
@@ -422,34 +455,13 @@ class Hub:
         except Exception as error:
             self._fail(connection, error)
             return
+        self._watch(connection, interest)
+        connection.plain = interest == _IN and not connection.queued
+
+    def _watch(self, connection: HubConnection, interest: int) -> None:
         if interest != connection.interest:
             connection.interest = interest
             self._epoll.modify(connection.fd, interest)
-        connection.plain = interest == _IN and not connection.queued
-
-    def _send(self, connection: HubConnection, data: bytes | memoryview) -> None:
-        """Send what the kernel takes and keep the rest. Nothing is kept for a peer that is gone."""
-        sent = len(data)
-        if not connection.lost:
-            try:
-                sent = connection.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self._lose(connection, error)
-        self._keep(connection, memoryview(data)[sent:])
-
-    def _lose(self, connection: HubConnection, error: OSError) -> None:
-        connection.lost = _reason(error)
-        connection.ended = True
-
-    def _keep(self, connection: HubConnection, unsent: memoryview) -> None:
-        connection.unsent = unsent if len(unsent) else None
-        connection.session.output_pending = len(unsent)
-
-    def _end_of_stream(self, connection: HubConnection) -> None:
-        connection.ended = True
-        self._settle(connection)
 
     def _fail(self, connection: HubConnection, error: Exception) -> None:
         self._log.error("session_failed", error=error, where=traceback_line(error))
@@ -465,6 +477,7 @@ class Hub:
         if self._connections.get(connection.fd) is connection:
             self._epoll.unregister(connection.fd)
             del self._connections[connection.fd]
+        self._held.forget(connection)
         session.wake = session.peer_gone = None
         try:
             session.disconnected(reason)
@@ -486,7 +499,3 @@ class Hub:
                 trio.lowlevel.reschedule(task)
         if self._draining and not self._connections:
             self._emptied.set()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

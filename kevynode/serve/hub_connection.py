@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .hub import Hub
     from .session_protocol import SessionProtocol
 
-__all__ = ["HubConnection"]
+__all__ = ["HubConnection", "reason_of"]
 
 
 class HubConnection:
@@ -24,6 +24,7 @@ class HubConnection:
         "closed",
         "ended",
         "fd",
+        "held",
         "hub",
         "interest",
         "lost",
@@ -53,6 +54,8 @@ class HubConnection:
         # In the hub's queue: there are commands left to run, or somebody else's turn touched the session. It is not
         # read before it had its turn there.
         self.queued = False
+        # Its answers may not leave, or have been released and not asked about again: it is neither read nor run.
+        self.held = False
         # The peer sends no more: close once everything is answered.
         self.ended = False
         # Why nothing can be sent any more; commands that were read are run all the same.
@@ -70,6 +73,28 @@ class HubConnection:
         if not self.queued and not self.closed:
             self.hub.enqueue(self)
 
+    def transmit(self, data: bytes | memoryview) -> None:
+        """Send what the kernel takes and keep the rest. Nothing is kept for a peer that is gone."""
+        sent = len(data)
+        if not self.lost:
+            try:
+                sent = self.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.lose(error)
+        self.keep(memoryview(data)[sent:])
+
+    def lose(self, error: OSError) -> None:
+        """Nothing can be sent any more."""
+        self.lost = reason_of(error)
+        self.ended = True
+
+    def keep(self, unsent: memoryview) -> None:
+        """Hold what the kernel has not taken."""
+        self.unsent = unsent if len(unsent) else None
+        self.session.output_pending = len(unsent)
+
     def peer_gone(self) -> bool:
         """Whether the peer has hung up, even behind data that was not read yet."""
         if self.closed or self.ended:
@@ -82,3 +107,8 @@ class HubConnection:
         """The connection's task is cancelled; it closes the connection in its own next step."""
         self.parked = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says of an error."""
+    return error.strerror or str(error)

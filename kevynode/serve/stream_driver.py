@@ -1,22 +1,27 @@
 """The stream driver: one session over any Trio stream (TLS, streams in memory, platforms without epoll).
 
 Each connection has three tasks in a nursery of its own. The reader feeds the session, the runner gives it turns and
-decides when the connection is over, the sender sends. They tell each other through signals, so a client that sends much
-before it reads anything is served as far as the session's limits allow, and is not waited for.
+decides what may be sent and when the connection is over, the sender sends. They tell each other through signals, so a
+client that sends much before it reads anything is served as far as the session's limits allow, and is not waited for.
+
+With an answer gate the runner asks it after each turn. While the gate has the answers held, the session is neither fed
+nor run nor sent to; a single read is left open, which notices the end of the connection.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..faults import traceback_line
+from .answers import NOT_STORED
 
 if TYPE_CHECKING:
+    from .answers import AnswerGate, WritingSession
     from .session_protocol import SessionProtocol
 
 __all__ = ["StreamDriver", "StreamLog"]
@@ -68,12 +73,14 @@ class StreamDriver:
         *,
         before_batch: Callable[[float], object] | None = None,
         background: Callable[[float], bool] | None = None,
+        answers: AnswerGate | None = None,
         timer: Callable[[], float] = time.perf_counter,
         turn: float = TURN,
     ) -> None:
         self._log = log
         self._before_batch = before_batch
         self._background = background
+        self._answers = answers
         self._background_wanted = _Signal()
         self._timer = timer
         self._turn_seconds = turn
@@ -97,6 +104,11 @@ class StreamDriver:
     def start_background(self) -> None:
         """There is work for ``background``: it is called until it says that there is no more."""
         self._background_wanted.set()
+
+    def release_answers(self) -> None:
+        """Ask again about the answers that are held. Does not checkpoint; may be called at any time."""
+        for connection in self._connections:
+            connection.ask_again()
 
     async def serve(
         self, stream: trio.abc.Stream, session: SessionProtocol, peer_gone: Callable[[], bool] | None = None
@@ -154,7 +166,11 @@ class _StreamConnection:
         self._room = _Signal()
         self._work = _Signal()
         self._output = _Signal()
-        self._sending = False
+        # What the sender is sending.
+        self._unsent = b""
+        # The answers may not leave; the gate is to be asked again before anything else happens.
+        self._held = False
+        self._asking = False
         # Nothing more will be read; and whether that is because the peer sends no more.
         self._ended = False
         self._hung_up = False
@@ -183,6 +199,12 @@ class _StreamConnection:
         except Exception as error:
             self._driver._log.error("session_failed", error=error, where=traceback_line(error))
 
+    def ask_again(self) -> None:
+        """Answers that are held may be allowed to leave by now."""
+        if self._held:
+            self._asking = True
+            self._work.set()
+
     def stop_reading(self) -> None:
         """Answer what was read, then close."""
         self._reading.cancel()
@@ -206,7 +228,7 @@ class _StreamConnection:
         session = self._session
         with self._reading:
             while True:
-                while not (session.wants_read or session.blocked):
+                while not (session.wants_read or session.blocked or self._held):
                     await self._room.wait()
                 try:
                     data = await self._stream.receive_some(READ_SIZE)
@@ -216,8 +238,9 @@ class _StreamConnection:
                 if not data:
                     self._hung_up = True
                     break
-                # A blocked client is read to notice its end. What it sent instead waits here, and then in the kernel.
-                while not session.wants_read:
+                # One that is blocked or held is read to notice its end. What it sent instead waits here, and then in
+                # the kernel.
+                while self._held or not session.wants_read:
                     await self._room.wait()
                 session.receive(bytes(data))
                 # What has come in runs before more is read.
@@ -234,12 +257,17 @@ class _StreamConnection:
             if session.discard:
                 self._end("closed by the server")
                 return
-            if session.has_output:
-                self._output.set()
+            if self._held:
+                if self._lost:
+                    self._end(self._lost)
+                    return
+                self._room.set()
+                await self._work.wait()
+                continue
             if session.runnable:
                 await trio.lowlevel.checkpoint()
                 continue
-            unsent = self._sending or session.has_output
+            unsent = self._unsent or session.has_output
             if (session.closing and not unsent) or (self._ended and (session.blocked or not unsent)):
                 self._end(self._lost or ("end of stream" if self._hung_up else "closed by the server"))
                 return
@@ -248,28 +276,49 @@ class _StreamConnection:
 
     @enable_ki_protection
     def _take_turn(self) -> None:
-        if self._session.runnable:
-            now = self._driver._timer()
-            if self._driver._before_batch is not None:
-                self._driver._before_batch(now)
-            self._session.run(now + self._driver._turn_seconds)
+        """Run, ask what may leave, and hand it to the sender. Nothing runs between the question and what follows."""
+        session, driver = self._session, self._driver
+        if self._held and not self._asking:
+            return
+        # What was held is asked about again before anything else runs.
+        if session.runnable and not self._held:
+            now = driver._timer()
+            if driver._before_batch is not None:
+                driver._before_batch(now)
+            session.run(now + driver._turn_seconds)
+        self._held = self._asking = False
+        answers = driver._answers
+        may_leave = answers is None or answers.before_answers() or self._may_leave(answers)
+        if may_leave and session.has_output and not self._unsent:
+            self._hand_over()
+
+    def _may_leave(self, answers: AnswerGate) -> bool:
+        session = self._session
+        if session.discard or not session.has_output:
+            return True
+        verdict = answers.verdict(cast("WritingSession", session))
+        if verdict == "drop":
+            self._end(NOT_STORED)
+        self._held = verdict == "hold"
+        return verdict == "send"
+
+    def _hand_over(self) -> None:
+        data = self._session.take_output()
+        # Nobody is there to read it: it counts as sent.
+        if not self._lost:
+            self._unsent = data
+            self._session.output_pending = len(data)
+            self._output.set()
 
     async def _send(self) -> None:
-        session = self._session
         while True:
             await self._output.wait()
-            while session.has_output:
-                data = session.take_output()
-                if self._lost:
-                    continue
-                session.output_pending = len(data)
-                self._sending = True
-                try:
-                    await self._stream.send_all(data)
-                except trio.BrokenResourceError:
-                    self._lost = "connection reset"
-                    self.stop_reading()
-                self._sending = False
-                session.output_pending = 0
-            # Above its output limit a session neither runs nor reads; that may be over now.
+            try:
+                await self._stream.send_all(self._unsent)
+            except trio.BrokenResourceError:
+                self._lost = "connection reset"
+                self.stop_reading()
+            self._unsent = b""
+            self._session.output_pending = 0
+            # There may be more to send. Above its output limit a session neither runs nor reads; that may be over now.
             self._work.set()
