@@ -17,7 +17,7 @@ import os
 from types import TracebackType
 from typing import Final, Protocol
 
-__all__ = ["Disk", "DiskFile", "Lock", "Locked", "ReadFile", "SystemDisk"]
+__all__ = ["Disk", "DiskFile", "Lock", "Locked", "ReadFile", "SystemDisk", "write_all"]
 
 _FILE_MODE: Final = 0o644
 _FOLDER_MODE: Final = 0o755
@@ -261,6 +261,15 @@ class SystemDisk:
         """Bytes that can still be written where ``path`` is, by those who are not the superuser."""
         facts = os.statvfs(path)
         return facts.f_bavail * facts.f_frsize
+
+
+def write_all(file: DiskFile, data: bytes | bytearray | memoryview) -> None:
+    """Append all of ``data``. Raises OSError; then a part of it may be there."""
+    written = file.write(data)
+    if written < len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[file.write(view) :]
 
 
 def _sync(handle: int) -> None:

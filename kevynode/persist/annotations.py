@@ -22,9 +22,11 @@ __all__ = [
     "MARK",
     "Annotation",
     "AnnotationError",
+    "Digest",
     "End",
     "FileHeader",
     "GroupSpan",
+    "Local",
     "MadeBy",
     "NewerFormat",
     "Position",
@@ -42,6 +44,7 @@ MARK: Final = b"#kevynode:"
 KINDS: Final = ("base", "incr")
 
 _ANY_NUMBER: Final = 2**64 - 1
+_ANY_CHECKSUM: Final = 2**32 - 1
 # An address as people write it; everything else is escaped.
 _PLAIN_IN_ADDRESSES: Final = ":[]"
 _VERSION: Final = re.compile(rb"#kevynode:file version=([1-9][0-9]{0,9})[ \r]")
@@ -127,6 +130,19 @@ class GroupSpan(NamedTuple):
         return b"#kevynode:group next=%d\r\n" % self.next
 
 
+class Local(NamedTuple):
+    """Whether the data hold, from here on, writes that were made beside the stream that they are a copy of.
+
+    No position tells of those. A file whose first lines do not say so begins without any.
+    """
+
+    is_local: bool
+
+    def line(self) -> bytes:
+        """The annotation."""
+        return b"#kevynode:local yes\r\n" if self.is_local else b"#kevynode:local no\r\n"
+
+
 class End(NamedTuple):
     """The last line of a file that is complete: it holds so many ``commands``, without MULTI and EXEC."""
 
@@ -137,7 +153,22 @@ class End(NamedTuple):
         return b"#kevynode:end commands=%d\r\n" % self.commands
 
 
-Annotation: TypeAlias = FileHeader | Position | UpstreamCursor | MadeBy | GroupSpan | End
+class Digest(NamedTuple):
+    """The line at byte ``place``: the ``crc32`` of all bytes between it and the digest before.
+
+    ``synced``: so many bytes of the file, at most ``place``, were durable when it was written, at least.
+    """
+
+    crc32: int
+    place: int
+    synced: int
+
+    def line(self) -> bytes:
+        """The annotation."""
+        return b"#kevynode:digest crc32=%d place=%d synced=%d\r\n" % self
+
+
+Annotation: TypeAlias = FileHeader | Position | UpstreamCursor | MadeBy | GroupSpan | Local | End | Digest
 
 
 def _limited(text: str) -> bytes:
@@ -204,8 +235,17 @@ def _group(values: dict[str, str]) -> GroupSpan:
     return GroupSpan(_number(values["next"]))
 
 
+def _local(values: dict[str, str]) -> Local:
+    return Local("yes" in values)
+
+
 def _end(values: dict[str, str]) -> End:
     return End(_number(values["commands"]))
+
+
+def _digest(values: dict[str, str]) -> Digest:
+    place = _number(values["place"])
+    return Digest(_number(values["crc32"], _ANY_CHECKSUM), place, _number(values["synced"], place))
 
 
 _PARSERS: Final[dict[str, Callable[[dict[str, str]], Annotation]]] = {
@@ -214,7 +254,9 @@ _PARSERS: Final[dict[str, Callable[[dict[str, str]], Annotation]]] = {
     "cursor": _cursor,
     "origin": _origin,
     "group": _group,
+    "local": _local,
     "end": _end,
+    "digest": _digest,
 }
 
 

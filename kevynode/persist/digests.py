@@ -4,58 +4,22 @@ A system that loses power may have stored the later bytes of a file and not the 
 and zeros within a value look like a value. So each piece of bytes that is written at once ends with a line that holds
 its checksum, and is believed only with it. The line says, too, how much of the file had been made durable before: if
 bytes are wrong that once were durable, the file is damaged and not just cut short by a crash.
-
-The line is a cursor of the upstream ``#``, an address that nobody has.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
 
-from .annotations import Annotation, End, UpstreamCursor
-from .record_reader import Damaged, Entries, FileError, RecordEvent, RecordReader, Torn
+from .annotations import Digest, End
+from .record_reader import Damaged, FileError, RecordEvent, RecordReader, Torn
 
-__all__ = ["CheckedReader", "Digest", "digest_line", "has_gap", "is_synced_behind"]
+__all__ = ["CheckedReader", "has_gap", "is_synced_behind"]
 
-_UPSTREAM: Final = "#"
-_CHECKSUM_BITS: Final = 32
-_CHECKSUM_MASK: Final = (1 << _CHECKSUM_BITS) - 1
-#: How many bytes are not durable is told up to here; this number says that nobody knows.
-_UNKNOWN: Final = (1 << 32) - 1
-_LINE: Final = re.compile(rb"#kevynode:cursor upstream=%23 history=([0-9]{1,20}) offset=([0-9]{1,19})\r\n")
+_LINE: Final = re.compile(rb"#kevynode:digest crc32=[0-9]{1,10} place=([0-9]{1,19}) synced=([0-9]{1,19})\r\n")
 #: Bytes that a file system stores together.
 _PAGE: Final = 4096
-
-
-class Digest(NamedTuple):
-    """The line at byte ``place``: the ``checksum`` of what lies between it and the digest before.
-
-    ``synced``: so many bytes of the file were durable when it was written, at least.
-    """
-
-    checksum: int
-    place: int
-    synced: int
-
-    @classmethod
-    def of(cls, annotation: Annotation) -> Digest | None:
-        """The digest that an annotation is; None if it is something else."""
-        if not isinstance(annotation, UpstreamCursor) or annotation.upstream != _UPSTREAM:
-            return None
-        return cls._unpack(annotation.history, annotation.offset)
-
-    @classmethod
-    def _unpack(cls, packed: int, place: int) -> Digest:
-        behind = packed >> _CHECKSUM_BITS
-        return cls(packed & _CHECKSUM_MASK, place, 0 if behind == _UNKNOWN else max(place - behind, 0))
-
-
-def digest_line(checksum: int, place: int, synced: int) -> bytes:
-    """The line at byte ``place``, for bytes with this ``checksum``, if ``synced`` bytes of the file are durable."""
-    packed = checksum | min(place - synced, _UNKNOWN) << _CHECKSUM_BITS
-    return b"#kevynode:cursor upstream=%%23 history=%d offset=%d\r\n" % (packed, place)
 
 
 def is_synced_behind(data: bytes, place: int, cut: int) -> bool:
@@ -63,11 +27,7 @@ def is_synced_behind(data: bytes, place: int, cut: int) -> bool:
 
     Only what is whole in ``data`` is seen.
     """
-    for line in _LINE.finditer(data):
-        digest = Digest._unpack(int(line[1]), int(line[2]))
-        if digest.place == place + line.start() and digest.synced > cut:
-            return True
-    return False
+    return any(int(line[1]) == place + line.start() and int(line[2]) > cut for line in _LINE.finditer(data))
 
 
 def has_gap(data: bytes, place: int) -> bool:
@@ -97,12 +57,11 @@ class CheckedReader:
         held = self._held
         vouched = 0
         for event in self.reader.feed(data):
-            digest = None if isinstance(event, Entries) else Digest.of(event)
-            if digest is None:
+            if not isinstance(event, Digest):
                 held.append(event)
                 if isinstance(event, End) and self._is_alone(event):
                     vouched = len(held)
-            elif self._check(digest):
+            elif self._check(event):
                 vouched = len(held)
             else:
                 break
@@ -135,16 +94,13 @@ class CheckedReader:
         return True
 
     def _check(self, digest: Digest) -> bool:
-        size = max(digest.place - self.cut, 0)
-        line = _LINE.match(self._bytes, size)
+        size = digest.place - self.cut
+        line = digest.line()
         with memoryview(self._bytes) as held:
-            is_right = line is not None and crc32(held[:size]) == digest.checksum
-        if line is None or not is_right:
+            is_right = size >= 0 and held[size : size + len(line)] == line and crc32(held[:size]) == digest.crc32
+        if not is_right:
             self.error = Damaged(self.cut, "what follows does not match its digest", self.cut)
             return False
-        end = line.end()
-        # A match holds on to the bytes that it was found in.
-        del line
-        del self._bytes[:end]
-        self.cut += end
+        del self._bytes[: size + len(line)]
+        self.cut += size + len(line)
         return True

@@ -18,10 +18,9 @@ from zlib import crc32
 
 import attrs
 
-from ..disk import Disk, DiskFile, Lock, Locked
+from ..disk import Disk, DiskFile, Lock, Locked, write_all
 from ..replicate.lineage import Lineage
-from .annotations import End, UpstreamCursor
-from .digests import digest_line
+from .annotations import Digest, End, UpstreamCursor
 from .manifest import NAME, Manifest, ManifestError, ManifestFile, base_name, increment_name, manifest_name
 from .records import file_start
 
@@ -65,25 +64,18 @@ class LogFile:
 
     def write(self, data: bytes) -> None:
         """Append whole records. Raises OSError; then a part of them may be there, and nothing may follow it."""
-        line = digest_line(crc32(data, self._checksum), self._file.position + len(data), self.synced)
+        digest = Digest(crc32(data, self._checksum), self._file.position + len(data), self.synced)
         self._checksum = 0
-        self._write_all(data + line)
+        write_all(self._file, data + digest.line())
 
     def write_part(self, data: bytes) -> None:
         """Append a part of a record, which :meth:`write` completes; as that."""
         self._checksum = crc32(data, self._checksum)
-        self._write_all(data)
+        write_all(self._file, data)
 
     def end(self, commands: int) -> None:
         """Append the last line: the file is complete, and holds so many commands. Raises OSError."""
-        self._write_all(End(commands).line())
-
-    def _write_all(self, data: bytes) -> None:
-        written = self._file.write(data)
-        if written < len(data):
-            view = memoryview(data)[written:]
-            while view:
-                view = view[self._file.write(view) :]
+        write_all(self._file, End(commands).line())
 
     def sync(self) -> None:
         """Make durable what has been written. Takes long. Raises OSError; then it must not be written to any more."""
@@ -269,9 +261,7 @@ class AppendOnlyFolder:
         temporary = posixpath.join(self.path, _TEMPORARY + manifest_name())
         file = disk.create(temporary)
         try:
-            view = memoryview(manifest.format())
-            while view:
-                view = view[file.write(view) :]
+            write_all(file, manifest.format())
             file.sync()
         finally:
             file.close()

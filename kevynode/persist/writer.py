@@ -224,6 +224,11 @@ class AppendOnlyWriter:
         return self._durable[0]
 
     @property
+    def written_offset(self) -> int:
+        """The next offset that does not outlive this process."""
+        return self._written[1]
+
+    @property
     def durable_offset(self) -> int:
         """The next offset that is not durable."""
         return self._durable[1]
@@ -237,6 +242,18 @@ class AppendOnlyWriter:
     def ship_offset(self) -> int:
         """Entries below this offset may go to replicas, by the policy."""
         return (self._durable if self.policy == "always" else self._written)[1]
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether anything is observed that :meth:`write` has not handed to the system."""
+        if self._groups or self._parts:
+            return True
+        return self._records and self._journal.offset != self.offset
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether writing waits for an increment to exist or to come into use."""
+        return self._waits
 
     @property
     def is_fresh_running(self) -> bool:

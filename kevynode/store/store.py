@@ -309,6 +309,15 @@ class Store:
         offset. ``next_offset`` is the one that the next effect gets; None: it stays. Raises RuntimeError inside a
         command or a transaction. Much data is freed when ``discarded`` is emptied.
         """
+        self.take_over(staging)
+        self.emit((b"FLUSHALL",), None)
+        self.journal.commit(self.journal.offset if next_offset is None else next_offset)
+
+    def take_over(self, staging: Staging) -> None:
+        """As :meth:`replace_all`, but nobody hears of it and the next effect's offset stays: data found at the start.
+
+        Only while nobody has seen other data here. Raises RuntimeError inside a command or a transaction.
+        """
         if self.journal.pending:
             raise RuntimeError("the data can only be replaced between two groups")
         self.settle()
@@ -318,8 +327,6 @@ class Store:
         self.epoch = staging.epoch
         self.field_deadline_keys = staging.field_deadline_keys
         self.used = staging.used
-        self.emit((b"FLUSHALL",), None)
-        self.journal.commit(self.journal.offset if next_offset is None else next_offset)
 
     # -- the whole --------------------------------------------------------------------------------------------------
 

@@ -249,7 +249,7 @@ def test_a_changed_byte_in_what_was_written_last_is_damage_and_no_torn_end() -> 
 def test_a_torn_middle_file_is_refused_though_its_end_is_clean() -> None:
     disk, _ = small_folder()
     data = disk.content(SECOND)
-    end = data.index(b"upstream=%23 ", data.index(b"k01"))
+    end = data.index(b"#kevynode:digest ", data.index(b"k01"))
     end = data.index(b"\n", end) + 1
     put(disk, SECOND, data[:end])
     with pytest.raises(LoadError, match="begins at offset 11, but the file before it ends at 8"):
