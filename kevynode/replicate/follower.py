@@ -16,7 +16,7 @@ all of them have sent theirs; if one breaks off, all start over and the old data
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal, Protocol
 
@@ -72,8 +72,23 @@ class FollowerSink(Protocol):
         """
         ...
 
-    def swapped(self) -> None:
-        """All data has been replaced, after :meth:`adopt` where that is called."""
+    def swapped(self, cursors: Mapping[str, tuple[int, int]]) -> None:
+        """All data has been replaced, after :meth:`adopt` where that is called; otherwise ``cursors`` says by what.
+
+        It holds history (0: not told) and next offset of each link, by its address. Called in the same step.
+        """
+        ...
+
+    def cursors_of(self, upstreams: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """Where links that are not adopted are to go on, by address, if all data here come from them; or nothing."""
+        ...
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """The next group of the journal brings a link that is not adopted to this offset of its history."""
+        ...
+
+    def diverged(self) -> None:
+        """The data here are not, or will not be, what the upstream's entries should have made of them."""
         ...
 
     def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool) -> None:
@@ -166,6 +181,10 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled. Whatever an upstream does is logged, and never raised."""
+        if not self.adopts:
+            cursors = self.sink.cursors_of([upstream.address for upstream in self._upstreams])
+            for upstream in self._upstreams:
+                upstream.cursor = cursors.get(upstream.address, (0, 0))
         async with trio.open_nursery() as nursery:
             for upstream in self._upstreams:
                 nursery.start_soon(upstream.run)
@@ -243,12 +262,12 @@ class Follower:
         try:
             if entries.grouped:
                 self._applier.apply_all(entries.commands)
-                self._commit(entries.next)
+                self._commit(upstream, entries.next)
                 self._place = size
             else:
                 advance = self._apply_each if self._applier.lenient else self._apply_run
                 while self._place < size:
-                    advance(entries, min(size, self._place + _BATCH))
+                    advance(upstream, entries, min(size, self._place + _BATCH))
                     if self.clock.monotonic() >= until:
                         break
         except ApplyError as error:
@@ -278,7 +297,7 @@ class Follower:
         link.applied(position, self.clock.monotonic())
         self.sink.entries_applied(first, self._store.journal.offset, raw, entries.grouped)
 
-    def _apply_run(self, entries: Entries, stop: int) -> None:
+    def _apply_run(self, upstream: Upstream, entries: Entries, stop: int) -> None:
         """Apply entries up to index ``stop`` that make one change each, and commit each by itself."""
         journal = self._store.journal
         place = self._place
@@ -295,23 +314,25 @@ class Follower:
                 for effect in effects[:done]:
                     number += 1
                     journal.pending = [effect]
-                    self._commit(number)
+                    self._commit(upstream, number)
             else:
                 # Nobody listens: only the numbers count.
                 journal.offset = self._numbered(number + done, done)
             journal.pending = effects[done:]
             self._place = place + done
 
-    def _apply_each(self, entries: Entries, stop: int) -> None:
+    def _apply_each(self, upstream: Upstream, entries: Entries, stop: int) -> None:
         """Apply entries up to index ``stop`` that may make any number of changes, each entry a group."""
         apply = self._applier.apply
         for place in range(self._place, stop):
             apply(entries.commands[place])
-            self._commit(entries.first + place + 1)
+            self._commit(upstream, entries.first + place + 1)
             self._place = place + 1
 
-    def _commit(self, next_offset: int) -> None:
+    def _commit(self, upstream: Upstream, next_offset: int) -> None:
         journal = self._store.journal
+        if not self.adopts and journal.pending and upstream.link is not None:
+            self.sink.note_cursor(upstream.address, upstream.link.history, next_offset)
         try:
             journal.commit(self._numbered(next_offset, len(journal.pending)))
         except Exception as error:
@@ -331,6 +352,7 @@ class Follower:
     def _diverge(self, upstream: Upstream, reason: str) -> None:
         """What an entry should have done is not done, or half done: end the link, and ask for a fresh copy."""
         journal = self._store.journal
+        self.sink.diverged()
         if journal.pending:
             # Whoever watches a key hears of it, but it is no part of the history.
             journal.commit(journal.offset)
@@ -409,6 +431,11 @@ class Follower:
         store.journal.origin = Origin(self._upstreams[0].address, history)
         try:
             store.replace_all(ship.staging, offset if self.adopts else None)
+        except Exception as error:
+            if store.keyspace is not ship.staging.keyspace:
+                raise
+            # Somebody who listens to the journal failed; the data are replaced.
+            self.log.error("observer_failed", error=error, where=traceback_line(error))
         finally:
             store.journal.origin = None
         ship.swapped.set()
@@ -416,7 +443,9 @@ class Follower:
             upstream.swapped(ship.began, ship.size, ship.reason)
         if self.adopts:
             self.sink.adopt(history, offset, ancestors, "full", ship.reason)
-        self.sink.swapped()
+            self.sink.swapped({})
+        else:
+            self.sink.swapped({upstream.address: upstream.cursor for upstream in self._upstreams})
 
     def _give_up(self, reason: str, by: Upstream) -> None:
         """The snapshot under way will not be complete: let go of it, and have those who sent a part start over."""

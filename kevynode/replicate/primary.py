@@ -12,26 +12,30 @@ The life of a link, and everything that moves it on, stands in :data:`TRANSITION
 - CLOSED: nothing more is sent; ``reason`` says why.
 
 Every link sends from a cursor, so a slow replica costs no memory of its own: it falls off the backlog instead.
+
+What this node may still lose is told to nobody. While its files are behind, a link is **held**: it answers no
+handshake, sends no entry and begins no snapshot. Heartbeats go on where the answer has gone out, and tell of nothing
+beyond what was sent; a snapshot that has begun goes on, because it was frozen at a moment when all could be told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from ..store.keyspace import KeyShard
 from . import wire
-from .backlog import Backlog, Cursor, Pin, TooOld
+from .backlog import Cursor, Pin, TooOld
 from .decision import Resume, Snapshot
 from .flights import Flights
 from .handshake import CAPABILITIES, Form, Request, format_answer
-from .lineage import Lineage
+from .link_source import LinkSource
+from .ships import Ship
 from .slots import Slot
 from .snapshot import encode_snapshot
 from .wire import AckDecoder
 
-__all__ = ["TRANSITIONS", "LinkSource", "PrimaryLink", "State"]
+__all__ = ["TRANSITIONS", "PrimaryLink", "State"]
 
 #: Bytes handed out by one call of :meth:`PrimaryLink.take`, about: a millisecond's work while a snapshot is made.
 TAKE: Final = 128 * 1024
@@ -67,51 +71,6 @@ TRANSITIONS: Final[dict[tuple[State, Cause], State]] = {
     (State.STREAMING, "close"): State.CLOSED,
     (State.CLOSED, "close"): State.CLOSED,
 }
-
-
-class LinkSource(Protocol):
-    """What a link takes its data from: the same object for all links of a node."""
-
-    @property
-    def backlog(self) -> Backlog: ...
-
-    @property
-    def lineage(self) -> Lineage: ...
-
-    def freeze(self) -> tuple[list[KeyShard], bool]:
-        """The data as of the backlog's next offset, and whether any hash may hold a field with a deadline."""
-        ...
-
-    def owned_prefixes(self) -> tuple[bytes, ...]:
-        """What a filtered link that names no prefixes follows."""
-        ...
-
-    def may_ship(self, link: PrimaryLink, now: float) -> bool:
-        """Whether a snapshot may start on ``link`` now."""
-        ...
-
-    def ship_started(self, link: PrimaryLink, kind: Literal["full", "scope"], reason: str, now: float) -> None: ...
-    def ship_ended(self, link: PrimaryLink, size: int, now: float) -> None: ...
-    def ship_caught_up(self, link: PrimaryLink) -> None:
-        """What was written during a ship has gone out, too."""
-        ...
-
-    def ship_overrun(self, link: PrimaryLink, now: float) -> None:
-        """The backlog could not hold what was written during a ship."""
-        ...
-
-
-class _Ship:
-    """A snapshot on its way: of everything the link follows, or (``prefix``) of one scope."""
-
-    __slots__ = ("header", "offset", "pieces", "prefix", "size")
-
-    def __init__(self, pieces: Iterator[bytes], offset: int, prefix: bytes | None, header: bytes) -> None:
-        self.pieces = pieces
-        self.offset = offset
-        self.prefix = prefix
-        self.header = header
-        self.size = 0
 
 
 class PrimaryLink:
@@ -155,10 +114,14 @@ class PrimaryLink:
         slot.prefixes = self.prefixes
         self._decoder = AckDecoder()
         accepted = set(CAPABILITIES) - withheld - (set() if self._filtered else {"scopes"})
-        self._parts: list[bytes] = [format_answer(request, source.lineage, accepted)]
+        # The answer to the handshake, until it has gone out.
+        self._answer = format_answer(request, source.lineage, accepted)
+        # Whether the last take found that nothing more may be told yet, and the next offset when it last might.
+        self._held = False
+        self._tellable = 0
         self._cursor: Cursor | None = None
         self._pin: Pin | None = None
-        self._ship: _Ship | None = None
+        self._ship: Ship | None = None
         # Why a snapshot of everything is due, and prefixes that a scope ship is due for, with the line it begins with.
         self._ship_due: str | None = None
         self._scopes_due: dict[bytes, bytes] = {}
@@ -206,7 +169,14 @@ class PrimaryLink:
 
     def take(self, now: float) -> list[bytes]:
         """What to send next, in parts, about :data:`TAKE` bytes; empty if there is nothing: see :attr:`busy`."""
-        parts, self._parts = self._parts, []
+        parts: list[bytes] = []
+        if self.state is not State.SNAPSHOT and not self._may_tell(now):
+            if self._beat_due and not self._answer:
+                self._beat(parts)
+                self.sent_bytes += len(parts[0])
+            return parts
+        if self._answer:
+            self._begin(parts, now)
         if self.state is State.STREAMING and self._named and self._ship_due is None:
             self._take_frames(parts, now)
         if self._ship_due is not None and self.state in (State.HANDSHAKE, State.STREAMING):
@@ -216,12 +186,38 @@ class PrimaryLink:
         if self.state is State.CLOSED:
             return []
         if self._beat_due:
-            self._beat_due = False
             if self.state is not State.SNAPSHOT:
                 self._skip(parts)
-            parts.append(wire.ping(self._source.lineage.history, self._source.backlog.next))
+            self._beat(parts)
         self.sent_bytes += sum(map(len, parts))
         return parts
+
+    def _may_tell(self, now: float) -> bool:
+        """Whether everything up to this moment may be told; asked once for all that one take sends."""
+        self._held = self.state is not State.CLOSED and not self._source.may_tell()
+        if not self._held:
+            self._tellable = self._source.backlog.next
+        elif self._behind_since is None and self.state is State.STREAMING and not self.caught_up:
+            self._behind_since = now
+        return not self._held
+
+    def _begin(self, parts: list[bytes], now: float) -> None:
+        """Answer the handshake."""
+        parts.append(self._answer)
+        self._answer = b""
+        # Before that it could say nothing.
+        self.heard = now
+
+    def _beat(self, parts: list[bytes]) -> None:
+        """Say how far the stream is, as far as that may be told."""
+        self._beat_due = False
+        source, position = self._source, self._tellable
+        if self._held and self.state is State.STREAMING:
+            # It would take what is not sent after that for lost.
+            position = self._told
+        elif not self._held and (self.state is not State.SNAPSHOT or source.may_tell()):
+            position = source.backlog.next
+        parts.append(wire.ping(source.lineage.history, position))
 
     def heartbeat(self) -> None:
         """A PING is due, where the peer knows them."""
@@ -277,6 +273,7 @@ class PrimaryLink:
         cursor = self._cursor
         return (
             self.state is State.STREAMING
+            and not self._held
             and self._named
             and self._ship_due is None
             and cursor is not None
@@ -285,8 +282,11 @@ class PrimaryLink:
 
     @property
     def waits_for_acknowledgements(self) -> bool:
-        """Whether this peer has to say how far it is: not while it takes a snapshot, which is a sign of life itself."""
-        return self._beats and self.state is not State.SNAPSHOT
+        """Whether this peer has to say how far it is.
+
+        Not while it takes a snapshot, which is a sign of life itself, or has not been answered.
+        """
+        return self._beats and self.state is not State.SNAPSHOT and not self._answer
 
     @property
     def caught_up(self) -> bool:
@@ -421,7 +421,7 @@ class PrimaryLink:
         shards, field_deadlines = source.freeze()
         version = _FIELD_DEADLINE_VERSION if field_deadlines and self._beats else _PLAIN_VERSION
         accept = None if prefixes is None else lambda key: key.startswith(prefixes)
-        self._ship = _Ship(encode_snapshot(shards, version=version, accept=accept), offset, scope, header)
+        self._ship = Ship(encode_snapshot(shards, version=version, accept=accept), offset, scope, header)
         self._cursor = None
         self._move("ship")
         parts.append(header)
@@ -436,8 +436,7 @@ class PrimaryLink:
             self.close("more was written during the snapshot than the backlog may hold")
             return
         if self._beat_due:
-            self._beat_due = False
-            parts.append(wire.ping(self._source.lineage.history, self._source.backlog.next))
+            self._beat(parts)
         taken = 0
         for looked, piece in enumerate(ship.pieces, 1):
             taken += len(piece)

@@ -20,7 +20,7 @@ from .lineage import HISTORY_LIMIT, Lineage
 from .primary import PrimaryLink
 from .ships import ShipGate
 from .slots import Refusal, Slot, Slots, SyncRecord
-from .surroundings import NodeSide, Refused, ReplicationLog, ReplicationSettings
+from .surroundings import FilesSide, NodeSide, Refused, ReplicationLog, ReplicationSettings
 
 __all__ = ["Replicas", "new_history"]
 
@@ -53,6 +53,10 @@ class Replicas(ABC):
         self.beyond_branch = 0
         # Called when a replica has told how far it is, and when this node has become a copy of its upstream.
         self.on_news: Callable[[], None] | None = None
+        # The node's files, which entries go to before they go to replicas; None: nothing waits for files.
+        self.files: FilesSide | None = None
+        # Whether what the files hold is still being loaded: until then there is nothing to copy.
+        self.loading = False
         # What this node calls itself as a replica; empty: nothing yet.
         self.own_replica_id = ""
         self._store = store
@@ -110,9 +114,13 @@ class Replicas(ABC):
         """Hold the stream from now on: there is a replica, or this is one and may have to take its upstream's place."""
         if self._active:
             return
-        self._active = True
         self.backlog.budget = self.settings.backlog_budget
         self.backlog.reset(self._journal.offset)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Let the stream enter the backlog from where that ends."""
+        self._active = True
         self.backlog.on_pending = self._wake_links
         if self.numbers_entries():
             self._attach()
@@ -133,6 +141,10 @@ class Replicas(ABC):
     def _wake_links(self) -> None:
         for link in self.links.values():
             link.wake()
+
+    def may_ship_again(self) -> None:
+        """What replicas could not be told because of the files they may be told now."""
+        self._wake_links()
 
     # -- replicas: the life of a slot and its links -----------------------------------------------------------------
 
@@ -258,6 +270,10 @@ class Replicas(ABC):
         if self.backlog.next != self._journal.offset:
             raise RuntimeError(f"backlog at {self.backlog.next}, journal at {self._journal.offset}")
         return self._store.freeze(), bool(self._store.field_deadline_keys)
+
+    def may_tell(self) -> bool:
+        """Whether all that has been committed, and the lineage, may leave this node now."""
+        return self.files is None or self.files.may_ship()
 
     def owned_prefixes(self) -> tuple[bytes, ...]:
         """What a filtered link that names no prefixes follows: this node owns none by name."""

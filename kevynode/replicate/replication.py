@@ -6,11 +6,12 @@ upstream, and when it goes its own way. The follower's driver calls in; see :mod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal
 
-from ..errors import ErrorKind
+from ..errors import LOADING, ErrorKind
 from ..store.store import Store
+from . import wire
 from .lineage import Lineage
 from .primary import PrimaryLink, State
 from .replicas import Replicas, new_history
@@ -61,6 +62,10 @@ class Replication(Replicas):
         self._has_data = True
         # Whether an upstream's entries could not be applied, and no fresh copy has come since.
         self._diverged = False
+        # Where the upstreams of the data that were found at the start are to be asked to go on, if they renumber.
+        self._found_cursors: dict[str, tuple[int, int]] = {}
+        # What this node did not take part in as a primary when it last heard from its upstream.
+        self._was_withheld: frozenset[str] = frozenset()
         # Until when others may come who followed the same upstream as this node did.
         self._expects_until = monotonic()
         self._received_before = 0
@@ -78,7 +83,7 @@ class Replication(Replicas):
 
     def may_be_copied(self) -> bool:
         """Whether the data here are somebody's whole data, as they ought to be."""
-        return self._has_data and not self._is_diverged()
+        return self._has_data and not self.loading and not self._is_diverged()
 
     def _is_diverged(self) -> bool:
         return self._diverged or (self.upstream is not None and bool(self.upstream.diverged))
@@ -86,9 +91,10 @@ class Replication(Replicas):
     def expects_replicas(self) -> bool:
         """Whether somebody may come who went on from what another node streamed.
 
-        That is so on a copy, which may have to take its upstream's place, and for a reconnect window after it has.
+        That is so on a copy, which may have to take its upstream's place, and for a reconnect window after it has, or
+        after the start.
         """
-        return not self.numbers_entries() or self.now() < self._expects_until
+        return self.loading or not self.numbers_entries() or self.now() < self._expects_until
 
     def withheld(self) -> frozenset[str]:
         """What this node does not take part in as a primary: a stream passed on from a kevy server has no lineage."""
@@ -194,9 +200,14 @@ class Replication(Replicas):
         return True
 
     def promote(self) -> None:
-        """Become a primary, with what has been applied so far. Does nothing on a primary."""
+        """Become a primary, with what has been applied so far. Does nothing on a primary.
+
+        Raises ReplyError while data are being loaded: what there is then is no state that this node ever had.
+        """
         if self.role == "master":
             return
+        if self.loading:
+            raise LOADING()
         self.target = None
         self.role = "master"
         self._branch()
@@ -216,11 +227,117 @@ class Replication(Replicas):
     def _branch(self) -> None:
         """Begin a new history where this one stands."""
         old, offset = self.lineage.history, self.position
+        self._continue_as(self._branched(self.lineage, offset, self._journal.outside))
+        self._forget_upstreams()
+        self._began_empty = self._journal.outside = False
+        self._log.info("promoted", history=self.lineage.history, ancestor=old, offset=offset)
+
+    def _branched(self, lineage: Lineage, offset: int, outside: bool) -> Lineage:
+        """A lineage of a new history that leaves ``lineage`` at ``offset``.
+
+        What was written here beside the stream (``outside``) is in nobody else's copy: nobody can go on from there.
+        """
         history = new_history(self._random_bits)
-        # What was written here beside the stream is in nobody else's copy: nobody can go on from there.
-        self.lineage = Lineage(history) if self._journal.outside else self.lineage.branch(history, offset)
-        self._began_empty = False
-        self._log.info("promoted", history=history, ancestor=old, offset=offset)
+        return Lineage(history) if outside else lineage.branch(history, offset)
+
+    def _continue_as(self, lineage: Lineage) -> None:
+        """The next entry belongs to ``lineage``, and all data stay what they are."""
+        if lineage != self.lineage:
+            self.lineage = lineage
+            if self.files is not None:
+                self.files.note_lineage(lineage)
+
+    def _forget_upstreams(self) -> None:
+        """What has been applied of renumbered streams says no more where they are to go on."""
+        self._found_cursors = {}
+        if self._renumbers and self.files is not None:
+            self.files.forget_cursors()
+
+    # -- what the files hold, at the start -----------------------------------------------------------------------------
+
+    def restore_entries(
+        self, first: int, commands: Sequence[Sequence[bytes]], next: int, grouped: bool, own: bool
+    ) -> None:
+        """Entries from ``first`` up to ``next`` are in the files: hold them for replicas, as far as the budget allows.
+
+        To be called in their order while ``loading``. ``grouped``: they are one group, otherwise each is one by itself.
+        ``own``: no upstream made them.
+        """
+        backlog, count = self.backlog, len(commands)
+        if self.settings.standalone or first == next:
+            # What took no number was written beside the stream, and replicas never get it.
+            return
+        if first != backlog.next:
+            backlog.reset(first)
+        if next - first != count:
+            # They stand for entries that came in other words.
+            backlog.reset(next)
+            return
+        # On a copy of one stream its entries count as its own.
+        own = own or not self._renumbers
+        if grouped:
+            backlog.add([(command, None, ()) for command in commands], own)
+        else:
+            backlog.add_raw(first, count, wire.encode_frames(first, commands), own=own)
+        backlog.seal()
+
+    def restored(
+        self, lineage: Lineage | None, offset: int, cursors: Mapping[str, tuple[int, int]], local: bool, opens: bool
+    ) -> Lineage:
+        """All data have been loaded; the lineage from now on, which the files are to be told by the caller.
+
+        ``lineage`` and next ``offset`` are the data's; None: nothing was found. ``cursors``: where renumbered upstreams
+        stand. ``local``: some of it was written beside the stream that it is a copy of. ``opens``: the node takes
+        writes from here on, so it begins a new history; otherwise it goes on as a copy. Replicas are expected for a
+        reconnect window. To be called once, before any link or follower runs; then ``loading`` is to be set to False.
+        """
+        journal, backlog = self._journal, self.backlog
+        journal.offset = offset
+        if backlog.next != offset:
+            backlog.reset(offset)
+        self._began_empty = lineage is None and offset == 0 and not len(self._store.keyspace)
+        self._has_data = self.role == "master" or bool(len(self._store.keyspace)) or offset > 0
+        if lineage is None:
+            backlog.reset(offset)
+        else:
+            # Where entries are numbered here a number may have been given, and told, and lost again.
+            branches = opens or self._renumbers
+            self.lineage = self._branched(lineage, offset, local) if branches else lineage
+            journal.outside = local and not branches
+            self._found_cursors = {} if opens else dict(cursors)
+            self._expects_until = self.now() + self.reconnect_window
+            if not self.settings.standalone:
+                self._hold()
+            self._log.info(
+                "restored",
+                history=self.lineage.history,
+                ancestor=lineage.history if branches else 0,
+                offset=offset,
+                held_from=backlog.first,
+            )
+        self.judge()
+        return self.lineage
+
+    def cursors_of(self, upstreams: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """Where these streams are to go on, if the data found at the start come from exactly them; empty otherwise.
+
+        They are told once: from then on whoever asked knows better.
+        """
+        found, self._found_cursors = self._found_cursors, {}
+        whole = found.keys() == set(upstreams) and all(history for history, _ in found.values())
+        return found if whole else {}
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """The group that is committed next brings a renumbered upstream to this offset of its history."""
+        if self.files is not None:
+            self.files.note_cursor(upstream, history, offset)
+
+    def diverged(self) -> None:
+        """The data are about to be something that no upstream's history says: nobody is to go on from them."""
+        if self._renumbers:
+            self._forget_upstreams()
+        elif self.files is not None:
+            self.files.note_lineage(Lineage(new_history(self._random_bits)))
 
     # -- the stream of the upstream, as the follower tells of it -------------------------------------------------------
 
@@ -243,37 +360,39 @@ class Replication(Replicas):
         A ``history`` of 0 means that the upstream tells none: after a full copy this node needs one of its own.
         """
         before = self.lineage.history
-        if history:
-            self.lineage = Lineage(history, ancestors)
-        elif kind == "full":
-            self.lineage = Lineage(new_history(self._random_bits))
+        withheld, self._was_withheld = self._was_withheld, self.withheld()
         self._has_data = True
-        self._activate()
         if kind == "full":
-            self._diverged = False
-            self._start_over()
-        elif self.lineage.history != before:
+            self.lineage = Lineage(history, ancestors) if history else Lineage(new_history(self._random_bits))
+            self._start_over({})
+        elif history:
+            self._continue_as(Lineage(history, ancestors))
+        self._activate()
+        if kind == "partial" and (self.lineage.history != before or self._was_withheld != withheld):
             self.hang_up("the upstream's history has changed")
         self.judge()
         self._node.replication_advanced()
         self._tell_news()
 
-    def swapped(self) -> None:
-        """All data has been replaced."""
+    def swapped(self, cursors: Mapping[str, tuple[int, int]]) -> None:
+        """All data has been replaced. ``cursors``: where upstreams whose entries are renumbered here stand."""
         if self._renumbers:
             # Nobody has any of the entries that made these data.
             self.lineage = Lineage(new_history(self._random_bits))
             self._has_data = True
-            self._diverged = False
-            self._start_over()
+            self._start_over(cursors)
             self.judge()
         self._node.replication_advanced()
         self._tell_news()
 
-    def _start_over(self) -> None:
+    def _start_over(self, cursors: Mapping[str, tuple[int, int]]) -> None:
         """Whoever follows this node needs a fresh copy, because it has got one itself."""
-        self._began_empty = False
+        self._began_empty = self._diverged = False
         self._journal.outside = False
+        self._found_cursors = {}
+        self._node.forget_writes()
+        if self.files is not None:
+            self.files.data_replaced(self.lineage, cursors)
         if self._active:
             self.backlog.reset(self._journal.offset)
         self.hang_up("this node has been synchronised anew")

@@ -1,14 +1,28 @@
-"""When a snapshot may be sent: always, unless the backlog has just proved too small for what is written meanwhile."""
+"""A snapshot on its way, and when one may be sent: always, unless the backlog has just proved too small for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["ShipGate"]
+__all__ = ["Ship", "ShipGate"]
 
 #: Seconds to wait after a ship that failed for want of backlog, doubled with each one that follows, up to the last.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
+
+
+class Ship:
+    """A snapshot on its way: of everything the link follows, or (``prefix``) of one scope."""
+
+    __slots__ = ("header", "offset", "pieces", "prefix", "size")
+
+    def __init__(self, pieces: Iterator[bytes], offset: int, prefix: bytes | None, header: bytes) -> None:
+        self.pieces = pieces
+        self.offset = offset
+        self.prefix = prefix
+        self.header = header
+        self.size = 0
 
 
 class ShipGate:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
 from ..replication_view import UpstreamFacts
+from .lineage import Lineage
 
-__all__ = ["NodeSide", "Refused", "ReplicationLog", "ReplicationSettings", "UpstreamSide"]
+__all__ = ["FilesSide", "NodeSide", "Refused", "ReplicationLog", "ReplicationSettings", "UpstreamSide"]
 
 
 class ReplicationLog(Protocol):
@@ -39,6 +40,43 @@ class NodeSide(Protocol):
 
     def acknowledged(self) -> None:
         """A replica has told how far it is."""
+        ...
+
+    def forget_writes(self) -> None:
+        """Nothing that any session wrote is among the data any more, and offsets start over."""
+        ...
+
+
+class FilesSide(Protocol):
+    """What replication asks of the node's files, and tells them. Nothing here blocks or checkpoints, or raises."""
+
+    def may_ship(self) -> bool:
+        """Hand what has been committed to the system; whether all of it, and the lineage, may be told to replicas now.
+
+        After a False ``Replication.may_ship_again`` is called when that changes. Not called in the midst of a command.
+        """
+        ...
+
+    def note_lineage(self, lineage: Lineage) -> None:
+        """The next entry belongs to this lineage; the data stay what they are."""
+        ...
+
+    def data_replaced(self, lineage: Lineage, cursors: Mapping[str, tuple[int, int]]) -> None:
+        """All data have been replaced in this very step, and belong to this lineage.
+
+        ``cursors`` holds history and next offset of each upstream whose entries are renumbered here, and of no other.
+        """
+        ...
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """The group that is committed next brings a renumbered upstream to this offset of its history.
+
+        A ``history`` of 0 is not known: nobody can go on from there.
+        """
+        ...
+
+    def forget_cursors(self) -> None:
+        """Where renumbered upstreams stood means nothing from here on: the data here go their own way."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -77,6 +77,11 @@ class Sink:
         self.reasons: list[str] = []
         self.losses: list[str] = []
         self.raw = b""
+        # What was found at the start, what the last swap brought, and every cursor that was noted.
+        self.found: dict[str, tuple[int, int]] = {}
+        self.cursors: dict[str, tuple[int, int]] = {}
+        self.noted: list[tuple[str, int, int]] = []
+        self.divergences = 0
         # The data at every position that others could have seen.
         self.seen: dict[int, Content] = {}
 
@@ -100,10 +105,24 @@ class Sink:
             self.history, self.ancestors = history or 1, ancestors
         self._look()
 
-    def swapped(self) -> None:
+    def swapped(self, cursors: Mapping[str, tuple[int, int]]) -> None:
         """The data is new."""
         self.told.append("swapped")
+        self.cursors = dict(cursors)
         self._look()
+
+    def cursors_of(self, upstreams: Collection[str]) -> Mapping[str, tuple[int, int]]:
+        """What is held of streams that are not adopted."""
+        return self.found if self.found.keys() == set(upstreams) else {}
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """A group of such a stream is about to be committed."""
+        assert self._store.journal.pending
+        self.noted.append((upstream, history, offset))
+
+    def diverged(self) -> None:
+        """What is held is no history's."""
+        self.divergences += 1
 
     def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool) -> None:
         """Entries are in."""

@@ -30,6 +30,9 @@ class Source:
         self.backlog = Backlog(budget, 0)
         self.harness.store.journal.observers.append(lambda first, group: self.backlog.add(group))
         self.gate_open = True
+        # What the files say, and how often they were asked.
+        self.tellable = True
+        self.asked = 0
         self.owned: tuple[bytes, ...] = ()
         self.slots = Slots()
         self.calls: list[tuple[Any, ...]] = []
@@ -50,6 +53,10 @@ class Source:
 
     def may_ship(self, link: PrimaryLink, now: float) -> bool:
         return self.gate_open
+
+    def may_tell(self) -> bool:
+        self.asked += 1
+        return self.tellable
 
     def ship_started(self, link: PrimaryLink, kind: str, reason: str, now: float) -> None:
         self.calls.append(("started", kind, reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -12,6 +12,7 @@ from support.session_harness import MemoryLog
 from support.store_harness import Harness, Word
 
 from kevynode.replicate.handshake import CAPABILITIES, Form, Request
+from kevynode.replicate.lineage import Lineage
 from kevynode.replicate.primary import PrimaryLink
 from kevynode.replicate.replication import Replication
 from kevynode.replicate.sender import ReplicaEntrance
@@ -36,6 +37,7 @@ class NodeProbe:
         self.stale = False
         self.advanced = 0
         self.acknowledgements = 0
+        self.forgotten = 0
 
     def become_replica(self, read_only: bool) -> None:
         self.role = "slave"
@@ -60,6 +62,34 @@ class NodeProbe:
 
     def acknowledged(self) -> None:
         self.acknowledgements += 1
+
+    def forget_writes(self) -> None:
+        self.forgotten += 1
+
+
+class FilesProbe:
+    """The node's files: open until the test shuts them, and they remember what they were told."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.asked = 0
+        self.told: list[tuple[Any, ...]] = []
+
+    def may_ship(self) -> bool:
+        self.asked += 1
+        return self.open
+
+    def note_lineage(self, lineage: Lineage) -> None:
+        self.told.append(("lineage", lineage))
+
+    def data_replaced(self, lineage: Lineage, cursors: Mapping[str, tuple[int, int]]) -> None:
+        self.told.append(("replaced", lineage, dict(cursors)))
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        self.told.append(("cursor", upstream, history, offset))
+
+    def forget_cursors(self) -> None:
+        self.told.append(("forget",))
 
 
 class Primary:
