@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..reply import BULK_HEADERS
 from ..store.keyspace import KeyShard
 from ..store.rebuild import rebuild_commands
 
-__all__ = ["export_commands"]
+__all__ = ["ExportPiece", "export_commands", "export_pieces"]
 
 #: A piece is handed over when it has this many bytes.
 _PIECE: Final = 32 * 1024
 #: Keys that are looked at between two pieces, at most.
 _LOOKED_AT: Final = 1024
+
+
+class ExportPiece(NamedTuple):
+    """Whole ``commands`` as ``data``, their bytes. With the last of them ``keys`` keys are complete."""
+
+    data: bytes
+    commands: list[list[bytes]]
+    keys: int
 
 
 def export_commands(
@@ -26,30 +34,42 @@ def export_commands(
     the keys are not there; with ``replace`` each is deleted first. A piece may be empty where few keys are wanted; a
     large value makes several, or a larger one. Nothing here blocks.
     """
+    for piece in export_pieces(shards, prefix=prefix, now_ms=now_ms, replace=replace):
+        yield piece.data
+
+
+def export_pieces(
+    shards: Iterable[KeyShard], *, prefix: bytes = b"", now_ms: int = 0, replace: bool = False
+) -> Iterator[ExportPiece]:
+    """As :func:`export_commands`, for somebody who wants to know which commands a piece holds."""
     out: list[bytes] = []
-    size = looked_at = 0
+    commands: list[list[bytes]] = []
+    size = looked_at = keys = 0
     for shard in shards:
         deadlines = shard.deadlines
         for key, value in shard.items():
             looked_at += 1
             deadline = deadlines.get(key)
             if key.startswith(prefix) and (deadline is None or deadline >= now_ms):
+                rebuilding = rebuild_commands(key, value, deadline)
                 if replace:
-                    out.append(_encoded((b"DEL", key)))
-                for command in rebuild_commands(key, value, deadline):
+                    rebuilding.insert(0, [b"DEL", key])
+                for command in rebuilding:
+                    if size >= _PIECE:
+                        yield ExportPiece(b"".join(out), commands, keys)
+                        out, commands = [], []
+                        size = looked_at = keys = 0
                     encoded = _encoded(command)
                     out.append(encoded)
+                    commands.append(command)
                     size += len(encoded)
-                    if size >= _PIECE:
-                        yield b"".join(out)
-                        out = []
-                        size = looked_at = 0
-            if looked_at >= _LOOKED_AT:
-                yield b"".join(out)
-                out = []
-                size = looked_at = 0
+                keys += 1
+            if size >= _PIECE or looked_at >= _LOOKED_AT:
+                yield ExportPiece(b"".join(out), commands, keys)
+                out, commands = [], []
+                size = looked_at = keys = 0
     if out:
-        yield b"".join(out)
+        yield ExportPiece(b"".join(out), commands, keys)
 
 
 def _encoded(command: Sequence[bytes]) -> bytes:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+import re
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
+from typing import Final, TypeAlias
+from zlib import crc32
 
 import attrs
 
+from ..persist.digests import CheckedReader
+from ..persist.record_reader import Damaged, Entries, Torn
 from ..rdb.source import FormatError
+from ..replicate.snapshot_decoder import SnapshotDecoder, SnapshotError
+from ..replicate.snapshot_format import END, MAGIC
 from ..store.sharded import RandomSource
 from ..store.staging import Staging
-from ..store.values import Hash, value_memory
 from .data_file import DataFileReader
 from .replay import Replay, ReplayError
+from .staged import Swept, sweep
 
-__all__ = ["Import", "ImportFailure", "ImportReport"]
+__all__ = ["OWN_FILE", "Import", "ImportFailure", "ImportReport"]
 
-#: Fields of hashes that are looked at between two pauses.
-_SLICE: Final = 1000
+#: How the append-only files of a kevynode begin.
+OWN_FILE: Final = b"#kevynode:file "
+#: Bytes of a file that tell what it is, at most.
+_HEAD: Final = max(len(MAGIC), len(OWN_FILE))
+#: Bytes of a snapshot, and commands, that are read between two pauses.
+_SNAPSHOT_STEP: Final = 16 * 1024
+_COMMANDS: Final = 256
+#: The last line of the snapshot that a kevynode saves (``persist.dump``), with the checksum of all before it.
+_LAST: Final = re.compile(rb"#kevynode:dump snapshot=[0-9]{1,19} crc32=([0-9]{1,10})\r\n\Z")
+_LAST_LIMIT: Final = 80
+_SNAPSHOT_END: Final = bytes((END,))
+#: A byte of a file, and how many bytes from there on.
+Span: TypeAlias = tuple[int, int]
 #: Fields of a dump that say who wrote it, and as what they are shown.
 _WRITERS: Final = ((b"valkey-ver", "Valkey"), (b"redis-ver", "Redis"))
 
@@ -50,6 +68,8 @@ class ImportReport:
     expired_fields: int = 0
     other_databases: int = 0
     other_prefixes: int = 0
+    #: Commands for other databases.
+    other_commands: int = 0
     #: What is not data here: libraries of functions, what modules keep beside keys, commands without an effect.
     functions: int = 0
     module_data: int = 0
@@ -61,7 +81,7 @@ class ImportReport:
 
 
 class Import:
-    """Reads files into a staging: a dump file, an append-only file, or those of a folder in the manifest's order.
+    """Reads files into a staging: a dump, a snapshot, an append-only file, or those of a folder in order.
 
     For each file exhaust :meth:`read`, then :meth:`finish`; then :attr:`staging` is a store's to take over
     (``Store.replace_all``) and ``report`` is complete. ``random``: what commands draw from, though none of a file
@@ -69,7 +89,7 @@ class Import:
     that do not begin with it are left out. ``now_ms`` (unix ms): what has expired by then is left out; 0: nothing has.
     ``epoch``: see :class:`Staging`.
 
-    Works in steps of a few milliseconds; nothing here blocks.
+    Works in steps of a few milliseconds; nothing here blocks. What a kevynode wrote has one database, 0.
     """
 
     def __init__(
@@ -95,29 +115,118 @@ class Import:
         A file may be empty. Only the last may break off in the middle of a record; what is unfinished there is left
         out. Raises ImportFailure.
         """
-        replay = self._replay
-        replay.start_file()
-        reader = DataFileReader(replay.put, replay.apply, database=self._database, epoch=self._epoch)
+        self._replay.start_file()
+        rest = self._counted(pieces)
+        head = b""
+        for piece in rest:
+            head += piece
+            if len(head) >= _HEAD:
+                break
+        read = self._read_foreign
+        if head.startswith(MAGIC):
+            read = self._read_snapshot
+        elif head.startswith(OWN_FILE):
+            read = self._read_own
         try:
-            for piece in pieces:
-                self.report.bytes += len(piece)
-                yield
-                for _ in reader.steps(piece):
-                    if reader.databases:
-                        # The dump has ended; commands may follow.
-                        replay.note_database(next(iter(reader.databases)))
-                    yield
-            reader.finish()
+            torn = yield from read(chain((head,), rest))
         except FormatError as error:
             raise ImportFailure(name, error.offset, error.reason) from error
         except ReplayError as error:
             raise ImportFailure(name, 0, error.reason) from error
-        if reader.torn is not None and not last:
-            offset, size = reader.torn
+        if torn is not None and not last:
+            offset, size = torn
             raise ImportFailure(name, offset, f"the last {size} bytes are an unfinished record, and more files follow")
+        self.report.torn = torn
+
+    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.report.bytes += len(piece)
+            yield piece
+
+    # -- each kind of file: reads it, and returns what was left out at its end -----------------------------------------
+
+    def _read_foreign(self, pieces: Iterable[bytes]) -> Generator[None, None, Span | None]:
+        replay = self._replay
+        reader = DataFileReader(replay.put, replay.apply, database=self._database, epoch=self._epoch)
+        for piece in pieces:
+            yield
+            for _ in reader.steps(piece):
+                if reader.databases:
+                    # The dump has ended; commands may follow.
+                    replay.note_database(next(iter(reader.databases)))
+                yield
+        reader.finish()
         for number in reader.databases:
             replay.note_database(number)
         self._note(reader)
+        return reader.torn
+
+    def _read_snapshot(self, pieces: Iterable[bytes]) -> Generator[None, None, Span | None]:
+        self._check_database()
+        staging = self._replay.bare_staging()
+        before = staging.count
+        decoder = SnapshotDecoder(staging, now_ms=self._now)
+        place = checksum = 0
+        tail = b""
+        try:
+            for piece in pieces:
+                for start in range(0, len(piece), _SNAPSHOT_STEP):
+                    decoder.feed(piece[start : start + _SNAPSHOT_STEP])
+                    yield
+                place += len(piece)
+                tail += piece
+                checksum = crc32(tail[:-_LAST_LIMIT], checksum)
+                tail = tail[-_LAST_LIMIT:]
+            decoder.finish()
+        except SnapshotError as error:
+            raise FormatError(place, error.reason) from error
+        last = _LAST.search(tail)
+        if last is None:
+            if not tail.endswith(_SNAPSHOT_END):
+                raise FormatError(place, "what stands behind the snapshot is not as it was written")
+            # As other servers write it.
+            self.report.verified = False
+        elif crc32(tail[: last.start()], checksum) != int(last[1]):
+            raise FormatError(0, "what is in it does not match its checksum")
+        self._replay.note_database(0)
+        self.report.dumped += staging.count - before
+        return None
+
+    def _read_own(self, pieces: Iterable[bytes]) -> Generator[None, None, Span | None]:
+        """What has its digests is checked against them."""
+        self._check_database()
+        reader = CheckedReader()
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            for event in reader.feed(piece):
+                if isinstance(event, Entries):
+                    yield from self._apply_entries(event)
+            if isinstance(reader.error, Damaged):
+                break
+            yield
+        error = reader.finish()
+        if error is None:
+            return None
+        if isinstance(error, Damaged):
+            raise FormatError(error.position, error.reason)
+        if isinstance(error, Torn) and reader.cut:
+            return error.cut, size - error.cut
+        raise FormatError(reader.cut, str(error))
+
+    def _apply_entries(self, entries: Entries) -> Iterator[None]:
+        for index, command in enumerate(entries.commands, 1):
+            try:
+                self._replay.apply(command)
+            except ReplayError as error:
+                raise FormatError(entries.start, error.reason) from error
+            if not index % _COMMANDS:
+                yield
+        self.report.commands += len(entries.commands)
+
+    def _check_database(self) -> None:
+        if self._database:
+            raise ReplayError("a kevynode wrote it, which has no database but 0")
 
     def _note(self, reader: DataFileReader) -> None:
         report = self.report
@@ -130,7 +239,6 @@ class Import:
         report.functions += reader.functions
         report.module_data += reader.module_data
         report.verified = report.verified and reader.verified is not False
-        report.torn = reader.torn
 
     def finish(self) -> Iterator[None]:
         """All files have been read: leave out what has expired and what is not wanted."""
@@ -138,29 +246,10 @@ class Import:
         report = self.report
         report.database = self._replay.database
         report.passed_over = self._replay.passed_over
-        prefix = self._prefix
-        for shard in list(staging.keyspace.shards()):
-            expired = [key for key, deadline in shard.deadlines.items() if deadline < self._now]
-            for key in expired:
-                staging.remove(key)
-            others = [key for key in shard if not key.startswith(prefix)] if prefix else []
-            for key in others:
-                staging.remove(key)
-            report.expired += len(expired)
-            report.other_prefixes += len(others)
-            yield
-        for key in list(staging.field_deadline_keys):
-            value = staging.keyspace.get(key)
-            if type(value) is Hash:
-                yield from self._remove_expired_fields(key, value)
+        report.other_commands = self._replay.others
+        swept = Swept()
+        yield from sweep(staging, swept, prefix=self._prefix, now_ms=self._now)
+        report.expired = swept.expired
+        report.expired_fields = swept.expired_fields
+        report.other_prefixes = swept.other_prefixes
         report.keys = staging.count
-
-    def _remove_expired_fields(self, key: bytes, value: Hash) -> Iterator[None]:
-        while value.may_have_expired(self._now):
-            before = value_memory(value)
-            self.report.expired_fields += len(value.remove_expired(self._now, _SLICE))
-            self.staging.used += value_memory(value) - before
-            yield
-        if not len(value):
-            self.staging.remove(key)
-            self.report.expired += 1

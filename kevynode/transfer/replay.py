@@ -14,6 +14,7 @@ from ..store.staging import Staging
 from ..store.store import Store
 from ..store.stream_effects import STREAM_HANDLERS
 from ..store.values import Hash, Value
+from .staged import staged
 
 __all__ = ["Replay", "ReplayError"]
 
@@ -43,6 +44,8 @@ class Replay:
     def __init__(self, random: RandomSource, *, database: int | None = None, now_ms: int = 0, epoch: int = 0) -> None:
         self.database = database
         self.passed_over = 0
+        # Commands for other databases than the wanted one.
+        self.others = 0
         self._random = random
         self._now = now_ms
         self._staging = Staging(epoch)
@@ -53,9 +56,13 @@ class Replay:
 
     def put(self, key: bytes, value: Value, deadline: int | None) -> None:
         """Put a key that a dump holds. Raises ReplayError once a command has been applied."""
+        self.bare_staging().put(key, value, deadline)
+
+    def bare_staging(self) -> Staging:
+        """Where keys are put that a dump holds. Raises ReplayError once a command has been applied."""
         if self._store is not None:
             raise ReplayError("a dump stands behind commands")
-        self._staging.put(key, value, deadline)
+        return self._staging
 
     def note_database(self, number: int) -> None:
         """The keys that have been put are those of a database that nobody has asked for by its number."""
@@ -82,13 +89,7 @@ class Replay:
 
     def staging(self) -> Staging:
         """Everything so far. Nothing more may be applied afterwards."""
-        if self._store is None:
-            return self._staging
-        staging = Staging(self._store.epoch)
-        staging.keyspace = self._store.keyspace
-        staging.field_deadline_keys = self._store.field_deadline_keys
-        staging.used = self._store.used
-        return staging
+        return self._staging if self._store is None else staged(self._store)
 
     def _select(self, command: Sequence[bytes]) -> None:
         if len(command) != 2 or not command[1].isdigit() or len(command[1]) > 9:
@@ -104,6 +105,7 @@ class Replay:
         elif self.database != self._current:
             if self._is_implied:
                 raise ReplayError(f"databases {self.database} and {self._current} both hold data: choose one")
+            self.others += 1
             return False
         return True
 

@@ -101,7 +101,7 @@ def test_several_files() -> None:
 
 def test_annotations_are_passed_over() -> None:
     data = (
-        b"#kevynode:file version=1 kind=incr seq=1\r\n"
+        b"#note: the file begins with a line that is none of ours\r\n"
         + commands("SET a 1", "MULTI", "SET b 2")
         + b"#TS:1700000000\n#\r\n"
         + commands("SET c 3", "EXEC")
