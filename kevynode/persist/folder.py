@@ -20,7 +20,7 @@ import attrs
 
 from ..disk import Disk, DiskFile, Lock, Locked, write_all
 from ..replicate.lineage import Lineage
-from .annotations import Digest, End, UpstreamCursor
+from .annotations import Digest, End, Local, UpstreamCursor
 from .manifest import NAME, Manifest, ManifestError, ManifestFile, base_name, increment_name, manifest_name
 from .records import file_start
 
@@ -153,33 +153,44 @@ class AppendOnlyFolder:
 
     # -- new files ----------------------------------------------------------------------------------------------------
 
-    def create_increment(self, lineage: Lineage, offset: int, cursors: Cursors, more: bytes = b"") -> LogFile:
+    def create_increment(
+        self, lineage: Lineage, offset: int, cursors: Cursors, more: bytes = b"", *, local: bool = False
+    ) -> LogFile:
         """A new increment, with its first lines and ``more`` behind them, that is not in use yet.
 
-        It begins at ``offset`` of the lineage's history, with upstreams where ``cursors`` say. Raises OSError, and then
-        leaves nothing behind.
+        It begins at ``offset`` of the lineage's history, with upstreams where ``cursors`` say, and data that are
+        ``local`` or not (``annotations.Local``). Raises OSError, and then leaves nothing behind.
         """
         self._used_increment += 1
         sequence = self._used_increment
         path = posixpath.join(self.path, increment_name(sequence))
-        return self._create(path, "incr", sequence, lineage, offset, cursors, more)
+        return self._create(path, "incr", sequence, lineage, offset, cursors, local, more)
 
-    def create_base(self, lineage: Lineage, offset: int, cursors: Cursors) -> LogFile:
+    def create_base(self, lineage: Lineage, offset: int, cursors: Cursors, *, local: bool = False) -> LogFile:
         """A new base under a temporary name, with its first lines; as :meth:`create_increment`."""
         self._used_base += 1
         sequence = self._used_base
         path = posixpath.join(self.path, _TEMPORARY + base_name(sequence))
-        return self._create(path, "base", sequence, lineage, offset, cursors)
+        return self._create(path, "base", sequence, lineage, offset, cursors, local)
 
     def _create(
-        self, path: str, kind: str, sequence: int, lineage: Lineage, offset: int, cursors: Cursors, more: bytes = b""
+        self,
+        path: str,
+        kind: str,
+        sequence: int,
+        lineage: Lineage,
+        offset: int,
+        cursors: Cursors,
+        local: bool,
+        more: bytes = b"",
     ) -> LogFile:
         file = LogFile(self.disk.create(path), path, kind, sequence)
-        lines = b"".join(
-            UpstreamCursor(upstream, history, place).line() for upstream, (history, place) in cursors.items()
-        )
+        lines = [file_start(kind, sequence, lineage, offset)]
+        lines += [UpstreamCursor(upstream, history, place).line() for upstream, (history, place) in cursors.items()]
+        if local:
+            lines.append(Local(True).line())
         try:
-            file.write(file_start(kind, sequence, lineage, offset) + lines + more)
+            file.write(b"".join(lines) + more)
         except BaseException:
             self.discard(file)
             raise

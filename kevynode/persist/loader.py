@@ -17,7 +17,7 @@ from ..replicate.lineage import Lineage
 from ..store.apply import Applier, ApplyError
 from ..store.journal import Origin
 from ..store.store import Store
-from .annotations import FileHeader, MadeBy, Position, UpstreamCursor
+from .annotations import FileHeader, Local, MadeBy, Position, UpstreamCursor
 from .digests import CheckedReader, has_gap, is_synced_behind
 from .folder import FOLDER, AppendOnlyFolder, read_manifest
 from .manifest import Manifest, ManifestFile
@@ -59,6 +59,7 @@ class Cut:
 class Loaded:
     """Where the data ends: the next offset and its lineage (None: there was nothing), and the cursors of upstreams.
 
+    ``local``: the data hold writes that were made beside the stream they are a copy of (``Journal.outside``).
     ``last_is_empty``: the last file is an increment without a command.
     """
 
@@ -70,6 +71,7 @@ class Loaded:
     commands: int = 0
     cut: Cut | None = None
     last_is_empty: bool = False
+    local: bool = False
 
 
 @attrs.frozen
@@ -99,8 +101,9 @@ def load(
     """Load the set into an empty ``store``; each step takes a millisecond or two, and the last returns what there was.
 
     ``applier`` is the store's. Nothing enters the journal, whose offset is the caller's to set. ``on_progress`` is
-    called with bytes read and bytes in all, ``on_entries`` with all entries of increments and who made them, in order.
-    Raises LoadError, and OSError where the disk fails; the store must not be used then. A torn end is cut off durably.
+    called with bytes read and bytes in all, ``on_entries`` with all entries of increments and who made them, in order
+    and once they are in the store; the lists are the callee's to keep. Raises LoadError, and OSError where the disk
+    fails; the store must not be used then. A torn end is cut off durably.
     """
     run = _Load(folder, store, applier, on_progress, on_entries)
     yield from run.all_files()
@@ -127,6 +130,7 @@ class _Load:
         self._offset = 0
         self._cursors: dict[str, tuple[int, int]] = {}
         self._origin: Origin | None = None
+        self._local = False
         self._commands = self._in_file = 0
         self._bytes = self._all_bytes = 0
         self._cut: Cut | None = None
@@ -151,10 +155,12 @@ class _Load:
             self._commands,
             self._cut,
             bool(files) and files[-1].type == "i" and self._in_file == 0,
+            self._local,
         )
 
     def _file(self, path: str, file: ManifestFile, is_last: bool) -> Generator[None, None, None]:
         self._origin = None
+        self._local = False
         self._in_file = 0
         reader = CheckedReader()
         is_first = True
@@ -172,6 +178,8 @@ class _Load:
                     self._cursors[event.upstream] = (event.history, event.offset)
                 elif isinstance(event, MadeBy):
                     self._origin = event.origin
+                elif isinstance(event, Local):
+                    self._local = event.is_local
             if self._on_progress is not None:
                 self._on_progress(self._bytes, self._all_bytes)
             yield

@@ -44,8 +44,11 @@ _ANNOTATION: Final = re.compile(rb"#[ -~]{0,%d}" % (ANNOTATION_LIMIT - 3))
 class Entries(NamedTuple):
     """Whole groups: the commands at the offsets from ``first`` up to ``next``, and the bytes that hold them.
 
-    ``grouped``: they are one group. Otherwise each command is a group of its own, at an offset of its own. In a file of
-    kind ``base`` both offsets are its position. ``start`` and ``end`` say which bytes of the file hold them.
+    ``grouped``: they are one group. It mostly takes one offset for each command, but any number of them where it came
+    so from another node, and none if it was written beside the stream: then ``next - first`` is not the number of
+    commands. Otherwise each command is a group of its own, at an offset of its own. Where the numbering leaps without
+    entries, ``first`` is above the last ``next``. In a file of kind ``base`` both offsets are its position. ``start``
+    and ``end`` say which bytes of the file hold them.
     """
 
     first: int

@@ -73,7 +73,13 @@ class Rewrite:
             if self._change is None:
                 self.failed = writer.failed or "the append-only file cannot be written to now"
         # Where the base stands: everything before this offset.
-        self._create = partial(self._folder.create_base, writer.lineage, writer.offset, dict(writer.cursors))
+        self._create = partial(
+            self._folder.create_base,
+            writer.lineage,
+            writer.offset,
+            dict(writer.cursors),
+            local=store.journal.outside,
+        )
         self._shards = [] if self.failed else store.freeze()
 
     @property

@@ -5,14 +5,19 @@ long comes as a :class:`~kevynode.persist.jobs.Job`: between ``begin_…`` and `
 called in another thread (or in this one), and never drops a job that has begun. A sync may run beside anything; of the
 jobs that change files only one is under way at a time, and only a fresh rewrite may be begun, not continued, meanwhile.
 
-**Start.** Load the folder, let the journal and the lineage stand where the data ends, then ``begin_start``, run,
-``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To begin with data that is
-in no file (``appendonly`` was switched on), use a fresh rewrite instead.
+**Start.** Load the folder, let the journal (``offset`` and ``outside``) and the lineage stand where the data ends, then
+``begin_start``, run, ``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To
+begin with data that is in no file (``appendonly`` was switched on), use a fresh rewrite instead.
 
 **Entries.** ``observe`` is called by the journal. Whoever changes something else says so at once, in the same step:
 ``note_lineage`` for a new history (promotion, an upstream's), ``next_cursor`` before the commit of an upstream's group
 that is renumbered here. After ``Store.replace_all`` a fresh rewrite (``rewriting.Rewrite``) is begun in the same step:
 what replaced the data is in no journal, and the group that tells of it must not be written.
+
+**Local data.** Nobody has to say that writes were made beside the stream that a copy follows: the journal's ``outside``
+does. Each file that is begun tells what it is, and so does a line wherever a write finds that it has changed. So it has
+to be False in the step in which a promotion notes its lineage, which has no ancestors then, and in that in which a
+fresh rewrite begins after ``Store.replace_all``.
 
 **Writing.** ``write()`` at the end of every round in which something may have been committed: before replies leave,
 before entries go to replicas, after timers and housekeeping. It is one write(2), or nothing.
@@ -40,11 +45,12 @@ from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from ..replicate.lineage import Lineage
-from ..store.journal import Effect, Journal, Origin
-from .annotations import GroupSpan, MadeBy, Position, UpstreamCursor
+from ..store.journal import Effect, Journal
+from .annotations import MadeBy
 from .folder import AppendOnlyFolder, Cursors, LogFile
 from .jobs import FreshJob, IncrementJob, SyncJob
-from .records import EXEC, MULTI, encode_commands, encode_groups
+from .recorder import JournalRecorder
+from .records import encode_groups
 
 __all__ = ["AppendOnlyWriter", "Policy"]
 
@@ -53,11 +59,9 @@ Policy: TypeAlias = Literal["always", "everysec", "no"]
 
 # Groups that are written together at most: so much has to be held until its digest is known to be right.
 _PIECE: Final = 1024
-# No origin of entries is this one.
-_NOBODY: Final = Origin("", -1)
 
 
-class AppendOnlyWriter:
+class AppendOnlyWriter(JournalRecorder):
     """The journal's way into the folder's last increment. See the module for who calls what.
 
     ``lineage`` is the node's. ``cursors`` holds, by upstream, history and next offset of those whose entries are
@@ -72,146 +76,24 @@ class AppendOnlyWriter:
         cursors: Cursors | None = None,
         policy: Policy = "everysec",
     ) -> None:
+        super().__init__(journal, lineage, cursors)
         self.folder = folder
         self.policy: Policy = policy
-        self.lineage = lineage
-        self.cursors: dict[str, tuple[int, int]] = dict(cursors or {})
-        self.failed: str | None = "the append-only file has not been started"
-        #: Where the upstream of the next group stands behind it; set before that group is committed.
-        self.next_cursor: UpstreamCursor | None = None
-        #: The next offset, as far as groups have been observed.
-        self.offset = journal.offset
-        self._journal = journal
+        self.failed = "the append-only file has not been started"
         self._file: LogFile | None = None
         # Files that are written to no more, and may not be closed while a job is at work on them.
         self._stale: list[LogFile] = []
-        # Whether what is observed is kept for the file, whether writing waits for an increment to exist or to come into
-        # use, and whether the manifest names the file.
-        self._records = False
+        # Whether writing waits for an increment to exist or to come into use, and whether the manifest names the file.
         self._waits = False
         self._is_used = False
-        # What has been observed and not written: plain groups, behind what is encoded already.
-        self._groups: list[list[Effect]] = []
-        self._parts: list[bytes] = []
-        # Groups counted that are not among the plain ones.
-        self._counted = 0
-        # Who made the last entries, and the same if their groups need no second look.
-        self._origin: Origin | None = None
-        self._plain_origin: Origin | None = None
         # Up to where the journal is in the file, is in a file in use, and is durable: mark and offset.
         self._in_file = self._written = self._durable = (0, self.offset)
         self._sync: SyncJob | None = None
         self._change: IncrementJob | None = None
         # The number of the fresh rewrite under way, 0 if there is none, and how many there have been.
         self._fresh = self._fresh_count = 0
-        journal.observers.append(self.observe)
-
-    # -- what is observed ---------------------------------------------------------------------------------------------
-
-    def observe(self, first: int, group: list[Effect]) -> None:
-        """Take a group that the journal has committed. Never raises."""
-        journal = self._journal
-        following = journal.offset
-        if (
-            first == self.offset
-            and following == first + len(group)
-            and journal.origin is self._plain_origin
-            and self.next_cursor is None
-            and self._records
-        ):
-            self.offset = following
-            self._groups.append(group)
-        else:
-            self._observe(first, following, group)
-
-    def _observe(self, first: int, following: int, group: list[Effect]) -> None:
-        """Take a group that is not just the next one of the same origin."""
-        origin = self._journal.origin
-        cursor = self._advance(origin, len(group))
-        behind, self.offset = self.offset, following
-        if not self._records:
-            self._counted += 1
-            return
-        if first < behind or following < behind:
-            self._counted += 1
-            self._fail(f"the journal went back from offset {behind} to {following}, and no new base was begun")
-            return
-        if origin != self._origin:
-            self._flush()
-            self._parts.append(MadeBy(origin).line())
-            self._origin = origin
-        # Entries of an upstream move its cursor.
-        self._plain_origin = origin if origin is None or origin.upstream not in self.cursors else _NOBODY
-        spans = following - behind != len(group)
-        if not spans and cursor is None:
-            self._groups.append(group)
-            return
-        self._flush()
-        self._counted += 1
-        within = b""
-        if cursor is not None:
-            if len(group) > 1:
-                within = cursor.line()
-            else:
-                # It counts together with the entry behind it.
-                self._parts.append(cursor._replace(offset=max(cursor.offset - 1, 0)).line())
-        if spans:
-            self._parts.append(GroupSpan(following).line())
-        commands = encode_commands([effect[0] for effect in group])
-        self._parts.append(commands if len(group) == 1 else MULTI + within + commands + EXEC)
-
-    def _advance(self, origin: Origin | None, entries: int) -> UpstreamCursor | None:
-        """Move the cursor of the origin behind its group; the cursor if it must be told to be known."""
-        told, self.next_cursor = self.next_cursor, None
-        if origin is None:
-            return None
-        known = self.cursors.get(origin.upstream)
-        if known is not None and known[0] == origin.history:
-            known = (known[0], known[1] + entries)
-            self.cursors[origin.upstream] = known
-        if told is None:
-            return None
-        self.cursors[told.upstream] = (told.history, told.offset)
-        return None if known == (told.history, told.offset) else told
-
-    def note_lineage(self, lineage: Lineage) -> None:
-        """The next entry belongs to the history that ``lineage`` begins with, at the journal's offset.
-
-        The offset must not go back; where all data is replaced a fresh rewrite is begun instead, after this.
-        """
-        if lineage == self.lineage:
-            return
-        self.lineage = lineage
-        if self._records and self._journal.offset >= self.offset:
-            self._note_position()
-
-    def note_cursor(self, cursor: UpstreamCursor) -> None:
-        """An upstream's entries are in here up to its cursor, and it begins to be tracked; no entry needs to follow."""
-        self.cursors[cursor.upstream] = (cursor.history, cursor.offset)
-        self._plain_origin = _NOBODY
-        if self._records:
-            self._flush()
-            self._parts.append(cursor.line())
-
-    def _note_position(self) -> None:
-        self._flush()
-        offset = self._journal.offset
-        self._parts.append(Position(self.lineage, offset, self.offset).line())
-        self.offset = offset
-
-    def _flush(self) -> None:
-        """Encode the plain groups, because something else follows."""
-        if self._groups:
-            self._parts.append(encode_groups(self._groups))
-            self._counted += len(self._groups)
-            self._groups.clear()
 
     # -- claims -------------------------------------------------------------------------------------------------------
-
-    @property
-    def mark(self) -> int:
-        """The number of groups that have been observed."""
-        return self._counted + len(self._groups)
 
     @property
     def written_mark(self) -> int:
@@ -244,13 +126,6 @@ class AppendOnlyWriter:
         return (self._durable if self.policy == "always" else self._written)[1]
 
     @property
-    def has_pending(self) -> bool:
-        """Whether anything is observed that :meth:`write` has not handed to the system."""
-        if self._groups or self._parts:
-            return True
-        return self._records and self._journal.offset != self.offset
-
-    @property
     def is_changing(self) -> bool:
         """Whether writing waits for an increment to exist or to come into use."""
         return self._waits
@@ -274,6 +149,7 @@ class AppendOnlyWriter:
         """
         if not self._records or self._waits:
             return False
+        self._note_local()
         if self._journal.offset != self.offset:
             if self._journal.offset < self.offset:
                 self._fail(f"the journal went back from offset {self.offset}, and no new base was begun")
@@ -308,14 +184,8 @@ class AppendOnlyWriter:
 
     def _fail(self, reason: str) -> None:
         """Nothing may be appended to the file any more."""
-        self.failed = reason
-        self._records = self._waits = False
-        self._forget()
-
-    def _forget(self) -> None:
-        self._counted += len(self._groups)
-        self._groups.clear()
-        self._parts.clear()
+        super()._fail(reason)
+        self._waits = False
 
     def _leave(self) -> None:
         """Write no more to the file. It is closed, and removed if it never came into use, when no job is under way."""
@@ -388,7 +258,10 @@ class AppendOnlyWriter:
     def _creation(self) -> Callable[[], LogFile]:
         """What makes an increment that begins here and now."""
         origin = b"" if self._origin is None else MadeBy(self._origin).line()
-        return partial(self.folder.create_increment, self.lineage, self.offset, dict(self.cursors), origin)
+        self._local = self._journal.outside
+        return partial(
+            self.folder.create_increment, self.lineage, self.offset, dict(self.cursors), origin, local=self._local
+        )
 
     def end_increment(self, job: IncrementJob) -> bool:
         """The job has run; whether the new increment is in use. What was observed meanwhile is written.

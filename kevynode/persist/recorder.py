@@ -1,0 +1,179 @@
+"""Takes the groups that the journal commits, and keeps them as records of the append-only file until they are written.
+
+What :class:`~kevynode.persist.writer.AppendOnlyWriter` does before anything touches a disk.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..replicate.lineage import Lineage
+from ..store.journal import Effect, Journal, Origin
+from .annotations import GroupSpan, Local, MadeBy, Position, UpstreamCursor
+from .folder import Cursors
+from .records import EXEC, MULTI, encode_commands, encode_groups
+
+__all__ = ["JournalRecorder"]
+
+# No origin of entries is this one.
+_NOBODY: Final = Origin("", -1)
+
+
+class JournalRecorder:
+    """What has been observed of a journal and not been written.
+
+    ``lineage`` is the node's. ``cursors`` holds, by upstream, history and next offset of those whose entries are
+    renumbered here. ``failed`` is why nothing is recorded, or None.
+    """
+
+    def __init__(self, journal: Journal, lineage: Lineage, cursors: Cursors | None) -> None:
+        self.lineage = lineage
+        self.cursors: dict[str, tuple[int, int]] = dict(cursors or {})
+        self.failed: str | None = None
+        #: Where the upstream of the next group stands behind it; set before that group is committed.
+        self.next_cursor: UpstreamCursor | None = None
+        #: The next offset, as far as groups have been observed.
+        self.offset = journal.offset
+        self._journal = journal
+        # Whether what is observed is kept for a file.
+        self._records = False
+        # What has been observed and not written: plain groups, behind what is encoded already.
+        self._groups: list[list[Effect]] = []
+        self._parts: list[bytes] = []
+        # Groups counted that are not among the plain ones.
+        self._counted = 0
+        # Who made the last entries, and the same if their groups need no second look.
+        self._origin: Origin | None = None
+        self._plain_origin: Origin | None = None
+        # What the file says of writes beside the stream (Journal.outside).
+        self._local = False
+        journal.observers.append(self.observe)
+
+    @property
+    def mark(self) -> int:
+        """The number of groups that have been observed."""
+        return self._counted + len(self._groups)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether anything is observed that has not been handed to the system."""
+        if self._groups or self._parts:
+            return True
+        return self._records and self._journal.offset != self.offset
+
+    def observe(self, first: int, group: list[Effect]) -> None:
+        """Take a group that the journal has committed. Never raises."""
+        journal = self._journal
+        following = journal.offset
+        if (
+            first == self.offset
+            and following == first + len(group)
+            and journal.origin is self._plain_origin
+            and self.next_cursor is None
+            and self._records
+        ):
+            self.offset = following
+            self._groups.append(group)
+        else:
+            self._observe(first, following, group)
+
+    def _observe(self, first: int, following: int, group: list[Effect]) -> None:
+        """Take a group that is not just the next one of the same origin."""
+        origin = self._journal.origin
+        cursor = self._advance(origin, len(group))
+        behind, self.offset = self.offset, following
+        if not self._records:
+            self._counted += 1
+            return
+        if first < behind or following < behind:
+            self._counted += 1
+            self._fail(f"the journal went back from offset {behind} to {following}, and no new base was begun")
+            return
+        self._note_local()
+        if origin != self._origin:
+            self._flush()
+            self._parts.append(MadeBy(origin).line())
+            self._origin = origin
+        # Entries of an upstream move its cursor.
+        self._plain_origin = origin if origin is None or origin.upstream not in self.cursors else _NOBODY
+        spans = following - behind != len(group)
+        if not spans and cursor is None:
+            self._groups.append(group)
+            return
+        self._flush()
+        self._counted += 1
+        within = b""
+        if cursor is not None:
+            if len(group) > 1:
+                within = cursor.line()
+            else:
+                # It counts together with the entry behind it.
+                self._parts.append(cursor._replace(offset=max(cursor.offset - 1, 0)).line())
+        if spans:
+            self._parts.append(GroupSpan(following).line())
+        commands = encode_commands([effect[0] for effect in group])
+        self._parts.append(commands if len(group) == 1 else MULTI + within + commands + EXEC)
+
+    def _advance(self, origin: Origin | None, entries: int) -> UpstreamCursor | None:
+        """Move the cursor of the origin behind its group; the cursor if it must be told to be known."""
+        told, self.next_cursor = self.next_cursor, None
+        if origin is None:
+            return None
+        known = self.cursors.get(origin.upstream)
+        if known is not None and known[0] == origin.history:
+            known = (known[0], known[1] + entries)
+            self.cursors[origin.upstream] = known
+        if told is None:
+            return None
+        self.cursors[told.upstream] = (told.history, told.offset)
+        return None if known == (told.history, told.offset) else told
+
+    def note_lineage(self, lineage: Lineage) -> None:
+        """The next entry belongs to the history that ``lineage`` begins with, at the journal's offset.
+
+        The offset must not go back; where all data is replaced a fresh rewrite is begun instead, after this.
+        """
+        if lineage == self.lineage:
+            return
+        self.lineage = lineage
+        if self._records and self._journal.offset >= self.offset:
+            self._note_position()
+
+    def note_cursor(self, cursor: UpstreamCursor) -> None:
+        """An upstream's entries are in here up to its cursor, and it begins to be tracked; no entry needs to follow."""
+        self.cursors[cursor.upstream] = (cursor.history, cursor.offset)
+        self._plain_origin = _NOBODY
+        if self._records:
+            self._flush()
+            self._parts.append(cursor.line())
+
+    def _note_local(self) -> None:
+        """Say it where writes have been made beside the stream, and where they count no more."""
+        if self._journal.outside != self._local:
+            self._flush()
+            self._local = self._journal.outside
+            self._parts.append(Local(self._local).line())
+
+    def _note_position(self) -> None:
+        self._flush()
+        offset = self._journal.offset
+        self._parts.append(Position(self.lineage, offset, self.offset).line())
+        self.offset = offset
+
+    def _flush(self) -> None:
+        """Encode the plain groups, because something else follows."""
+        if self._groups:
+            self._parts.append(encode_groups(self._groups))
+            self._counted += len(self._groups)
+            self._groups.clear()
+
+    def _fail(self, reason: str) -> None:
+        """Nothing is recorded any more."""
+        self.failed = reason
+        self._records = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._counted += len(self._groups)
+        self._groups.clear()
+        self._parts.clear()
