@@ -1,14 +1,15 @@
 """The node: builds the parts, runs their tasks, stops them in order.
 
-The nurseries; the inner one is cancelled first::
+The nurseries; the innermost one is cancelled first::
 
-    sessions                    closed second, after a drain with a deadline
-    ├─ hub, stream driver, one task per client
-    ├─ replica sender × slots   one task per known replica, also while it is away
-    └─ work                     the node's own tasks, cancelled first
-       ├─ one accept loop per listener, for clients and for replicas
-       ├─ follower              while the node is a replica
-       └─ timers, heartbeats, housekeeping (expiry, eviction, idle clients)
+    files                          ends last, after a final sync: syncs, rewrites and dumps
+    └─ sessions                    closed second, after a drain with a deadline
+       ├─ hub, stream driver, one task per client
+       ├─ replica sender × slots   one task per known replica, also while it is away
+       └─ work                     the node's own tasks, cancelled first
+          ├─ one accept loop per listener, for clients and for replicas; then the load
+          ├─ follower              while the node is a replica
+          └─ timers, heartbeats, housekeeping (expiry, eviction, idle clients)
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ import math
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from . import __version__
 from .accept import accept_connections
-from .changes import Changes
 from .clock import Clock, SystemClock
 from .config import NodeConfig
 from .config_values import join_address, split_address
+from .disk import Disk, SystemDisk
+from .errors import ReplyError
+from .in_process import InProcess
 from .log import Logger
+from .persist.persistence import Persistence, PersistenceSettings
+from .persist.service import PersistenceService, StartFailure
+from .persist.writer import Policy
 from .process import Process
 from .replicate.follower import Follower
 from .replicate.replication import Replication
@@ -41,7 +48,6 @@ from .replicate.surroundings import ReplicationSettings
 from .replicate.view import NodeReplicationView
 from .serve.housekeeping import Housekeeper
 from .serve.listener import Admission, ClientEntrance
-from .serve.local import LocalClient, to_bytes
 from .serve.parameters import Parameters
 from .serve.server import Server, Shutdown
 from .serve.session import Session
@@ -64,12 +70,10 @@ class StartError(Exception):
     """The node cannot start; the text says why, for the person who started it."""
 
 
-class Node:
+class Node(InProcess):
     """One node. Made by ``kevynode.open_node``, ``kevynode.open_replica`` and the process ``kevynode run``.
 
     Its methods belong to the Trio thread that runs it.
-
-    Keys and values are ``bytes``, or ``str`` taken as UTF-8.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Node:
         clock: Clock | None = None,
         transport: Transport | None = None,
         random: Random | None = None,
+        disk: Disk | None = None,
     ) -> None:
         self.config = config
         self.log = log
@@ -95,15 +100,21 @@ class Node:
         self.admission = Admission()
         self.housekeeper = Housekeeper(self.server)
         self.replication = self._replicate()
+        self.persistence = self._persist(disk if disk is not None else SystemDisk())
+        super().__init__(self.server, self.replication, self.persistence)
+        self.files = PersistenceService(self.persistence, Applier(self.store, TABLE), log)
+        #: Whether the data of the last run are here, so that this run has begun.
+        self.loaded = False
+        self._opened = False
         self._introduce()
         self.parameters = self._apply_parameters()
-        self._local = LocalClient(self.server)
         self._listeners: list[Listener] = []
         self._replication_listeners: list[Listener] = []
         self._work = trio.CancelScope()
         self._drain_seconds = DRAIN_SECONDS
         self._timer_alarm = trio.Event()
-        self._replication_news = trio.Event()
+        # What else has to be told that answers may leave now.
+        self._held_answers: list[Callable[[], None]] = []
 
     def _replicate(self) -> Replication:
         config = self.config.replication
@@ -119,9 +130,27 @@ class Node:
             self.store, self.server, self.log, self.clock.monotonic, self.random.getrandbits, settings
         )
         replication.upstream_shards = config.upstream_shards
-        replication.on_news = self._tell_replication_news
         self.server.replication = NodeReplicationView(replication, self._client_address)
         return replication
+
+    def _persist(self, disk: Disk) -> Persistence:
+        config = self.config.persistence
+        policy: Policy = config.appendfsync  # type: ignore[assignment]  # the configuration lets nothing else through
+        settings = PersistenceSettings(policy, config.auto_aof_rewrite_percentage, config.auto_aof_rewrite_min_size)
+        persistence = Persistence(
+            disk,
+            self.config.server.data_dir,
+            self.store,
+            self.server,
+            self.log,
+            self.clock.monotonic,
+            self.clock.wall,
+            settings,
+        )
+        persistence.on_open = self._release_answers
+        self.server.persistence = persistence
+        self.replication.files = persistence
+        return persistence
 
     def _client_address(self, host: str, port: int) -> str:
         """Where clients find the node with this replication address: as the peer list says, or where it usually is."""
@@ -178,7 +207,25 @@ class Node:
         parameters.watch("repl-backlog-size", self.replication.set_backlog_budget)
         parameters.watch("min-replicas-to-write", self._require_replicas)
         parameters.watch("min-replicas-max-lag", self._limit_lag)
+        settings = self.persistence.settings
+        parameters.watch("auto-aof-rewrite-percentage", partial(setattr, settings, "rewrite_percentage"))
+        parameters.watch("auto-aof-rewrite-min-size", partial(setattr, settings, "rewrite_min_size"))
+        parameters.watch("appendfsync", self.persistence.set_policy)
+        parameters.watch("appendonly", self._keep_append_only_file)
         return parameters
+
+    def _keep_append_only_file(self, keep: bool) -> None:
+        if keep == self.persistence.append_only().enabled:
+            return
+        if not self.loaded:
+            if keep == self.config.persistence.aof:
+                # What the node starts with.
+                return
+            raise ValueError("the data of the last run are being loaded")
+        if keep:
+            self.persistence.switch_on()
+        else:
+            self.persistence.switch_off()
 
     def _require_replicas(self, number: int) -> None:
         self.replication.require_replicas(number=number)
@@ -187,72 +234,21 @@ class Node:
         self.replication.require_replicas(max_lag_ms=milliseconds)
 
     def _shut_down(self, request: Shutdown) -> None:
-        self.log.info("shutdown_requested", now=request.now)
+        """Stop soon, after a dump where one is asked for. Raises ReplyError if that fails, unless it is forced."""
+        self.log.info("shutdown_requested", now=request.now, save=bool(request.save))
+        if request.save and self.loaded and self.persistence.save_now() and not request.force:
+            raise ReplyError("ERR", "Errors trying to SHUTDOWN. Check logs.")
         self._drain_seconds = 0.0 if request.now else DRAIN_SECONDS
         self.stop()
 
     def _wall_ms(self) -> int:
         return int(self.clock.wall() * 1000)
 
-    # -- in-process -------------------------------------------------------------------------------------------------
-
-    @enable_ki_protection
-    def get(self, key: bytes | str) -> bytes | None:
-        """The string under ``key``, or None. Synchronous. Raises ReplyError (WRONGTYPE) for another type.
-
-        Nothing else runs between this call and the program's next checkpoint, so the answer stays true until then.
-        """
-        server = self.server
-        server.tick()
-        value = server.store.read_string(to_bytes(key))
-        if server.store.journal.pending:
-            server.commit()
-        return value
-
-    def set(self, key: bytes | str, value: bytes | str) -> None:
-        """Put a string under ``key``. Synchronous: every read after it sees it. It promises memory, not a disk.
-
-        Raises ReplyError where a client would get an error (OOM and the like).
-        """
-        self.execute(b"SET", key, value)
-
-    @enable_ki_protection
-    def execute(self, name: bytes | str, *arguments: bytes | str | int | float) -> Any:
-        """Run any command and return its reply as a plain Python value, as RESP3 types it. Synchronous.
-
-        Statuses and verbatim texts are ``str``, bulk strings ``bytes``, maps ``dict``, sets ``set``, nulls None.
-        Raises ReplyError. A blocking command does not wait: it answers as if its time had passed.
-        """
-        return self._local.execute(name, *arguments)
-
-    def watch(self, prefix: bytes | str = b"") -> Changes:
-        """The changes of keys under a prefix from now on, as an asynchronous iterator; see ``kevynode.changes``."""
-        return Changes(self.store.journal, to_bytes(prefix))
-
-    async def wait(self, replicas: int, timeout: float | None = None) -> int:
-        """Wait until so many replicas have applied what this program wrote; how many have. As WAIT.
-
-        Applied is in their memory, not on their disks. Gives up after ``timeout`` seconds (None: never). A checkpoint.
-        Raises ReplyError on a replica.
-        """
-        await trio.lowlevel.checkpoint()
-        # It asks the replicas how far they are.
-        reached: int = self.execute(b"WAIT", replicas, 0)
-        with trio.move_on_after(math.inf if timeout is None else timeout):
-            while reached < replicas:
-                await self._replication_news.wait()
-                reached = self._local.count_acknowledged()
-        return reached
-
-    async def synced(self) -> None:
-        """Wait until there are data to read: at once on a primary, on a replica when its first copy is complete."""
-        await trio.lowlevel.checkpoint()
-        while not self.replication.has_data:
-            await self._replication_news.wait()
-
-    def _tell_replication_news(self) -> None:
-        news, self._replication_news = self._replication_news, trio.Event()
-        news.set()
+    def _release_answers(self) -> None:
+        """What had to wait for the files may ask again."""
+        for release in self._held_answers:
+            release()
+        self.replication.may_ship_again()
 
     @property
     def addresses(self) -> list[str]:
@@ -271,65 +267,121 @@ class Node:
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until :meth:`stop` or cancellation; ``task_status`` starts when clients can connect.
+    async def open_files(self) -> None:
+        """Take the data directory for this node, if it keeps an append-only file. A second call does nothing.
 
-        Raises StartError if it cannot listen; call :meth:`listen` before to get that without an exception group.
+        Raises StartError: another process has it, or what is in it is not as it should be.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._opened or not self.config.persistence.aof:
+            return
+        self._opened = True
+        try:
+            instance = await self.files.open(self.random.getrandbits)
+        except StartFailure as failure:
+            raise StartError(str(failure)) from failure
+        # It is the same node after a restart, and replicas and upstreams are to know that.
+        node_id = self.config.cluster.node_id
+        self._own_name = f"{node_id}.{instance[:8]}" if node_id else instance
+        self.replication.own_replica_id = self._replica_id
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until :meth:`stop` or cancellation; ``task_status`` starts when the data are loaded.
+
+        Clients can connect before, and are told that the node is loading. Raises StartError if the node cannot listen
+        or load; call :meth:`open_files` and :meth:`listen` before to get what they raise without an exception group.
         """
         self.server.tick()
-        if not self._listeners:
-            await self.listen()
-        if self.config.replication.role == "replica" and self.replication.role == "master":
-            self.replication.follow(*split_address(self.config.replication.upstream))
+        failure: StartFailure | None = None
         try:
-            async with AsyncExitStack() as stack:
-                streams = StreamDriver(self.log, before_batch=self._before_batch)
-                hub = stack.enter_context(Hub(self.log, before_batch=self._before_batch)) if _hub_serves else None
-                sessions = await stack.enter_async_context(trio.open_nursery())
-                if hub is not None:
-                    await sessions.start(hub.run)
-                entrance = ClientEntrance(
-                    self.admission, self._open_session, sessions, self.log, hub=hub, streams=streams
-                )
-                replicas = ReplicaEntrance(self.replication, sessions, self.log)
-                service = ReplicationService(self.replication, self._make_follower)
+            await self.open_files()
+            if not self._listeners:
+                await self.listen()
+            async with trio.open_nursery() as files:
                 try:
-                    with self._work:
-                        async with trio.open_nursery() as work:
-                            for listener in self._listeners:
-                                await work.start(entrance.listen, listener)
-                            for listener in self._replication_listeners:
-                                accept = partial(accept_connections, listener, replicas.admit, self.log)
-                                await work.start(accept)
-                            work.start_soon(service.beat)
-                            work.start_soon(service.follow)
-                            work.start_soon(self._run_timers)
-                            work.start_soon(self._keep_house)
-                            self.log.info(
-                                "started",
-                                id=self.id,
-                                addresses=" ".join(self.addresses),
-                                replication=self.replication_address or "-",
-                            )
-                            task_status.started()
-                finally:
-                    self.close_listeners()
-                with trio.move_on_after(self._drain_seconds) as deadline:
-                    async with trio.open_nursery() as drains:
-                        drains.start_soon(streams.drain)
-                        if hub is not None:
-                            drains.start_soon(hub.drain)
-                with trio.move_on_after(self._drain_seconds) as deadline:
-                    # What clients were still answered is among what replicas lack.
-                    await replicas.drain()
-                if deadline.cancelled_caught and self._drain_seconds:
-                    self.log.warning(
-                        "drain_timeout", clients=self.admission.connected, replicas=len(self.replication.links)
-                    )
-                sessions.cancel_scope.cancel()
+                    await self._serve(files, task_status)
+                except* StartFailure as group:
+                    failure = _first(group)
+                files.cancel_scope.cancel()
         finally:
+            self.close_listeners()
+            await self.files.finish()
             self._local.close()
             self.log.info("stopped", id=self.id)
+        if failure is not None:
+            raise StartError(str(failure)) from failure
+
+    async def _serve(self, files: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
+        """Load and serve until the node's work is cancelled, then let clients and replicas have what is theirs."""
+        answers = self.persistence
+        async with AsyncExitStack() as stack:
+            streams = StreamDriver(self.log, before_batch=self._before_batch, answers=answers)
+            self._held_answers.append(streams.release_answers)
+            hub = None
+            if _hub_serves:
+                hub = stack.enter_context(Hub(self.log, before_batch=self._before_batch, answers=answers))
+                self._held_answers.append(hub.release_answers)
+            sessions = await stack.enter_async_context(trio.open_nursery())
+            if hub is not None:
+                await sessions.start(hub.run)
+            entrance = ClientEntrance(self.admission, self._open_session, sessions, self.log, hub=hub, streams=streams)
+            replicas = ReplicaEntrance(self.replication, sessions, self.log)
+            try:
+                with self._work:
+                    async with trio.open_nursery() as work:
+                        for listener in self._listeners:
+                            await work.start(entrance.listen, listener)
+                        for listener in self._replication_listeners:
+                            await work.start(partial(accept_connections, listener, replicas.admit, self.log))
+                        work.start_soon(self._run_timers)
+                        await self._load()
+                        self._start_work(work, files)
+                        task_status.started()
+            finally:
+                self.close_listeners()
+            if not self.loaded:
+                # Stopped before there was anything to serve.
+                task_status.started()
+            with trio.move_on_after(self._drain_seconds) as deadline:
+                async with trio.open_nursery() as drains:
+                    drains.start_soon(streams.drain)
+                    if hub is not None:
+                        drains.start_soon(hub.drain)
+            with trio.move_on_after(self._drain_seconds) as deadline:
+                # What clients were still answered is among what replicas lack.
+                await replicas.drain()
+            if deadline.cancelled_caught and self._drain_seconds:
+                self.log.warning(
+                    "drain_timeout", clients=self.admission.connected, replicas=len(self.replication.links)
+                )
+            sessions.cancel_scope.cancel()
+
+    async def _load(self) -> None:
+        """Have the data that the last run left, and stand where it stood."""
+        server, replication = self.server, self.replication
+        server.set_loading(True, "files")
+        replication.loading = True
+        await self.files.load(replication, opens=self.config.replication.role != "replica")
+        replication.loading = False
+        server.set_loading(False, "files")
+        self.loaded = True
+        if self.config.replication.role == "replica" and replication.role == "master":
+            replication.follow(*split_address(self.config.replication.upstream))
+
+    def _start_work(self, work: trio.Nursery, files: trio.Nursery) -> None:
+        """Start what goes on beside the clients from now on."""
+        service = ReplicationService(self.replication, self._make_follower)
+        files.start_soon(self.files.run)
+        work.start_soon(service.beat)
+        work.start_soon(service.follow)
+        work.start_soon(self._keep_house)
+        self.log.info(
+            "started",
+            id=self.id,
+            addresses=" ".join(self.addresses),
+            replication=self.replication_address or "-",
+            keys=len(self.store.keyspace),
+        )
 
     def stop(self) -> None:
         """Begin to stop: no new connections, clients get their last replies, then :meth:`run` returns."""
@@ -399,6 +451,7 @@ class Node:
         except Exception as error:
             # It costs the one who set the timer, not the node; the next ones are due at once.
             self.server.unexpected("timer", error)
+        self.persistence.before_answers()
 
     async def _keep_house(self) -> None:
         """A slice of background work ``hz`` times a second, oftener while there is more than a slice to do."""
@@ -408,7 +461,19 @@ class Node:
     @enable_ki_protection
     def _clean(self) -> float:
         self.server.tick()
-        return self.housekeeper.work()
+        pause = self.housekeeper.work()
+        # What has expired and was evicted is written now: nobody's answers may come for long.
+        self.persistence.before_answers()
+        return pause
+
+
+def _first(group: BaseExceptionGroup[StartFailure]) -> StartFailure:
+    """The failure, whatever nurseries it has come through."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StartFailure)
+    return error
 
 
 _hub_serves: Final = sys.platform == "linux"

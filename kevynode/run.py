@@ -7,7 +7,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -15,6 +16,8 @@ import trio
 from .config import NodeConfig
 from .log import Logger
 from .node import Node, StartError
+from .persistence_view import LoadFacts
+from .progress import ProgressBar
 from .serve.limits import fit_descriptor_limit
 
 __all__ = ["StartError", "run"]
@@ -35,8 +38,8 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
     ``ready`` is called with the one line that tells the world where the node is. Raises StartError.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    # What was imported lives as long as the process; nobody needs to look at it again.
-    gc.freeze()
+    # Nothing that is made while data are loaded is garbage, and nobody needs to look at it again afterwards.
+    gc.disable()
     gc.set_threshold(*COLLECT_AFTER)
     _keep_allocator_steady()
     # The receiver opens before anything else, so that no signal can interrupt a command half done.
@@ -48,23 +51,55 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
             node.parameters.put("maxclients", fit_descriptor_limit(config.server.maxclients, log))
         except OSError as error:
             raise StartError(str(error)) from error
-        await node.listen()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_run_to_the_end, node, nursery.cancel_scope)
-            (ready or print_line)(
-                f"kevynode ready id={node.id} client={node.addresses[0]} replication={node.replication_address or '-'}"
-            )
-            stopping = False
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    log.reopen()
-                elif stopping:
-                    # Asked twice: do not wait for clients.
+        bar = ProgressBar(sys.stderr)
+        if bar.is_wanted and config.log.output == "stderr":
+            # People look at it as it happens, and want no line for each second.
+            node.files.on_progress = partial(_show_load, bar)
+        failure: StartError | None = None
+        try:
+            await node.open_files()
+            await node.listen()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_obey, signals, node, log, nursery.cancel_scope)
+                try:
+                    await nursery.start(_run_to_the_end, node, nursery.cancel_scope)
+                except StartError as error:
+                    failure = error
                     nursery.cancel_scope.cancel()
                 else:
-                    stopping = True
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    node.stop()
+                    bar.clear()
+                    gc.freeze()
+                    gc.enable()
+                    if node.loaded:
+                        (ready or print_line)(_ready_line(node))
+        finally:
+            bar.clear()
+            await node.files.finish()
+        if failure is not None:
+            raise failure
+
+
+async def _obey(signals: AsyncIterator[int], node: Node, log: Logger, scope: trio.CancelScope) -> None:
+    """Do what signals ask for: stop, stop at once when asked twice, reopen the log."""
+    stopping = False
+    async for number in signals:
+        if number == signal.SIGHUP:
+            log.reopen()
+        elif stopping:
+            # Do not wait for clients.
+            scope.cancel()
+        else:
+            stopping = True
+            log.info("stopping", signal=signal.Signals(number).name)
+            node.stop()
+
+
+def _show_load(bar: ProgressBar, facts: LoadFacts) -> None:
+    bar.show("loading", facts.loaded_bytes, facts.total_bytes, f"{facts.keys} keys, {facts.seconds:.0f} s")
+
+
+def _ready_line(node: Node) -> str:
+    return f"kevynode ready id={node.id} client={node.addresses[0]} replication={node.replication_address or '-'}"
 
 
 def _keep_allocator_steady() -> None:

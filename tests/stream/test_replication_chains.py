@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from support.cluster import (
@@ -21,7 +23,7 @@ from support.store_harness import content
 from kevynode import Node
 
 
-async def start_chain(cluster: Cluster, count: int = 3, **options: int) -> list[Node]:
+async def start_chain(cluster: Cluster, count: int = 3, **options: Any) -> list[Node]:
     """Nodes of which each follows the one before, with data of every type, named "0", "1" and so on."""
     nodes: list[Node] = []
     for number in range(count):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 import trio.testing
+from support.memory_disk import MemoryDisk
 from support.network import Network
 from support.session_harness import MemoryLog, request
 from support.store_harness import check_memory, content
@@ -179,6 +180,7 @@ class Cluster:
         self.network = Network()
         self.clocks: dict[Node, TrioClock] = {}
         self.logs: dict[str, MemoryLog] = {}
+        self.disks: dict[str, MemoryDisk] = {}
         # Events that may be logged as errors, because the test brings them about.
         self.expected_errors: set[str] = set()
         self.nursery = nursery
@@ -186,14 +188,26 @@ class Cluster:
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
-    async def start(self, name: str, *, port: int, upstream: Node | str = "", **replication: Any) -> Node:
-        """Start a node whose replication port is ``port`` + 10000; further arguments go to ``[replication]``."""
+    async def start(
+        self,
+        name: str,
+        *,
+        port: int,
+        upstream: Node | str = "",
+        persistence: Mapping[str, Any] | None = None,
+        **replication: Any,
+    ) -> Node:
+        """Start a node whose replication port is ``port`` + 10000; further arguments go to ``[replication]``.
+
+        ``persistence`` goes to that section; without it nothing is kept. Each name has a disk of its own.
+        """
         if upstream:
             address = upstream if isinstance(upstream, str) else upstream.replication_address
             replication |= {"role": "replica", "upstream": address}
         tables: dict[str, Any] = {
-            "server": {"port": port, "bind": HOST},
+            "server": {"port": port, "bind": HOST, "data_dir": "/data"},
             "cluster": {"node_id": name},
+            "persistence": dict(persistence or {"aof": False}),
             "replication": replication,
         }
         return await self.start_with(name, tables)
@@ -218,8 +232,10 @@ class Cluster:
                     clock=clock,
                     transport=self.network,
                     random=random.Random(f"{config.cluster.node_id} {trio.current_time()}"),
+                    disk=self.disk(running.name),
                 )
                 self.clocks[node] = clock
+                await node.open_files()
                 await node.listen()
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)
@@ -233,15 +249,28 @@ class Cluster:
         await self._running[node].ended.wait()
 
     async def kill(self, node: Node) -> None:
-        """End a node in the middle of whatever it does."""
-        self._running[node].scope.cancel()
+        """End a node in the middle of whatever it does, as SIGKILL does: what it writes from now on reaches nobody."""
+        running = self._running[node]
+        self.disks[running.name] = self.disk(running.name).kill()
+        running.scope.cancel()
         await self._running[node].ended.wait()
 
     async def restart(self, node: Node) -> Node:
-        """Start a node that has ended again: without data, because nothing keeps them over a restart."""
+        """Start a node that has ended again, on the disk that it left."""
         running = self._running[node]
         assert running.ended.is_set()
         return await self.start_with(running.name, running.tables)
+
+    def disk(self, name: str) -> MemoryDisk:
+        """The disk of the node with this name."""
+        return self.disks.setdefault(name, MemoryDisk())
+
+    async def lose_power(self, node: Node, seed: int) -> None:
+        """As :meth:`kill`, and what was not durable is there, or not, by the seed."""
+        running = self._running[node]
+        self.disks[running.name] = self.disk(running.name).crash(seed)
+        running.scope.cancel()
+        await running.ended.wait()
 
     async def connect(self, node: Node) -> ClusterClient:
         """A client's connection to a node."""

@@ -31,8 +31,8 @@ OUTSIDE_WORLD = {
 DRIVERS = {"hub", "hub_connection", "hub_held", "stream_driver", "listener", "limits"}
 #: The same in ``replicate``.
 REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"}
-#: The same in the rooms of files and their formats: none there, because the disk is handed in.
-FILE_DRIVERS: dict[str, set[str]] = {"persist": set(), "rdb": set(), "transfer": set()}
+#: The same in the rooms of files and their formats: the disk is handed in, but somebody has to wait for it.
+FILE_DRIVERS: dict[str, set[str]] = {"persist": {"service"}, "rdb": set(), "transfer": set()}
 
 
 def modules(room: str) -> Iterator[Path]:

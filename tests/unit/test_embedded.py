@@ -66,7 +66,7 @@ async def opened(*, transport: MemoryTransport | None = None, **options: Any) ->
     config = options.pop("config", {})
     with trio.fail_after(PATIENCE):
         async with open_node(
-            NodeConfig.from_dict({"server": {"port": 0}, **config}),
+            NodeConfig.from_dict({"server": {"port": 0}, "persistence": {"aof": False}, **config}),
             log=Logger(lines),
             transport=transport or MemoryTransport(),
             **options,
@@ -308,7 +308,7 @@ async def test_what_the_program_writes_breaks_a_watch() -> None:
 
 
 async def test_real_sockets() -> None:
-    config = NodeConfig.from_dict({"server": {"port": 0}, "log": {"level": "error"}})
+    config = NodeConfig.from_dict({"server": {"port": 0}, "persistence": {"aof": False}, "log": {"level": "error"}})
     with trio.fail_after(PATIENCE):
         before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
         async with open_node(config) as node:
@@ -460,7 +460,7 @@ async def test_stopping_from_inside_the_block() -> None:
 async def test_an_address_in_use_is_a_start_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        config = NodeConfig.from_dict({"server": {"port": port}, "log": {"level": "error"}})
+        config = NodeConfig.from_dict({"server": {"port": port}, "persistence": {"aof": False}, "log": {"level": "error"}})
         with pytest.raises(StartError, match=f"127.0.0.1:{port}: Address already in use"):
             async with open_node(config):
                 pass
@@ -501,7 +501,7 @@ async def test_whoever_gives_up_while_a_node_begins_to_listen_leaves_nothing_lis
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     transport = HalfTransport()
-    config = NodeConfig.from_dict({"server": {"port": 7000}})
+    config = NodeConfig.from_dict({"server": {"port": 7000}, "persistence": {"aof": False}})
     with trio.move_on_after(1) as patience:
         async with open_node(config, transport=transport, log=Logger(Lines())):
             raise AssertionError("it cannot have opened")

@@ -1,0 +1,574 @@
+"""All that a node decides about its files: what is written when, what may be claimed, and what is due.
+
+:class:`Persistence` is what the rest of the node sees. Work that takes long is handed out: syncs by :meth:`begin_sync`,
+and rewrites and dumps, a slice at a time, by :meth:`begin_work`. The driver is :mod:`kevynode.persist.service`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, Protocol, TypeAlias
+
+import attrs
+
+from .. import errors
+from ..disk import Disk
+from ..errors import ErrorKind
+from ..persistence_view import AppendOnlyFacts, DumpFacts, LoadFacts
+from ..replicate.lineage import Lineage
+from ..store.store import Store
+from .annotations import UpstreamCursor
+from .dump import Dump
+from .folder import AppendOnlyFolder, FolderError
+from .gate import Gate
+from .jobs import SyncJob
+from .rewriting import Rewrite, should_rewrite
+from .writer import AppendOnlyWriter, Policy
+
+__all__ = ["Persistence", "PersistenceLog", "PersistenceNode", "PersistenceSettings", "Work"]
+
+#: What takes long and is done in slices.
+Work: TypeAlias = Rewrite | Dump
+
+#: Seconds between two looks at what is due; with ``everysec`` also between two syncs.
+INTERVAL: Final = 1.0
+#: Seconds until what has come to nothing is tried again: at first, and at most.
+FIRST_RETRY: Final = 1.0
+LAST_RETRY: Final = 60.0
+#: Increments that may pile up before they are rewritten into one base, whatever their size.
+MOST_INCREMENTS: Final = 64
+
+_LATER: Final = "Wait until that has ended, and send it again."
+REWRITING = ErrorKind("ERR", "Background append only file rewriting already in progress", _LATER)
+SAVING = ErrorKind("ERR", "Background save already in progress", _LATER)
+BUSY = ErrorKind(
+    "ERR",
+    "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE "
+    "whenever possible.",
+    _LATER,
+)
+NOTHING_TO_REWRITE = ErrorKind("ERR", "The append-only file is switched off: there is nothing to rewrite", errors.FIX)
+CANNOT_SWITCH_ON = ErrorKind("ERR", "The append-only file cannot be switched on: {}", errors.FIX)
+
+
+class PersistenceLog(Protocol):
+    """Where events go."""
+
+    def info(self, event: str, /, **facts: object) -> None: ...
+    def warning(self, event: str, /, **facts: object) -> None: ...
+    def error(self, event: str, /, **facts: object) -> None: ...
+
+
+class PersistenceNode(Protocol):
+    """What persistence asks of the rest of the node."""
+
+    #: "master" or "slave".
+    role: str
+
+    def close_writes(self, reason: str, detail: str = "") -> None: ...
+    def open_writes(self, reason: str) -> None: ...
+
+
+@attrs.define
+class PersistenceSettings:
+    """What the configuration says; every value may be changed while the node runs. Sizes in bytes."""
+
+    policy: Policy = "everysec"
+    rewrite_percentage: int = 100
+    rewrite_min_size: int = 64 << 20
+
+
+@attrs.define
+class _Outcome:
+    """How a kind of work has gone so far. Seconds."""
+
+    succeeded: int = 0
+    failed_since: int = 0
+    last_duration: float | None = None
+    last_ok: bool = True
+    began: float | None = None
+    retry_at: float = 0.0
+
+    def end(self, succeeded: bool, now: float) -> None:
+        self.last_duration = None if self.began is None else now - self.began
+        self.began = None
+        self.last_ok = succeeded
+        if succeeded:
+            self.succeeded += 1
+            self.failed_since = 0
+        else:
+            self.failed_since += 1
+            self.retry_at = now + min(LAST_RETRY, FIRST_RETRY * 2 ** min(self.failed_since - 1, 10))
+
+
+class Persistence:
+    """The files of one node. Owned by the thread of the store; nothing here checkpoints.
+
+    ``monotonic`` and ``wall`` give seconds. What is called when something has happened is set by the node:
+    ``on_work`` (look at :meth:`begin_sync` and :meth:`begin_work` again), ``on_open`` (those who were told to wait may
+    ask again), ``on_durable`` and ``on_saved``.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        data_dir: str,
+        store: Store,
+        node: PersistenceNode,
+        log: PersistenceLog,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        settings: PersistenceSettings | None = None,
+    ) -> None:
+        self.settings = settings if settings is not None else PersistenceSettings()
+        self.disk = disk
+        self.data_dir = data_dir
+        self.store = store
+        self.lineage = Lineage(1)
+        self.on_work: Callable[[], None] | None = None
+        self.on_open: Callable[[], None] | None = None
+        self.on_durable: Callable[[], None] | None = None
+        self.on_saved: Callable[[], None] | None = None
+        #: The load under way.
+        self.loading: LoadFacts | None = None
+        self.writer: AppendOnlyWriter | None = None
+        self.gate: Gate | None = None
+        #: What is being done in slices.
+        self.work: Work | None = None
+        #: The writer that was switched off, until it is closed.
+        self.retired: AppendOnlyWriter | None = None
+        self._node = node
+        self._log = log
+        self._now = monotonic
+        self._wall = wall
+        self._problem = ""
+        self._rewrites, self._dumps = _Outcome(), _Outcome()
+        self._rewrite_due = self._dump_due = self._is_scheduled = False
+        self._sync_wanted = False
+        self._sync_began: float | None = None
+        # Bytes of the base, and of all files but the increment that is written to.
+        self._base_size = self._other_size = 0
+        self._last_save = int(wall())
+        self._saved_offset = 0
+
+    # -- answers and entries -------------------------------------------------------------------------------------------
+
+    def before_answers(self) -> bool:
+        """Write what has been committed; whether the answers of all that has run so far may leave."""
+        gate = self.gate
+        return gate is None or gate.before_answers()
+
+    def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
+        """What is to become of the answers of one session, right after :meth:`before_answers` has said no."""
+        return "send" if self.gate is None else self.gate.verdict(session)
+
+    def may_ship(self) -> bool:
+        """Write what has been committed; whether all of it, and the lineage, may be told to replicas now."""
+        return self.gate is None or self.gate.may_ship()
+
+    def _reopen(self) -> None:
+        """Have those who were told to wait ask again, if that is of use."""
+        gate = self.gate
+        if (gate is None or (gate.is_shut and gate.look_again())) and self.on_open is not None:
+            self.on_open()
+
+    # -- what others change --------------------------------------------------------------------------------------------
+
+    def note_lineage(self, lineage: Lineage) -> None:
+        """The next entry belongs to this lineage. Replicas hear of it when it is durable, which is seen to at once."""
+        self.lineage = lineage
+        if self.writer is not None and self.gate is not None and lineage != self.writer.lineage:
+            self.writer.note_lineage(lineage)
+            self.gate.lineage_changed()
+            self._wake()
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """The group that is committed next brings an upstream to this offset of its history."""
+        if self.writer is not None:
+            self.writer.next_cursor = UpstreamCursor(upstream, history, offset)
+
+    def forget_cursors(self) -> None:
+        """Where upstreams stood means nothing from here on."""
+        writer = self.writer
+        if writer is not None:
+            for upstream in tuple(writer.cursors):
+                writer.note_cursor(UpstreamCursor(upstream, 0, 0))
+            writer.cursors.clear()
+
+    def data_replaced(self, lineage: Lineage, cursors: Mapping[str, tuple[int, int]]) -> None:
+        """All data has just been replaced, and comes from this lineage, and from upstreams up to their cursors.
+
+        A new base is begun: what is in the files stays there until it is complete.
+        """
+        self.lineage = lineage
+        writer = self.writer
+        if writer is not None:
+            writer.lineage = lineage
+            writer.cursors = dict(cursors)
+            self._begin_fresh(writer)
+
+    def _begin_fresh(self, writer: AppendOnlyWriter) -> None:
+        """Write the data as of now, in place of whatever is under way."""
+        self._start(Rewrite(writer, self.store, fresh=True))
+        self._wake()
+
+    # -- syncs ---------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Write what has been committed and nobody waits for; see what is due. To be called every INTERVAL."""
+        if self.writer is not None:
+            self.before_answers()
+            self._reopen()
+            self._consider_rewrite(self.writer)
+
+    def begin_sync(self, *, each_second: bool = False) -> SyncJob | None:
+        """What makes durable all that has been written, if the policy or somebody asks for that now.
+
+        Run it, then call :meth:`end_sync`. ``each_second``: an INTERVAL has passed.
+        """
+        writer, gate = self.writer, self.gate
+        if writer is None or gate is None:
+            return None
+        policy = self.settings.policy
+        wanted = self._sync_wanted or gate.needs_sync or policy == "always" or (each_second and policy == "everysec")
+        if not wanted:
+            return None
+        gate.hand_over()
+        job = writer.begin_sync()
+        if job is not None:
+            self._sync_wanted = False
+            self._sync_began = self._now()
+            gate.sync_begins()
+        return job
+
+    def end_sync(self, job: SyncJob) -> None:
+        """The job has run, or will not."""
+        began, self._sync_began = self._sync_began, None
+        if self.retired is not None:
+            self.retired.end_sync(job)
+        if self.writer is not None and self.gate is not None:
+            self.writer.end_sync(job)
+            self.gate.sync_ended(job.succeeded, self._now() if began is None else began)
+            self._reopen()
+
+    def want_sync(self) -> int:
+        """Have all that has been committed made durable soon; the mark that :meth:`kept` is to be asked about."""
+        writer = self.writer
+        if writer is None:
+            return 0
+        self._sync_wanted = True
+        self._wake()
+        return writer.mark
+
+    def kept(self, mark: int) -> bool | None:
+        """Whether everything up to a mark is durable; None: that cannot be said any more, and not be hoped for."""
+        writer = self.writer
+        if writer is None or self._problem:
+            return None
+        return writer.durable_mark >= mark
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be written; empty while it can."""
+        return self._problem
+
+    def _wake(self) -> None:
+        if self.on_work is not None:
+            self.on_work()
+
+    def _tell_durable(self) -> None:
+        if self.on_durable is not None:
+            self.on_durable()
+
+    # -- trouble -------------------------------------------------------------------------------------------------------
+
+    def _failed(self) -> None:
+        """The file cannot be written: refuse writes until all data is in another one."""
+        writer = self.writer
+        assert writer is not None
+        reason = writer.failed or ""
+        self._problem = reason
+        self._log.error("append_only_failed", reason=reason)
+        # People and programs are told what the system said; where files lie is for the log.
+        self._node.close_writes("misconf", reason.rpartition(": ")[2])
+        self._tell_durable()
+        self._wake()
+        if self.on_open is not None:
+            self.on_open()
+
+    def _recovered(self) -> None:
+        assert self.gate is not None
+        self.gate.recovered()
+        if self._problem:
+            self._problem = ""
+            self._log.info("append_only_recovered")
+            self._node.open_writes("misconf")
+        self._reopen()
+
+    # -- rewrites and dumps --------------------------------------------------------------------------------------------
+
+    def rewrite(self) -> Literal["started", "scheduled"]:
+        """Begin to rewrite the append-only file, or do so when a dump has ended. Raises ReplyError."""
+        if self.writer is None:
+            raise NOTHING_TO_REWRITE()
+        if isinstance(self.work, Rewrite) or self._rewrite_due or self._problem:
+            raise REWRITING()
+        self._rewrite_due = True
+        self._is_scheduled = self.work is not None
+        self._wake()
+        return "scheduled" if self._is_scheduled else "started"
+
+    def save(self, *, schedule: bool = False) -> Literal["started", "scheduled"]:
+        """Begin to write a dump. Raises ReplyError while one is being written, or a rewrite is under way.
+
+        ``schedule``: in the latter case do it later.
+        """
+        if isinstance(self.work, Dump) or self._dump_due:
+            raise SAVING()
+        if (self.work is not None or self._rewrite_due) and not schedule:
+            raise BUSY()
+        self._dump_due = True
+        self._wake()
+        return "started" if self.work is None else "scheduled"
+
+    def cancel_save(self) -> Literal["running", "scheduled"] | None:
+        """Give up the dump that is being written, or the one that waits for its turn; which of them, or None."""
+        if isinstance(self.work, Dump):
+            # Its driver sees that, and closes it.
+            self.work = None
+            return "running"
+        if self._dump_due:
+            self._dump_due = False
+            self._tell_saved()
+            return "scheduled"
+        return None
+
+    def save_now(self) -> str:
+        """Write a dump here and now, which holds everything else up; why it came to nothing, or an empty text."""
+        dump = self._new_dump()
+        self._dumps.began = self._now()
+        dump.run_all()
+        self._dump_ended(dump)
+        return dump.failed or ""
+
+    def begin_work(self) -> Work | None:
+        """What is to be done in slices now, from :meth:`Rewrite.steps` and the like; then call :meth:`end_work`.
+
+        Nothing else may be under way. While the steps are taken :attr:`work` may become another one: then no further
+        step of this one may be asked for.
+        """
+        if self.work is None:
+            work = self._next_work()
+            if work is not None:
+                self._start(work)
+        return self.work
+
+    def _next_work(self) -> Work | None:
+        writer = self.writer
+        if writer is not None and (self._problem or (self.gate is not None and not self.gate.promises)):
+            return None if self._now() < self._rewrites.retry_at else Rewrite(writer, self.store, fresh=True)
+        if writer is not None and self._rewrite_due:
+            self._rewrite_due = self._is_scheduled = False
+            return Rewrite(writer, self.store)
+        if self._dump_due:
+            self._dump_due = False
+            return self._new_dump()
+        return None
+
+    def _new_dump(self) -> Dump:
+        cursors = {} if self.writer is None else self.writer.cursors
+        return Dump(self.disk, self.data_dir, self.store, self.lineage, cursors, local=self.store.journal.outside)
+
+    def _start(self, work: Work) -> None:
+        """Make it what is under way; what was is given up by its driver, which sees that."""
+        outcome = self._rewrites if isinstance(work, Rewrite) else self._dumps
+        outcome.began = self._now()
+        self.work = work
+        if isinstance(work, Rewrite):
+            self._log.info("rewrite_started", keys=work.keys, fresh=work.fresh)
+        else:
+            self._log.info("dump_started", keys=work.keys)
+
+    def step_taken(self) -> None:
+        """A job of the work under way has run: files may have changed."""
+        if self.gate is not None:
+            self.gate.notice()
+            if self.writer is not None and self.writer.failed is None:
+                self.gate.progress()
+        self._reopen()
+
+    def end_work(self, work: Work) -> None:
+        """It is closed: done, failed, or given up because another one has begun."""
+        given_up = self.work is not work
+        if not given_up:
+            self.work = None
+        if isinstance(work, Rewrite):
+            self._rewrite_ended(work, given_up=given_up)
+        else:
+            self._dump_ended(work, given_up=given_up)
+        self._reopen()
+
+    def _rewrite_ended(self, rewrite: Rewrite, *, given_up: bool) -> None:
+        if given_up:
+            # All data has been replaced, or the file was switched off.
+            self._log.info("rewrite_given_up")
+            return
+        outcome = self._rewrites
+        outcome.end(rewrite.done, self._now())
+        if not rewrite.done:
+            self._log.error("rewrite_failed", reason=rewrite.failed or "", again_in=outcome.retry_at - self._now())
+            if self.gate is not None:
+                self.gate.notice()
+            return
+        self._log.info("rewrite_done", keys=rewrite.keys, bytes=rewrite.size, seconds=outcome.last_duration)
+        if rewrite.fresh and self.writer is not None:
+            self._recovered()
+
+    def _dump_ended(self, dump: Dump, *, given_up: bool = False) -> None:
+        outcome = self._dumps
+        if given_up:
+            outcome.began = None
+            self._log.info("dump_given_up")
+            self._tell_saved()
+            return
+        outcome.end(dump.done, self._now())
+        if dump.done:
+            self._last_save = int(self._wall())
+            self._saved_offset = dump.cursor[1]
+            self._log.info("dump_done", keys=dump.keys, bytes=dump.size, seconds=outcome.last_duration)
+        else:
+            self._log.error("dump_failed", reason=dump.failed or "")
+        self._tell_saved()
+
+    def _tell_saved(self) -> None:
+        if self.on_saved is not None:
+            self.on_saved()
+
+    def _consider_rewrite(self, writer: AppendOnlyWriter) -> None:
+        """Have the files rewritten when they have outgrown the data, or have become many."""
+        if self.work is not None or self._rewrite_due or self._problem or self._now() < self._rewrites.retry_at:
+            return
+        settings = self.settings
+        size = self._other_size + writer.size
+        has_outgrown = should_rewrite(size, self._base_size, settings.rewrite_percentage, settings.rewrite_min_size)
+        is_many = bool(settings.rewrite_percentage) and len(writer.folder.manifest.increments) > MOST_INCREMENTS
+        if has_outgrown or is_many:
+            self._log.info("rewrite_due", bytes=size, base_bytes=self._base_size)
+            self._rewrite_due = True
+            self._wake()
+
+    def seconds_until_work(self) -> float:
+        """How long until :meth:`begin_work` is worth another call, if nothing happens."""
+        waits = self._problem or (self.gate is not None and not self.gate.promises)
+        return max(0.0, self._rewrites.retry_at - self._now()) if waits else INTERVAL
+
+    def measure(self) -> None:
+        """Look how large the files are. Takes long; Raises OSError."""
+        writer = self.writer
+        if writer is not None:
+            self._base_size = writer.folder.base_size()
+            self._other_size = max(0, writer.folder.size() - writer.size)
+
+    # -- on and off ----------------------------------------------------------------------------------------------------
+
+    def started(self, writer: AppendOnlyWriter, *, promises: bool = True) -> None:
+        """The writer has begun: from here on it is asked what may be claimed."""
+        self.writer = writer
+        gate = self.gate = Gate(writer, self._now, self._copies, promises=promises)
+        gate.on_failure = self._failed
+        gate.on_durable = self._tell_durable
+
+    def _copies(self) -> bool:
+        return self._node.role != "master"
+
+    def set_policy(self, policy: Policy) -> None:
+        """Take on another ``appendfsync``: what is acknowledged from now on is promised by it."""
+        self.settings.policy = policy
+        if self.writer is not None:
+            self.writer.policy = policy
+            self._wake()
+            self._reopen()
+
+    def switch_on(self) -> None:
+        """Keep an append-only file from now on. Promises begin when all data is in it. Raises ReplyError."""
+        if self.writer is not None:
+            return
+        if self.retired is not None:
+            raise CANNOT_SWITCH_ON("it is just being switched off")
+        try:
+            folder = AppendOnlyFolder.open(self.disk, self.data_dir)
+        except (FolderError, OSError) as error:
+            raise CANNOT_SWITCH_ON(error) from error
+        writer = AppendOnlyWriter(folder, self.store.journal, self.lineage, policy=self.settings.policy)
+        self.started(writer, promises=False)
+        self._begin_fresh(writer)
+
+    def switch_off(self) -> None:
+        """Write no append-only file any more. What is in it is made durable, and is stale from then on."""
+        writer = self.writer
+        if writer is None:
+            return
+        writer.write()
+        if writer.observe in self.store.journal.observers:
+            self.store.journal.observers.remove(writer.observe)
+        self.retired, self.writer, self.gate = writer, None, None
+        self._rewrite_due = False
+        if isinstance(self.work, Rewrite):
+            self.work = None
+        self._problem = ""
+        self._node.open_writes("misconf")
+        self._log.warning("append_only_switched_off", folder=writer.folder.path)
+        self._wake()
+        self._tell_durable()
+        self._reopen()
+
+    # -- facts ---------------------------------------------------------------------------------------------------------
+
+    def is_durable(self, offset: int) -> bool:
+        """Whether everything before ``offset`` of the running history would outlive a loss of power."""
+        return self.writer is not None and offset <= self.writer.durable_offset
+
+    def append_only(self) -> AppendOnlyFacts:
+        """The state of the append-only file."""
+        writer, gate, outcome = self.writer, self.gate, self._rewrites
+        if writer is None or gate is None:
+            return AppendOnlyFacts(enabled=False)
+        return AppendOnlyFacts(
+            enabled=True,
+            size=self._other_size + writer.size,
+            base_size=self._base_size,
+            rewrite_running=self._running(outcome) if isinstance(self.work, Rewrite) else None,
+            last_rewrite=outcome.last_duration,
+            last_rewrite_ok=outcome.last_ok,
+            rewrites=outcome.succeeded,
+            failed_rewrites=outcome.failed_since,
+            rewrite_scheduled=self._is_scheduled,
+            problem=self._problem,
+            sync_running=self._sync_began is not None,
+            delayed_syncs=gate.delayed,
+            waiting=writer.mark - writer.written_mark,
+        )
+
+    def dumps(self) -> DumpFacts:
+        """The state of dumps."""
+        outcome = self._dumps
+        return DumpFacts(
+            last_save=self._last_save,
+            changes=max(0, self.store.journal.offset - self._saved_offset),
+            running=self._running(outcome) if isinstance(self.work, Dump) else None,
+            last_duration=outcome.last_duration,
+            last_ok=outcome.last_ok,
+            saves=outcome.succeeded,
+            scheduled=self._dump_due,
+        )
+
+    def _running(self, outcome: _Outcome) -> float | None:
+        return None if outcome.began is None else self._now() - outcome.began
+
+    def load(self) -> LoadFacts | None:
+        """The load under way; None: all that there was has been loaded."""
+        return self.loading
+
+
+class _Session(Protocol):
+    wrote: int

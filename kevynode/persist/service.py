@@ -1,0 +1,368 @@
+"""The tasks behind a node's files: loading at the start, syncs, rewrites and dumps while it runs, and the end.
+
+::
+
+    files nursery               the outermost one: ends last, after a final sync
+    ├─ syncs                    writes what nobody waits for, syncs as the policy says
+    └─ work                     rewrites and dumps, a slice at a time; recovery after trouble
+
+What takes long runs in threads, and always to its end: whoever is cancelled meanwhile ends when the thread has.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..persistence_view import LoadFacts
+from ..replicate.lineage import Lineage
+from ..store.apply import Applier
+from ..store.journal import Origin
+from .dump import DumpError, load_dump
+from .folder import FOLDER, AppendOnlyFolder, Cursors, FolderError, read_manifest
+from .instance import InstanceError, read_instance
+from .jobs import Job, SyncJob
+from .loader import Loaded, LoadError, load
+from .persistence import INTERVAL, Persistence, PersistenceLog, Work
+from .record_reader import Entries
+from .rewriting import Rewrite
+from .writer import AppendOnlyWriter
+
+__all__ = ["PersistenceService", "RestoringSide", "StartFailure"]
+
+#: Jobs for the disk that are under way at one time, at most: a sync, and a change of files.
+THREADS: Final = 2
+#: Seconds between two reports of a load that lasts.
+REPORT_EVERY: Final = 1.0
+
+T = TypeVar("T")
+
+
+class StartFailure(Exception):
+    """The files cannot be used as they are; the text says which, where and why."""
+
+
+class RestoringSide(Protocol):
+    """What learns of the past that is in the files: the node's replication."""
+
+    def restore_entries(self, first: int, commands: list[list[bytes]], next: int, grouped: bool, own: bool) -> None:
+        """These entries, which are in the data, can be sent to replicas that lack them."""
+        ...
+
+    def restored(self, lineage: Lineage | None, offset: int, cursors: Cursors, local: bool, opens: bool) -> Lineage:
+        """The data stand at this offset; the lineage from now on. The journal's offset is set."""
+        ...
+
+
+@attrs.define
+class _Found:
+    """What was loaded."""
+
+    lineage: Lineage | None = None
+    offset: int = 0
+    cursors: Cursors = attrs.Factory(dict)
+    local: bool = False
+    # The append-only folder holds all of it; its last file holds nothing.
+    is_in_folder: bool = False
+    last_is_empty: bool = False
+
+
+class PersistenceService:
+    """Runs what :class:`Persistence` decides.
+
+    :meth:`open` first, then :meth:`load`, then :meth:`run` for as long as the node works, then :meth:`finish`.
+    ``applier`` is the store's. ``on_progress`` is told of a load that takes more than a second, about once a second.
+    """
+
+    def __init__(self, persistence: Persistence, applier: Applier, log: PersistenceLog) -> None:
+        self._persistence = persistence
+        self._applier = applier
+        self._log = log
+        self._limiter = trio.CapacityLimiter(THREADS)
+        self._folder: AppendOnlyFolder | None = None
+        self._sync_alarm = trio.Event()
+        self._work_alarm = trio.Event()
+        # Held while a sync is under way.
+        self._syncing = trio.Lock()
+        self.on_progress: Callable[[LoadFacts], None] = self._log_progress
+        persistence.on_work = self._wake
+
+    def _wake(self) -> None:
+        self._sync_alarm.set()
+        self._work_alarm.set()
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Call what may take long, and wait for it whatever happens."""
+        if self._persistence.disk.blocks:
+            return await trio.to_thread.run_sync(call, limiter=self._limiter)
+        await trio.lowlevel.checkpoint()
+        return call()
+
+    # -- the start -----------------------------------------------------------------------------------------------------
+
+    async def open(self, random_bits: Callable[[int], int]) -> str:
+        """Take the data directory for this node alone, and read its append-only folder; the instance of the node.
+
+        Raises StartFailure.
+        """
+        persistence = self._persistence
+        with _start_failures():
+            self._folder = await self._in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
+            return await self._in_thread(partial(read_instance, persistence.disk, persistence.data_dir, random_bits))
+
+    async def load(self, side: RestoringSide, *, opens: bool) -> None:
+        """Load what there is, and go on from there: in an increment of its own, if the append-only file is kept.
+
+        ``opens``: this node writes from now on, so that a new history begins, which is durable when this returns.
+        Raises StartFailure.
+        """
+        with _start_failures():
+            try:
+                found = await self._load(side)
+            finally:
+                self._persistence.loading = None
+            lineage = side.restored(found.lineage, found.offset, found.cursors, found.local, opens)
+            self._persistence.lineage = lineage
+            if self._folder is not None:
+                await self._begin(self._folder, lineage, found)
+
+    async def _load(self, side: RestoringSide) -> _Found:
+        persistence, folder = self._persistence, self._folder
+        progress = _Progress(self)
+        if folder is not None and not folder.is_empty:
+            loaded = await self._exhaust(
+                load(folder, persistence.store, self._applier, progress, partial(_restore, side))
+            )
+            self._report_load(loaded)
+            return _Found(loaded.lineage, loaded.offset, loaded.cursors, loaded.local, True, loaded.last_is_empty)
+        if folder is None and self._has_stale_files():
+            self._log.warning("append_only_ignored", data_dir=persistence.data_dir, reason="it is switched off")
+        now_ms = persistence.store.now
+        steps = load_dump(persistence.disk, persistence.data_dir, persistence.store, now_ms, progress)
+        dump = await self._exhaust(steps)
+        if dump is None:
+            return _Found()
+        self._log.info("dump_loaded", keys=dump.keys, bytes=dump.bytes, checked=dump.is_checked)
+        return _Found(dump.lineage, dump.offset, dump.cursors, dump.local)
+
+    def _has_stale_files(self) -> bool:
+        persistence = self._persistence
+        path = posixpath.join(persistence.data_dir, FOLDER)
+        try:
+            return persistence.disk.exists(path) and read_manifest(persistence.disk, path) is not None
+        except FolderError:
+            return True
+
+    async def _exhaust(self, steps: Generator[None, None, T]) -> T:
+        """Take all steps, each in its own turn, so that clients are answered meanwhile; what they come to."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            await trio.lowlevel.checkpoint()
+
+    def _report_load(self, loaded: Loaded) -> None:
+        cut = loaded.cut
+        if cut is not None:
+            self._log.warning("append_only_cut", file=cut.path, offset=cut.offset, bytes=cut.bytes, reason=cut.reason)
+        self._log.info("append_only_loaded", keys=loaded.keys, bytes=loaded.bytes, commands=loaded.commands)
+
+    def _log_progress(self, facts: LoadFacts) -> None:
+        percent = 100 * facts.loaded_bytes // max(facts.total_bytes, 1)
+        self._log.info(
+            "loading",
+            percent=percent,
+            bytes=facts.loaded_bytes,
+            total=facts.total_bytes,
+            keys=facts.keys,
+            seconds=round(facts.seconds, 1),
+        )
+
+    async def _begin(self, folder: AppendOnlyFolder, lineage: Lineage, found: _Found) -> None:
+        """Go on in an increment of this start's own; data that are in no append-only file get a base first."""
+        persistence = self._persistence
+        store = persistence.store
+        writer = AppendOnlyWriter(folder, store.journal, lineage, found.cursors, persistence.settings.policy)
+        if found.is_in_folder or not len(store.keyspace):
+            job = writer.begin_start(instead_of_last=found.last_is_empty)
+            await self._run(job)
+            if not writer.end_start(job):
+                raise StartFailure(writer.failed or "")
+            persistence.started(writer)
+            await self._in_thread(folder.sweep)
+        else:
+            rewrite = Rewrite(writer, store, fresh=True)
+            await self._carry_out(rewrite, lambda: False)
+            if rewrite.failed is not None:
+                raise StartFailure(rewrite.failed)
+            persistence.started(writer)
+        await self._in_thread(persistence.measure)
+
+    # -- while the node runs -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Sync and rewrite until cancelled. Whatever the disk does is logged, and never raised."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sync)
+            nursery.start_soon(self._work)
+
+    async def _sync(self) -> None:
+        """Each second, and whenever somebody asks, write and sync what the policy says."""
+        due = trio.current_time() + INTERVAL
+        while True:
+            self._sync_alarm = trio.Event()
+            with trio.move_on_at(due):
+                await self._sync_alarm.wait()
+            passed = trio.current_time() >= due
+            if passed:
+                due = trio.current_time() + INTERVAL
+                self._tick()
+            job = self._begin_sync(passed)
+            if job is not None:
+                async with self._syncing:
+                    try:
+                        await self._run(job)
+                    finally:
+                        self._persistence.end_sync(job)
+
+    @enable_ki_protection
+    def _tick(self) -> None:
+        self._persistence.tick()
+
+    @enable_ki_protection
+    def _begin_sync(self, each_second: bool) -> SyncJob | None:
+        return self._persistence.begin_sync(each_second=each_second)
+
+    async def _work(self) -> None:
+        """Do what is due, one thing after the other."""
+        persistence = self._persistence
+        while True:
+            self._work_alarm = trio.Event()
+            await self._close_retired()
+            work = self._begin_work()
+            if work is None:
+                with trio.move_on_after(persistence.seconds_until_work()):
+                    await self._work_alarm.wait()
+                continue
+            try:
+                await self._carry_out(work, lambda work=work: persistence.work is not work)  # type: ignore[misc]
+            finally:
+                persistence.end_work(work)
+            if isinstance(work, Rewrite):
+                await self._measure()
+
+    @enable_ki_protection
+    def _begin_work(self) -> Work | None:
+        return self._persistence.begin_work()
+
+    async def _carry_out(self, work: Work, is_displaced: Callable[[], bool]) -> None:
+        """Take the steps of a rewrite or a dump until they are done, or another one has begun, and close it."""
+        try:
+            steps = iter(work.steps())
+            while not is_displaced() and (step := self._step(steps)) is not _END:
+                if isinstance(step, Job):
+                    await self._run(step)
+                    self._persistence.step_taken()
+                else:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            work.close()
+
+    @staticmethod
+    @enable_ki_protection
+    def _step(steps: Iterator[Job | None]) -> Job | object | None:
+        return next(steps, _END)
+
+    async def _run(self, job: Job) -> None:
+        await self._in_thread(job.run)
+
+    async def _measure(self) -> None:
+        try:
+            await self._in_thread(self._persistence.measure)
+        except OSError as error:
+            self._log.warning("append_only_unmeasured", reason=str(error))
+
+    async def _close_retired(self) -> None:
+        """Finish the file of a writer that was switched off."""
+        writer = self._persistence.retired
+        if writer is None:
+            return
+        async with self._syncing:
+            await self._sync_and_close(writer)
+        self._persistence.retired = None
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """Write and sync what is left, and close the files; also if nothing was ever opened. Never cancelled."""
+        with trio.CancelScope(shield=True):
+            persistence = self._persistence
+            for writer in (persistence.writer, persistence.retired):
+                if writer is not None:
+                    await self._sync_and_close(writer)
+            persistence.writer = persistence.gate = persistence.retired = None
+            folder, self._folder = self._folder, None
+            if folder is not None:
+                folder.close()
+
+    async def _sync_and_close(self, writer: AppendOnlyWriter) -> None:
+        writer.write()
+        job = writer.begin_sync()
+        if job is not None:
+            try:
+                await self._run(job)
+            finally:
+                writer.end_sync(job)
+            if job.error is not None:
+                self._log.error("append_only_unsynced", reason=str(job.error))
+        elif writer.failed is not None:
+            self._log.error("append_only_unsynced", reason=writer.failed)
+        writer.close()
+        writer.folder.close()
+
+
+#: What comes behind the last step.
+_END: Final = object()
+
+
+class _Progress:
+    """Notes how far a load has come, and reports it now and then."""
+
+    def __init__(self, service: PersistenceService) -> None:
+        self._service = service
+        self._persistence = service._persistence
+        self._began = self._reported = trio.current_time()
+        self._started = self._persistence.store.now // 1000
+
+    def __call__(self, loaded: int, total: int, keys: int | None = None) -> None:
+        now = trio.current_time()
+        count = len(self._persistence.store.keyspace) if keys is None else keys
+        facts = LoadFacts(self._started, now - self._began, loaded, total, count)
+        self._persistence.loading = facts
+        if now - self._reported >= REPORT_EVERY:
+            self._reported = now
+            self._service.on_progress(facts)
+
+
+def _restore(side: RestoringSide, entries: Entries, origin: Origin | None) -> None:
+    side.restore_entries(entries.first, entries.commands, entries.next, entries.grouped, origin is None)
+
+
+@contextmanager
+def _start_failures() -> Iterator[None]:
+    """Turn what is wrong with the files into one line about it."""
+    try:
+        yield
+    except (FolderError, LoadError, DumpError, InstanceError) as error:
+        raise StartFailure(str(error)) from error
+    except OSError as error:
+        raise StartFailure(f"{error.filename or 'the data directory'}: {error.strerror or error}") from error
