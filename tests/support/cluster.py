@@ -207,13 +207,15 @@ class Cluster:
         tables: dict[str, Any] = {
             "server": {"port": port, "bind": HOST, "data_dir": "/data"},
             "cluster": {"node_id": name},
-            "persistence": dict(persistence or {"aof": False}),
             "replication": replication,
         }
+        if persistence is not None:
+            tables["persistence"] = dict(persistence)
         return await self.start_with(name, tables)
 
     async def start_with(self, name: str, tables: dict[str, Any]) -> Node:
-        """Start a node with a configuration of its own."""
+        """Start a node with a configuration of its own; unless that says otherwise nothing is kept."""
+        tables = {"persistence": {"aof": False}, **tables}
         log = self.logs[name] = MemoryLog()
         running = _Running(name, tables)
         node: Node = await self.nursery.start(self._run, NodeConfig.from_dict(tables), log, running)

@@ -460,7 +460,9 @@ async def test_stopping_from_inside_the_block() -> None:
 async def test_an_address_in_use_is_a_start_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        config = NodeConfig.from_dict({"server": {"port": port}, "persistence": {"aof": False}, "log": {"level": "error"}})
+        config = NodeConfig.from_dict(
+            {"server": {"port": port}, "persistence": {"aof": False}, "log": {"level": "error"}}
+        )
         with pytest.raises(StartError, match=f"127.0.0.1:{port}: Address already in use"):
             async with open_node(config):
                 pass
