@@ -120,10 +120,6 @@ _KEVY_SECTIONS = frozenset({"advanced", "slowlog", "notification"})
 
 # Keys whose feature this version lacks, with the values that describe what it does anyway.
 _WITHOUT_EFFECT_YET: dict[str, tuple[object, ...]] = {
-    "persistence.aof": (False,),
-    "persistence.appendfsync": (),
-    "persistence.auto_aof_rewrite_percentage": (),
-    "persistence.auto_aof_rewrite_min_size": (),
     "cluster.replicate": (),
     "cluster.peers": ((),),
     "cluster.scopes": ((),),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from .info_persistence import persistence_fields
 from .info_replication import replication_fields
 
 if TYPE_CHECKING:
@@ -141,29 +142,6 @@ def _memory(server: Server) -> Fields:
     yield "lazyfreed_objects", 0
 
 
-def _persistence(server: Server) -> Fields:
-    yield "loading", int(server.loading)
-    yield "async_loading", 0
-    yield "current_cow_peak", 0
-    yield "current_cow_size", 0
-    yield "rdb_changes_since_last_save", server.persistence.dumps().changes
-    yield "rdb_bgsave_in_progress", 0
-    yield "rdb_last_save_time", server.persistence.dumps().last_save
-    yield "rdb_last_bgsave_status", "ok"
-    yield "rdb_last_bgsave_time_sec", -1
-    yield "rdb_current_bgsave_time_sec", -1
-    yield "rdb_saves", 0
-    yield "rdb_last_cow_size", 0
-    yield "aof_enabled", 0
-    yield "aof_rewrite_in_progress", 0
-    yield "aof_rewrite_scheduled", 0
-    yield "aof_last_rewrite_time_sec", -1
-    yield "aof_current_rewrite_time_sec", -1
-    yield "aof_last_bgrewrite_status", "ok"
-    yield "aof_rewrites", 0
-    yield "aof_last_write_status", "ok"
-
-
 def _stats(server: Server) -> Fields:
     statistics, store, pubsub = server.statistics, server.store, server.pubsub
     rates = server.rates.per_second()
@@ -259,7 +237,7 @@ _SECTIONS: Final[dict[str, tuple[str, Callable[[Server], Fields], bool]]] = {
     "server": ("Server", _server, True),
     "clients": ("Clients", _clients, True),
     "memory": ("Memory", _memory, True),
-    "persistence": ("Persistence", _persistence, True),
+    "persistence": ("Persistence", persistence_fields, True),
     "stats": ("Stats", _stats, True),
     "replication": ("Replication", replication_fields, True),
     "cpu": ("CPU", _cpu, True),

@@ -394,6 +394,9 @@ class Session:
     def ask_again(self, waiting: Waiting) -> None:
         """Ask the handler of a command parked on a signal again; it is one and the same call, so it counts once."""
         reply = dispatch.ask(self, waiting.command, waiting.argv)
+        if isinstance(reply, errors.ReplyError):
+            waiting.command.failed += 1
+            self.server.count_error(reply)
         if not isinstance(reply, Blocked):
             self.server.waiters.release(self, reply)
 

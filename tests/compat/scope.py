@@ -22,8 +22,8 @@ bitcount bitfield bitfield_ro bitop bitpos getbit setbit
 discard exec multi unwatch watch
 psubscribe publish pubsub punsubscribe spublish ssubscribe subscribe sunsubscribe unsubscribe
 auth client echo hello ping quit reset select
-command config dbsize debug flushall flushdb info lastsave memory shutdown slowlog swapdb time latency role replicaof
-slaveof
+bgrewriteaof bgsave command config dbsize debug flushall flushdb info lastsave memory save shutdown slowlog swapdb time
+latency role replicaof slaveof
 cluster
 """
 

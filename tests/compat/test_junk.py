@@ -43,6 +43,7 @@ _OPTIONS: Final = (
 _LEFT_OUT: Final = frozenset(
     {
         *("quit", "reset", "hello", "shutdown", "debug", "select", "swapdb", "move", "latency", "role"),
+        *("bgrewriteaof", "bgsave", "save"),
         *("subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"),
         *("client|pause", "client|reply", "client|kill", "client|list"),
     }

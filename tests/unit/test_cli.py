@@ -191,11 +191,11 @@ def test_check_config_of_a_good_file(
     # The file alone is checked, whatever the environment says.
     monkeypatch.setenv("KEVYNODE_SERVER_PORT", "x")
     file = tmp_path / "node.toml"
-    file.write_text("[server]\nport = 1\nthreads = 2\n[persistence]\naof = true\n")
+    file.write_text("[server]\nport = 1\nthreads = 2\n[cluster]\nreplicate = 'none'\n")
     assert main(["check-config", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"warning: {file}: server.threads: has no meaning for kevynode and is ignored",
-        f"warning: {file}: persistence.aof: has no effect in this version",
+        f"warning: {file}: cluster.replicate: has no effect in this version",
         f"{file}: good",
     ]
 

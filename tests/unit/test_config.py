@@ -157,7 +157,7 @@ def test_every_key_is_read_from_a_file(tmp_path: Path) -> None:
     assert config.own_peer == config.cluster.peers[0]
     assert config == NodeConfig.from_dict(tomli.loads(FULL))
     # Everything but the keys this version acts on is named.
-    assert {path.partition(".")[0] for path in config.without_effect_yet()} == {"persistence", "cluster"}
+    assert {path.partition(".")[0] for path in config.without_effect_yet()} == {"cluster"}
 
 
 def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ def config_set(session: Session, argv: Args) -> Reply:
     if len(argv) % 2:
         raise errors.SYNTAX()
     words = [errors.text(word) for word in argv[2:]]
+    if session.server.in_exec and "appendonly" in map(str.lower, words[::2]):
+        # A file that begins here must find all data it begins with committed.
+        session.commit()
     try:
         _parameters(session).change(zip(words[::2], words[1::2], strict=True))
     except ParameterError as error:

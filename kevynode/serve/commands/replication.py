@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from ... import errors
 from ...errors import FIX, ErrorKind, Misdirected, ReplyError
@@ -26,6 +26,9 @@ _WAITAOF_ON_REPLICA = ErrorKind(
     "Ask the primary.",
 )
 _ALREADY_CONNECTED: Final = Status(b"OK Already connected to specified master")
+
+# The signal of Server.durable_advanced().
+_DURABLE: Final[Any] = "durable"
 
 _SHARDS: Final = ("request_policy:all_shards", "response_policy:agg_min")
 
@@ -193,9 +196,19 @@ def waitaof(session: Session, argv: Args) -> Reply | Blocked:
     milliseconds = _timeout(argv[3], server.store.now)
     if server.role != "master":
         raise _WAITAOF_ON_REPLICA()
-    if local:
+    durable = _count_durable(session)
+    if local and not durable and not server.persistence.append_only().enabled:
         raise _NO_APPEND_ONLY_FILE()
-    return [0, 0] if not replicas else Blocked((), milliseconds, on_timeout=[0, 0], at_once=[0, 0])
+    if durable >= local and not replicas:
+        return [durable, 0]
+    return Blocked(
+        (), milliseconds, on_timeout=lambda: [_count_durable(session), 0], at_once=[durable, 0], signal=_DURABLE
+    )
+
+
+def _count_durable(session: Session) -> int:
+    """1 if all that ``session`` wrote is on the disk here, 0 if not."""
+    return int(session.server.persistence.is_durable(session.wrote))
 
 
 # -- tokens ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""INFO, TIME, LASTSAVE, SHUTDOWN, MONITOR: the node as a whole."""
+"""INFO, TIME, SHUTDOWN, MONITOR: the node as a whole."""
 
 from __future__ import annotations
 
@@ -49,22 +49,6 @@ def time(session: Session, argv: Args) -> Reply:
 
 
 @command(
-    "lastsave",
-    arity=1,
-    flags="loading stale fast",
-    group="server",
-    since="1.0.0",
-    summary="When the last save succeeded, in unix seconds; the start of the node if there was none.",
-    complexity="O(1)",
-    categories="admin dangerous",
-    tips=("nondeterministic_output",),
-    on_store=False,
-)
-def lastsave(session: Session, argv: Args) -> Reply:
-    return session.server.persistence.dumps().last_save
-
-
-@command(
     "shutdown",
     arity=-1,
     flags="admin noscript loading stale no_multi allow_busy",
@@ -88,6 +72,9 @@ def shutdown(session: Session, argv: Args) -> Reply:
     if server.on_shutdown is None:
         raise _SHUTDOWN_FAILED()
     save = True if b"save" in words else False if b"nosave" in words else None
+    if server.loading:
+        # As in Valkey: what is there is not all there is.
+        save = False
     server.on_shutdown(Shutdown(save=save, now=b"now" in words, force=b"force" in words))
     if session.kind != "local":
         # Nothing behind it in a pipeline may be answered, for that would look like its answer.

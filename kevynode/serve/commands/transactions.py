@@ -47,13 +47,17 @@ def execute(session: Session, argv: Args) -> Reply:
     if dirty:
         return NULL_ARRAY
     session.write_header(len(transaction.commands))
-    for queued, arguments in transaction.commands:
-        # All of them run, but a client that has had itself killed reads no further, as in Valkey.
-        silent = session.closing
-        reply = dispatch.call(session, queued, arguments)
-        if not silent:
-            # Nobody waits inside a transaction: a command that would wait answers as if its time had passed.
-            session.write(reply.at_once if isinstance(reply, Blocked) else reply)
+    session.server.in_exec = True
+    try:
+        for queued, arguments in transaction.commands:
+            # All of them run, but a client that has had itself killed reads no further, as in Valkey.
+            silent = session.closing
+            reply = dispatch.call(session, queued, arguments)
+            if not silent:
+                # Nobody waits inside a transaction: a command that would wait answers as if its time had passed.
+                session.write(reply.at_once if isinstance(reply, Blocked) else reply)
+    finally:
+        session.server.in_exec = False
     return NO_REPLY
 
 
