@@ -26,7 +26,7 @@ def persistence_fields(server: Server) -> Fields:
     yield "current_fork_perc", "0.00"
     yield "current_save_keys_processed", 0
     yield "current_save_keys_total", 0
-    yield from _dumps(server.persistence.dumps())
+    yield from _dumps(server.persistence.dumps(), facts)
     yield from _append_only(facts)
     yield "module_fork_in_progress", 0
     yield "module_fork_last_cow_size", 0
@@ -37,9 +37,11 @@ def persistence_fields(server: Server) -> Fields:
         yield from _loading(load)
 
 
-def _dumps(facts: DumpFacts) -> Fields:
+def _dumps(facts: DumpFacts, append_only: AppendOnlyFacts) -> Fields:
+    # Whoever has been told that one has started must not find it over before it began.
+    is_next = facts.scheduled and append_only.rewrite_running is None
     yield "rdb_changes_since_last_save", facts.changes
-    yield "rdb_bgsave_in_progress", int(facts.running is not None)
+    yield "rdb_bgsave_in_progress", int(facts.running is not None or is_next)
     yield "rdb_last_save_time", facts.last_save
     yield "rdb_last_bgsave_status", _status(facts.last_ok)
     yield "rdb_last_bgsave_time_sec", _seconds(facts.last_duration)

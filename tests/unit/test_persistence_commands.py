@@ -512,6 +512,14 @@ def test_info_shows_the_facts(client: Client, files: FakeFiles) -> None:
     }
 
 
+def test_a_dump_is_in_progress_from_its_acceptance_on(client: Client, files: FakeFiles) -> None:
+    files.dump = DumpFacts(last_save=1, scheduled=True)
+    found = info(client)
+    assert (found["rdb_bgsave_in_progress"], found["rdb_current_bgsave_time_sec"]) == ("1", "-1")
+    files.aof = AppendOnlyFacts(enabled=True, rewrite_running=1.0)
+    assert info(client)["rdb_bgsave_in_progress"] == "0"
+
+
 # -- CONFIG ---------------------------------------------------------------------------------------------------------
 
 
