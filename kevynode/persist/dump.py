@@ -306,7 +306,7 @@ class _Load:
         try:
             self._decoder.finish()
         except SnapshotError as error:
-            raise DumpError(self._path, self._size, error.reason) from None
+            raise DumpError(self._path, self._snapshot, f"cannot be read: {error.reason}") from None
 
     def _feed(self, place: int, data: bytes) -> None:
         decoder = self._decoder
@@ -314,7 +314,7 @@ class _Load:
             # Only the last byte completes it.
             decoder.feed(data[:-1])
             if decoder.finished:
-                raise DumpError(self._path, place, "is damaged: its snapshot ends before it should")
+                raise DumpError(self._path, place, "is damaged: there is more behind the end of its snapshot")
             decoder.feed(data[-1:])
         except SnapshotError as error:
             raise DumpError(self._path, place, f"cannot be read: {error.reason}") from None
@@ -349,7 +349,7 @@ class _Load:
                 raise AnnotationError("no position")
         except AnnotationError as error:
             raise DumpError(
-                self._path, self._snapshot, f"is followed by lines that are not known here: {error}"
+                self._path, self._snapshot, f"has lines behind its snapshot that cannot be read: {error}"
             ) from None
         return LoadedDump(position.lineage, position.offset, cursors, local, keys, self._size, True)
 

@@ -57,6 +57,7 @@ class Node:
         self.loaded = run(load(self.folder, self.store, Applier(self.store)))
         journal = self.store.journal
         journal.offset = self.loaded.offset
+        journal.outside = self.loaded.local
         known = self.loaded.lineage
         lineage = Lineage(history) if known is None else known.branch(history, journal.offset)
         self.writer = AppendOnlyWriter(self.folder, journal, lineage, self.loaded.cursors, policy)

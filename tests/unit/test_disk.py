@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.memory_disk import MemoryDisk
 
-from kevynode.disk import Disk, Locked, SystemDisk
+from kevynode.disk import Disk, Locked, SystemDisk, write_all
 
 
 @pytest.fixture(params=["system", "memory"])
@@ -52,6 +52,20 @@ def test_a_file_grows_at_its_end(disk: Disk, tmp_path: Path) -> None:
     again.close()
     assert disk.read(path) == b"one two three!"
     assert disk.size(path) == 14
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_writing_all_goes_on_where_a_write_was_short(kind: Callable[[bytes], bytes]) -> None:
+    disk = MemoryDisk()
+    file = disk.create("/data/a")
+    for size in (3, 1, 4):
+        disk.shorten_next(size)
+    write_all(file, kind(b"all of this"))
+    write_all(file, kind(b""))
+    assert disk.content("/data/a") == b"all of this"
+    disk.fill_up(2)
+    fails(errno.ENOSPC, lambda: write_all(file, kind(b"more")))
+    assert disk.content("/data/a") == b"all of thismo"
 
 
 def test_appending_goes_on_behind_a_cut(disk: Disk, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ class Run:
     def __init__(self, disk: MemoryDisk, history: int = 1) -> None:
         self.disk = disk
         self.node: Node | None = None
-        # By mark: the offset and the content behind the group; and what is claimed of it.
-        self.states: list[tuple[int, Any]] = [(0, {})]
+        # By mark: the offset behind the group, the content, and whether it is local; and what is claimed of it.
+        self.states: list[tuple[int, Any, bool]] = [(0, {}, False)]
         self.durable = self.written = 0
         self.rewrite: Rewrite | None = None
         self.steps: Any = None
@@ -51,14 +51,15 @@ class Run:
 
     def start(self) -> None:
         node = Node(self.disk, history=self.history)
-        self.states = [(node.store.journal.offset, node.content())]
+        self.states = [(node.store.journal.offset, node.content(), node.store.journal.outside)]
         node.store.journal.observers.append(self.observe)
         self.node = node
         node.start()
 
     def observe(self, first: int, group: Any) -> None:
         assert self.node is not None
-        self.states.append((self.node.store.journal.offset, self.node.content()))
+        journal = self.node.store.journal
+        self.states.append((journal.offset, self.node.content(), journal.outside))
 
     def claim(self) -> None:
         """Note what is claimed now."""
@@ -89,6 +90,12 @@ class Run:
                 node.do_together(("RPUSH", "list", word), ("INCR", "count"), ("SET", "of", word + LONG))
             case "flush":
                 node.do("FLUSHALL")
+            case "beside":
+                # What is written to a copy has no offset.
+                journal = node.store.journal
+                journal.follows = True
+                node.do("SET", "beside", word)
+                journal.follows = False
             case "write":
                 node.writer.write()
             case "sync":
@@ -144,6 +151,7 @@ class Run:
         staging = Staging(node.store.epoch)
         staging.put(b"number", b"%d" % self.number)
         staging.put(b"long", LONG.encode())
+        node.store.journal.outside = False
         node.store.replace_all(staging, self.number * 3 % 50)
         node.writer.note_lineage(Lineage(1000 + self.number))
         fresh = Rewrite(node.writer, node.store, fresh=True)
@@ -154,17 +162,17 @@ class Run:
         """Assert that a node that starts on this disk finds one of the states, from a mark on."""
         store, loaded = read_folder(found)
         held = content(store)
-        fitting = [mark for mark, (_, state) in enumerate(self.states) if state == held]
+        fitting = [mark for mark, (_, state, _) in enumerate(self.states) if state == held]
         assert fitting, "it holds what never was"
         assert fitting[-1] >= at_least, f"it holds mark {fitting[-1]}, {at_least} was claimed"
         if loaded.lineage is not None:
-            offsets = [self.states[mark][0] for mark in fitting if mark >= at_least]
-            assert loaded.offset in offsets
+            facts = [(self.states[mark][0], self.states[mark][2]) for mark in fitting if mark >= at_least]
+            assert (loaded.offset, loaded.local) in facts
 
 
 ACTIONS = st.sampled_from(
     (
-        "set,long,push,group,flush,write,write,sync,sync,begin sync,end sync,"
+        "set,long,push,group,flush,beside,write,write,sync,sync,begin sync,end sync,"
         "rewrite,fresh,step,step,step,finish,abandon,replace"
     ).split(",")
 )
@@ -238,7 +246,7 @@ def cut_short(actions: list[str], place: int) -> Run:
 
 
 EVERYTHING: Final = (
-    "set long write sync push group sync rewrite step step set write finish flush long sync"
+    "set long write sync push group sync beside rewrite step step set beside write finish flush long sync"
     " fresh step set group write step finish set sync rewrite finish push write"
     " rewrite step step replace step set push write finish group sync replace step replace finish sync"
 ).split()

@@ -284,6 +284,49 @@ def test_marks_follow_write_and_sync(policy: Any) -> None:
     assert not node.sync()
 
 
+def state(writer: AppendOnlyWriter) -> tuple[bool, bool, int, int]:
+    return writer.has_pending, writer.is_changing, writer.written_offset, writer.durable_offset
+
+
+def test_what_waits_to_be_written_is_known() -> None:
+    _, node = new_node()
+    writer = node.writer
+    assert state(writer) == (False, False, 0, 0)
+    node.do_together(("SET", "a", "1"), ("SET", "b", "1"))
+    assert state(writer) == (True, False, 0, 0)
+    writer.write()
+    assert state(writer) == (False, False, 2, 0)
+    assert node.sync()
+    assert state(writer) == (False, False, 2, 2)
+    # A line, and a leap of the numbering.
+    writer.note_cursor(UpstreamCursor(UPSTREAM.upstream, 1, 2))
+    assert state(writer) == (True, False, 2, 2)
+    writer.write()
+    assert state(writer) == (False, False, 2, 2)
+    node.store.journal.commit(9)
+    assert state(writer) == (True, False, 2, 2)
+    writer.write()
+    assert state(writer) == (False, False, 9, 2)
+    # A file that has failed takes nothing.
+    writer.close()
+    node.do("SET", "c", "1")
+    assert state(writer) == (False, False, 9, 2)
+
+
+def test_writing_waits_while_an_increment_is_changed() -> None:
+    _, node = new_node()
+    writer = node.writer
+    job = writer.begin_increment()
+    assert job is not None
+    node.do("SET", "a", "1")
+    assert not writer.write()
+    assert state(writer) == (True, True, 0, 0)
+    job.run()
+    assert state(writer) == (True, True, 0, 0)
+    assert writer.end_increment(job)
+    assert state(writer) == (False, False, 1, 0)
+
+
 def test_a_job_that_never_ran_proves_nothing() -> None:
     _, node = new_node()
     node.do("SET", "a", "1")

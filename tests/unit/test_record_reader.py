@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from kevynode.persist.annotations import (
     ANNOTATION_LIMIT,
     Annotation,
+    Digest,
     End,
     FileHeader,
     GroupSpan,
+    Local,
     MadeBy,
     Position,
     UpstreamCursor,
@@ -144,6 +146,7 @@ WORDS = st.binary(max_size=8) | st.sampled_from([b"\r\n", b"a\r\nb\r\n\r", b"*1\
 COMMANDS = st.lists(WORDS, min_size=1, max_size=5).filter(lambda words: words[0].upper() not in (b"MULTI", b"EXEC"))
 CURSORS = st.builds(UpstreamCursor, st.text(max_size=10), st.integers(0, 9), st.integers(0, MAX_OFFSET))
 ORIGINS = st.builds(MadeBy, st.none() | st.builds(Origin, st.text(max_size=5), st.integers(0, 9)))
+LOCALS = st.builds(Local, st.booleans())
 
 
 @st.composite
@@ -156,7 +159,7 @@ def files(draw: st.DrawFn) -> File:
         elif step == "several":
             file.several(draw(st.lists(COMMANDS, min_size=2, max_size=4)), draw(st.none() | CURSORS))
         elif step == "annotate":
-            file.annotate(draw(CURSORS | ORIGINS))
+            file.annotate(draw(CURSORS | ORIGINS | LOCALS))
         elif step == "spanning":
             file.spanning(draw(st.lists(COMMANDS, min_size=1, max_size=3)), draw(st.integers(0, 5)))
         else:
@@ -350,6 +353,9 @@ def damage(tail: bytes, *, start: bytes = START) -> tuple[int, str]:
         (MULTI + SET_RECORD + EXEC, len(MULTI + SET_RECORD), "a group of 1"),
         (MULTI + MadeBy(None).line(), len(MULTI), "only cursors"),
         (MULTI + Position(LINEAGE, 100, 100).line(), len(MULTI), "only cursors"),
+        (MULTI + Local(True).line(), len(MULTI), "only cursors"),
+        (MULTI + Digest(1, 2, 0).line(), len(MULTI), "only cursors"),
+        (GroupSpan(101).line() + Local(True).line(), len(GroupSpan(101).line()), "where a group was announced"),
         (GroupSpan(101).line() * 2, len(GroupSpan(101).line()), "where a group was announced"),
         (GroupSpan(99).line(), 0, "a group that goes back from 100 to 99"),
         (Position(LINEAGE, 100).line(), 0, "a position after none, where 100 is next"),

@@ -10,9 +10,11 @@ from kevynode.persist.annotations import (
     ANNOTATION_LIMIT,
     Annotation,
     AnnotationError,
+    Digest,
     End,
     FileHeader,
     GroupSpan,
+    Local,
     MadeBy,
     NewerFormat,
     Position,
@@ -101,6 +103,7 @@ def test_how_a_file_begins() -> None:
 NUMBERS = st.integers(0, MAX_OFFSET)
 HISTORIES = st.integers(1, HISTORY_LIMIT - 1)
 ANY_HISTORY = st.integers(0, 2**64 - 1)
+CHECKSUMS = st.integers(0, 2**32 - 1)
 ADDRESSES = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
@@ -116,7 +119,9 @@ ANNOTATIONS: st.SearchStrategy[Annotation] = st.one_of(
     st.builds(UpstreamCursor, ADDRESSES, ANY_HISTORY, NUMBERS),
     st.builds(MadeBy, st.none() | st.builds(Origin, ADDRESSES, ANY_HISTORY)),
     st.builds(GroupSpan, NUMBERS),
+    st.builds(Local, st.booleans()),
     st.builds(End, NUMBERS),
+    st.builds(lambda crc32, places: Digest(crc32, max(places), min(places)), CHECKSUMS, st.tuples(NUMBERS, NUMBERS)),
 )
 
 
@@ -153,7 +158,10 @@ def test_a_line_says_something_in_one_way_only(annotation: Annotation, data: st.
         (MadeBy(None), b"#kevynode:origin own\r\n"),
         (MadeBy(Origin("host:1", 8)), b"#kevynode:origin upstream=host:1 history=8\r\n"),
         (MadeBy(Origin("\udcff", 8)), b"#kevynode:origin upstream=%FF history=8\r\n"),
+        (Local(True), b"#kevynode:local yes\r\n"),
+        (Local(False), b"#kevynode:local no\r\n"),
         (End(3), b"#kevynode:end commands=3\r\n"),
+        (Digest(2**32 - 1, 90, 0), b"#kevynode:digest crc32=4294967295 place=90 synced=0\r\n"),
     ],
 )
 def test_how_annotations_look(annotation: Annotation, line: bytes) -> None:
@@ -185,7 +193,12 @@ def test_an_address_that_is_too_long_is_refused() -> None:
         (b"# a comment\r\n", "no annotation of kevynode"),
         (b"#kevynode:end commands=" + b"1" * 1000 + b"\r\n", "no annotation of kevynode"),
         (b"#kevynode:\r\n", "not known"),
-        (b"#kevynode:digest x=1\r\n", "not known"),
+        (b"#kevynode:news x=1\r\n", "not known"),
+        (b"#kevynode:digest crc32=1 place=2\r\n", "not known"),
+        (b"#kevynode:digest crc32=4294967296 place=2 synced=1\r\n", "a number up to 4294967295"),
+        (b"#kevynode:digest crc32=1 place=2 synced=3\r\n", "a number up to 2"),
+        (b"#kevynode:local\r\n", "not spelled"),
+        (b"#kevynode:local yes no\r\n", "not spelled"),
         (b"#kevynode:end\r\n", "not known"),
         (b"#kevynode:origin\r\n", "not known"),
         (b"#kevynode:end commands=\xff\r\n", "not known"),
