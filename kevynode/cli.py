@@ -1,22 +1,21 @@
 """The ``kevynode`` command: reads arguments, prints, and returns the exit status. It decides nothing.
 
-Exit status: 0 done; 1 a start error or a mistake in the configuration, each one line ``kevynode: …`` on standard
-error, or a node that did not answer; 2 wrong use of the command line.
+Exit status: 0 done; 1 a start error, a mistake in the configuration, files that are not as they should be, or a node
+that did not answer, each one line ``kevynode: …`` on standard error; 2 wrong use of the command line; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kevynode import __version__
+from kevynode.cli_output import fail
 from kevynode.config import ConfigError, NodeConfig, Setting, flag
-from kevynode.config_values import split_address
 from kevynode.log import Logger, open_log
-from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, parse_info
+from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, connect, parse_info
 from kevynode.serve.parameters import check_parameter, without_effect
 from kevynode.status import replication_state, tables
 
@@ -84,7 +83,56 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("--timeout", metavar="S", type=_seconds, help="give up after so many seconds")
     move.add_argument("--force", action="store_true", help="move to a node that does not persist")
     move.set_defaults(command=_move_scope)
+    _add_file_commands(commands)
     return parser
+
+
+def _add_file_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands about files."""
+    check = commands.add_parser("check-aof", help="check and repair an append-only folder", allow_abbrev=False)
+    check.add_argument("dir", metavar="DIR", nargs="?", default=".", help="data directory, or its appendonlydir")
+    check.add_argument("--fix", action="store_true", help="cut off what is not as it was written, after a question")
+    check.add_argument("--yes", action="store_true", help="with --fix: do not ask")
+    check.set_defaults(command=_check_aof)
+
+    taking = commands.add_parser(
+        "import", help="put the data of a dump or of append-only files into a running node", allow_abbrev=False
+    )
+    taking.add_argument(
+        "path", metavar="PATH", help="a dump, an append-only file, an export, or the folder of one of these"
+    )
+    taking.add_argument("--at", metavar="HOST:PORT", default=_DEFAULT_ADDRESS, help=f"default: {_DEFAULT_ADDRESS}")
+    taking.add_argument("--scope", metavar="PREFIX", type=_prefix, help="only keys that begin with this")
+    taking.add_argument(
+        "--database", metavar="N", type=_database, help="the database to read, if several of them hold data"
+    )
+    taking.add_argument("--replace", action="store_true", help="first remove what the node has, under the scope if any")
+    taking.add_argument("--without-streams", action="store_true", help="leave streams out")
+    taking.set_defaults(command=_import)
+
+    giving = commands.add_parser("export", help="write data as commands for redis-cli --pipe", allow_abbrev=False)
+    place = giving.add_mutually_exclusive_group()
+    place.add_argument("--at", metavar="HOST:PORT", help=f"a running node's address; default: {_DEFAULT_ADDRESS}")
+    place.add_argument(
+        "--replication", metavar="HOST:PORT", help="its replication address, if that is not client port + 10000"
+    )
+    place.add_argument("--dir", metavar="DIR", help="the data directory of a node that does not run")
+    giving.add_argument("--scope", metavar="PREFIX", type=_prefix, help="only keys that begin with this")
+    giving.add_argument("--output", metavar="FILE", help="write a file instead of standard output")
+    giving.set_defaults(command=_export)
+
+
+def _prefix(text: str) -> bytes:
+    if not text:
+        # Rather a variable that is not set than the wish for everything.
+        raise ValueError
+    return command_words([text])[0]
+
+
+def _database(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ValueError
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -94,15 +142,9 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _fail(problem: object) -> int:
-    """Print one line about ``problem`` and return the status of a failure."""
-    print("kevynode: " + " ".join(str(problem).splitlines()), file=sys.stderr)
-    return 1
-
-
 def _fail_config(error: ConfigError) -> int:
     for problem in error.problems:
-        _fail(problem)
+        fail(problem)
     return 1
 
 
@@ -132,7 +174,7 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         log = open_log(config.log)
     except OSError as error:
-        return _fail(f"log.output: {config.log.output}: {error.strerror or error}")
+        return fail(f"log.output: {config.log.output}: {error.strerror or error}")
     with log:
         _warn(config, log)
         return _serve(config, log)
@@ -158,7 +200,7 @@ def _serve(config: NodeConfig, log: Logger) -> int:
         # Standard error gets the one line that people and scripts look for; a log elsewhere gets it too.
         if config.log.output != "stderr":
             log.error("start_failed", reason=str(error))
-        return _fail(error)
+        return fail(error)
     except KeyboardInterrupt:
         # Ctrl-C before the node watches for signals: it has not served anybody yet.
         log.info("interrupted")
@@ -180,14 +222,6 @@ def _check_config(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _connect(address: str) -> Probe:
-    try:
-        host, port = split_address(address)
-    except ValueError:
-        raise ProbeError(f'{address}: no address (accepted: "host:port", "[ipv6]:port")') from None
-    return Probe(host, port)
-
-
 def _status(parsed: argparse.Namespace) -> int:
     states = [_state(address) for address in parsed.addresses or [_DEFAULT_ADDRESS]]
     if parsed.json:
@@ -200,7 +234,7 @@ def _status(parsed: argparse.Namespace) -> int:
 def _state(address: str) -> dict[str, Any]:
     """What one node tells about itself, or why it tells nothing."""
     try:
-        with _connect(address) as probe:
+        with connect(address) as probe:
             reply = probe.call(b"INFO")
             if not isinstance(reply, bytes):
                 raise ProbeError(f"{address} answered INFO with no text")
@@ -220,15 +254,15 @@ def _print_table(states: list[dict[str, Any]]) -> None:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for state in states:
         if not state["ok"]:
-            _fail(state["error"])
+            fail(state["error"])
 
 
 def _move_scope(parsed: argparse.Namespace) -> int:
     try:
-        with _connect(parsed.at) as probe:
+        with connect(parsed.at) as probe:
             reply = probe.call(*command_words(_move_command(parsed, probe)))
     except (ProbeError, ErrorReply) as error:
-        return _fail(error)
+        return fail(error)
     print(reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply)
     return 0
 
@@ -249,3 +283,24 @@ def _move_command(parsed: argparse.Namespace, probe: Probe) -> list[str]:
     if parsed.force:
         words.append("FORCE")
     return words
+
+
+def _check_aof(parsed: argparse.Namespace) -> int:
+    from kevynode.cli_check_aof import check_aof
+
+    return check_aof(parsed.dir, fixes=parsed.fix, asks=not parsed.yes)
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from kevynode.cli_import import Options, run_import
+
+    scope = parsed.scope or b""
+    return run_import(Options(parsed.path, parsed.at, scope, parsed.database, parsed.replace, parsed.without_streams))
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from kevynode.cli_export import Options, run_export
+
+    scope = parsed.scope or b""
+    address = parsed.at or _DEFAULT_ADDRESS
+    return run_export(Options(address, parsed.replication, parsed.dir, scope, parsed.output))

@@ -1,18 +1,21 @@
-"""Ask a node one thing over a plain blocking socket: what the command line's short-lived commands need.
+"""Ask a node, or send it much, over a plain blocking socket: what the command line's short-lived commands need.
 
-It speaks RESP2 and imports nothing but the standard library, so ``kevynode status`` starts fast. Programs use
-:mod:`kevynode.client`.
+It speaks RESP2 and imports nothing but the standard library, so ``kevynode status`` starts fast.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from kevynode.config_values import join_address
+from kevynode.config_values import join_address, split_address
 
-__all__ = ["ErrorReply", "Probe", "ProbeError", "parse_info"]
+__all__ = ["PASSWORD", "ErrorReply", "Probe", "ProbeError", "connect", "parse_address", "parse_info"]
+
+#: The environment variable with the password, as for redis-cli: there it stands in no list of processes.
+PASSWORD: Final = "REDISCLI_AUTH"
 
 # A status reply has some kilobytes; a peer that announces more is no node.
 BULK_LIMIT = 16 << 20
@@ -32,19 +35,40 @@ class ErrorReply(Exception):
 class Probe:
     """One connection. Every call blocks for at most ``timeout`` seconds between two pieces of a reply."""
 
-    def __init__(self, host: str, port: int, *, timeout: float = 5.0) -> None:
-        """Connect; raises :class:`ProbeError`."""
+    def __init__(self, host: str, port: int, *, timeout: float = 5.0, password: bytes = b"") -> None:
+        """Connect, and log in if there is a password; raises :class:`ProbeError`.
+
+        A node that wants no password is told none, as by redis-cli.
+        """
         self.address = join_address(host, port)
         try:
             self._socket = socket.create_connection((host, port), timeout)
         except OSError as error:
             raise ProbeError(f"cannot connect to {self.address}: {_reason(error)}") from None
         self._file = self._socket.makefile("rb")
+        if password:
+            self._log_in(password)
+
+    def _log_in(self, password: bytes) -> None:
+        try:
+            self.call(b"AUTH", password)
+        except ErrorReply as error:
+            # The other errors say that there is no password to be given.
+            if str(error).startswith("WRONGPASS"):
+                self.close()
+                raise ProbeError(f"{self.address} refuses the password in {PASSWORD}: {error}") from None
+        except ProbeError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
         self._file.close()
         self._socket.close()
 
@@ -54,8 +78,22 @@ class Probe:
         Raises :class:`ErrorReply` or :class:`ProbeError`; after the latter the connection is of no more use.
         """
         request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        self.send(request)
+        return self.reply()
+
+    def send(self, data: bytes) -> None:
+        """Send whole commands, whose replies are to be fetched with :meth:`reply`. Raises :class:`ProbeError`.
+
+        Replies that nobody fetches fill what lies between the two sides, and then both wait for the other.
+        """
         try:
-            self._socket.sendall(request)
+            self._socket.sendall(data)
+        except OSError as error:
+            raise ProbeError(f"{self.address} takes nothing more: {_reason(error)}") from None
+
+    def reply(self) -> Any:
+        """The next reply; as :meth:`call`."""
+        try:
             return self._reply(0)
         except OSError as error:
             raise ProbeError(f"{self.address} does not answer: {_reason(error)}") from None
@@ -95,6 +133,20 @@ class Probe:
 
     def _not_resp(self) -> ProbeError:
         return ProbeError(f"{self.address} does not speak the Redis protocol")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of an address that somebody has typed. Raises :class:`ProbeError`."""
+    try:
+        return split_address(text)
+    except ValueError:
+        raise ProbeError(f'{text}: no address (accepted: "host:port", "[ipv6]:port")') from None
+
+
+def connect(address: str, *, timeout: float = 5.0) -> Probe:
+    """Connect to ``host:port``, with the password of the environment if there is one. Raises :class:`ProbeError`."""
+    host, port = parse_address(address)
+    return Probe(host, port, timeout=timeout, password=os.environb.get(PASSWORD.encode(), b""))
 
 
 def _reason(error: OSError) -> str:
