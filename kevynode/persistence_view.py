@@ -83,9 +83,10 @@ class PersistenceView(Protocol):
         ...
 
     def rewrite(self) -> Literal["started", "scheduled"]:
-        """Begin to rewrite the append-only file, or do so when what is in the way has ended. Raises ReplyError.
+        """Begin to rewrite the append-only file, or do so when what is in the way has ended.
 
-        Without an append-only file there is nothing to rewrite, and nothing is done.
+        Raises ReplyError while one is under way, and without an append-only file. Like :meth:`save` it may be called
+        inside EXEC, between changes that are not committed yet: what it writes begins behind them.
         """
         ...
 
