@@ -237,7 +237,9 @@ class Replication(Replicas):
 
         What was written here beside the stream (``outside``) is in nobody else's copy: nobody can go on from there.
         """
-        history = new_history(self._random_bits)
+        history = lineage.history
+        while lineage.shared(history) is not None:
+            history = new_history(self._random_bits)
         return Lineage(history) if outside else lineage.branch(history, offset)
 
     def _continue_as(self, lineage: Lineage) -> None:

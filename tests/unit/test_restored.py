@@ -233,14 +233,14 @@ def test_a_replica_goes_on_in_its_upstreams_history() -> None:
     link = primary.connect(1, history=78)
     assert "1 SET b 2" in shown(primary.take(link))
     replication.adopt(78, 2, OLD.ancestors, "partial", "goes on")
-    assert not link.closed
+    assert link.reason == ""
     raw = wire.frame(2, words("SET c 3"))
     primary.harness.store.journal.offset = 3
     replication.entries_applied(2, 3, raw, False)
     assert primary.take(link) == raw
     # The upstream was started anew, too.
     replication.adopt(99, 3, ((78, 3), *OLD.ancestors), "partial", "goes on")
-    assert link.closed
+    assert link.reason == "the upstream's history has changed"
     primary.disconnect(link)
     assert primary.connect(2, history=78).state is State.STREAMING
 
