@@ -37,6 +37,7 @@ from ..replicate.snapshot import SnapshotDecoder, SnapshotError, encode_snapshot
 from ..store.staging import Staging
 from ..store.store import Store
 from .annotations import (
+    Annotation,
     AnnotationError,
     Local,
     Position,
@@ -57,7 +58,7 @@ _TEMPORARY: Final = re.compile(r"temp-dump-([1-9][0-9]{0,17})\.kevysnap")
 _SYNC: Final = 8 * 1024 * 1024
 #: Bytes that are read in one step.
 _STEP: Final = 16 * 1024
-_LAST: Final = re.compile(rb"#kevynode:dump snapshot=([0-9]{1,19}) crc32=([0-9]{1,10})\r\n")
+_LAST: Final = re.compile(rb"#kevynode:dump snapshot=([0-9]{1,19}) crc32=([0-9]{1,10})\r\n\Z")
 _LAST_LIMIT: Final = 80
 
 
@@ -282,14 +283,16 @@ class _Load:
         self._decoder = decoder
         self._on_progress = on_progress
         self._size = disk.size(path)
-        tail = disk.read(path, max(self._size - _LAST_LIMIT, 0))
-        found = re.search(_LAST.pattern + rb"\Z", tail)
-        # Where the snapshot ends, and the checksum of all before the last line; the former is not known without one.
+        # Where the snapshot ends; and where there are lines behind it, the last one, with the checksum of all before.
         self._snapshot = self._size
-        self._expected: int | None = None
         self._last = b""
+        self._expected = 0
+        found = _LAST.search(disk.read(path, max(self._size - _LAST_LIMIT, 0)))
         if found is not None:
             self._snapshot, self._expected, self._last = int(found[1]), int(found[2]), found[0]
+            is_spelled_right = self._last == _last_line(self._snapshot, self._expected)
+            if not is_spelled_right or self._snapshot > self._size - len(self._last):
+                raise DumpError(path, None, "is damaged: its last line does not fit it")
         self._checksum = 0
 
     def snapshot(self) -> Generator[None, None, None]:
@@ -299,7 +302,7 @@ class _Load:
             while left and (data := file.read(min(_STEP, left))):
                 left -= len(data)
                 self._checksum = crc32(data, self._checksum)
-                self._feed(self._snapshot - left - len(data), data)
+                self._feed(self._snapshot - left - len(data), data, left == 0)
                 if self._on_progress is not None:
                     self._on_progress(self._snapshot - left, self._size, self._decoder.staging.count)
                 yield
@@ -308,49 +311,56 @@ class _Load:
         except SnapshotError as error:
             raise DumpError(self._path, self._snapshot, f"cannot be read: {error.reason}") from None
 
-    def _feed(self, place: int, data: bytes) -> None:
+    def _feed(self, place: int, data: bytes, is_last: bool) -> None:
         decoder = self._decoder
         try:
-            # Only the last byte completes it.
-            decoder.feed(data[:-1])
+            # The very last byte completes it, and none before.
+            decoder.feed(data[:-1] if is_last else data)
             if decoder.finished:
                 raise DumpError(self._path, place, "is damaged: there is more behind the end of its snapshot")
-            decoder.feed(data[-1:])
+            if is_last:
+                decoder.feed(data[-1:])
         except SnapshotError as error:
             raise DumpError(self._path, place, f"cannot be read: {error.reason}") from None
 
     def result(self) -> LoadedDump:
         """What the data stand for. Raises DumpError."""
-        keys = self._decoder.staging.count
-        if self._expected is None:
-            lineage, offset = None, 0
-            history, told = self._decoder.cursor or (0, 0)
-            if 0 < history < HISTORY_LIMIT and told <= MAX_OFFSET:
-                lineage, offset = Lineage(history), told
-            return LoadedDump(lineage, offset, {}, False, keys, self._size, False)
+        if not self._last:
+            return self._told_by_snapshot()
         lines = self._disk.read(self._path, self._snapshot, self._size - len(self._last) - self._snapshot)
         if crc32(lines, self._checksum) != self._expected:
             raise DumpError(self._path, None, "is damaged: what is in it does not match its checksum")
+        try:
+            return self._told_by_lines([parse_annotation(line) for line in lines.splitlines(keepends=True)])
+        except AnnotationError as error:
+            reason = f"has lines behind its snapshot that cannot be read: {error}"
+            raise DumpError(self._path, self._snapshot, reason) from None
+
+    def _told_by_snapshot(self) -> LoadedDump:
+        lineage, offset = None, 0
+        history, told = self._decoder.cursor or (0, 0)
+        if 0 < history < HISTORY_LIMIT and told <= MAX_OFFSET:
+            lineage, offset = Lineage(history), told
+        return LoadedDump(lineage, offset, {}, False, self._decoder.staging.count, self._size, False)
+
+    def _told_by_lines(self, annotations: list[Annotation]) -> LoadedDump:
+        """Raises AnnotationError."""
         position: Position | None = None
         cursors: dict[str, tuple[int, int]] = {}
         local = False
-        try:
-            for annotation in map(parse_annotation, lines.splitlines(keepends=True)):
-                match annotation:
-                    case Position():
-                        position = annotation
-                    case UpstreamCursor(upstream, history, offset):
-                        cursors[upstream] = (history, offset)
-                    case Local(is_local):
-                        local = is_local
-                    case _:
-                        raise AnnotationError("an annotation that belongs elsewhere")
-            if position is None:
-                raise AnnotationError("no position")
-        except AnnotationError as error:
-            raise DumpError(
-                self._path, self._snapshot, f"has lines behind its snapshot that cannot be read: {error}"
-            ) from None
+        for annotation in annotations:
+            match annotation:
+                case Position():
+                    position = annotation
+                case UpstreamCursor(upstream, history, offset):
+                    cursors[upstream] = (history, offset)
+                case Local(is_local):
+                    local = is_local
+                case _:
+                    raise AnnotationError("an annotation that belongs elsewhere")
+        if position is None:
+            raise AnnotationError("no position")
+        keys = self._decoder.staging.count
         return LoadedDump(position.lineage, position.offset, cursors, local, keys, self._size, True)
 
 

@@ -300,6 +300,10 @@ def test_errors_say_what_is_the_matter() -> None:
         "is damaged: what is in it does not match its checksum",
         None,
     )
+    size = data.index(b"#kevynode:position")
+    unfit = ("is damaged: its last line does not fit it", None)
+    assert told(data.replace(b"snapshot=%d" % size, b"snapshot=0%d" % size)) == unfit
+    assert told(data.replace(b"snapshot=%d" % size, b"snapshot=%d" % len(data))) == unfit
     assert told(data + b"more") == ("is damaged: there is more behind the end of its snapshot", 0)
 
 
