@@ -68,6 +68,10 @@ def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
     apply(node, groups[:half])
     node.writer.note_lineage(node.writer.lineage.branch(77, node.store.journal.offset))
     node.store.journal.origin = Origin("host:1", 5)
+    # Written beside a stream: no offset, and data that are local from now on.
+    node.store.journal.follows = True
+    node.do("SET", "beside", "1")
+    node.store.journal.follows = False
     if stage == "rewritten":
         assert node.rewrite(between=node.writer.write).done
     elif stage == "fresh":
@@ -81,6 +85,9 @@ def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
         assert content(node.store) == before
     apply(node, groups[half:])
     assert content(read_folder_of(node, tmp_path)) == content(node.store)
+    texts = [path.read_bytes() for path in (tmp_path / FOLDER).glob("*.*.aof")]
+    assert any(b"#kevynode:local yes\r\n" in text for text in texts)
+    assert all(b"#kevynode:digest " in text for text in texts)
     expect_same(node, tmp_path)
 
 
