@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from .ack_decoder import SCOPES_LIMIT, parse_scopes
+from .ack_decoder import SCOPES_LIMIT
 from .decision import Decision, Held, Refuse, Resume, Snapshot, decide
 from .form_chooser import FormChooser
 from .lineage import Lineage
@@ -38,9 +38,9 @@ __all__ = [
     "Refuse",
     "Request",
     "Resume",
-    "ScopesParser",
     "Snapshot",
     "decide",
+    "explain_refusal",
     "format_answer",
     "format_request",
     "format_scopes",
@@ -53,6 +53,8 @@ _LARGEST_NUMBER: Final = 2**64 - 1
 # More words than any request that fits the limit can have.
 _WORD_LIMIT: Final = 1024
 
+# How ports for clients of Redis servers begin their answer to a handshake.
+_CLIENT_PORT_ANSWERS: Final = ("ERR unknown command", "NOAUTH", "NOPERM", "ERR Protocol error", "DENIED")
 _REDIS_REPLICA: Final = frozenset({b"PSYNC", b"SYNC", b"PING", b"AUTH", b"REPLCONF"})
 
 
@@ -208,27 +210,18 @@ def _ordered(names: Collection[str]) -> list[str]:
     return [name for name in CAPABILITIES if name in names]
 
 
-class ScopesParser:
-    """Bytes in, the prefixes of one ``REPLCONF SCOPES`` request out; ``rest`` then holds the bytes behind it."""
-
-    __slots__ = ("_command",)
-
-    def __init__(self) -> None:
-        self._command = _OneCommand(SCOPES_LIMIT, SCOPES_LIMIT)
-
-    @property
-    def rest(self) -> bytes:
-        """What followed the request in the bytes fed."""
-        return self._command.rest
-
-    def feed(self, data: bytes) -> tuple[bytes, ...] | None:
-        """The prefixes, once the request is complete. Raises :class:`HandshakeError` if it is another one."""
-        if not self._command.feed(data):
-            return None
-        prefixes = parse_scopes(self._command.words)
-        if prefixes is None:
-            raise HandshakeError("expected REPLCONF SCOPES with as many prefixes as it announces")
-        return prefixes
+def explain_refusal(peer: str, text: str) -> str:
+    """What it means that ``peer`` answers a handshake with an error line of this text, for the log."""
+    if text.startswith("LOADING"):
+        # What a replication port says, too, before there is anything to stream.
+        return f"{peer} is not ready: {text}"
+    answer = text.partition(", with args")[0]
+    if not text.startswith(_CLIENT_PORT_ANSWERS):
+        return f"{peer} refuses this replica: {answer}"
+    return (
+        f"{peer} is a client port; replicas connect to the replication port (usually client port + 10000)."
+        f" It answered: {answer}"
+    )
 
 
 def format_scopes(prefixes: Collection[bytes]) -> bytes:

@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from .handshake import Form, Request, format_request, format_scopes
+from .handshake import Form, Request, explain_refusal, format_request, format_scopes
 from .lineage import HISTORY_LIMIT, MAX_OFFSET, Lineage
 from .replica_events import (
     AckWanted,
@@ -61,8 +61,6 @@ from .wire import ack
 
 __all__ = ["HANDSHAKE_SECONDS", "QUIET_SECONDS", "SILENCE_SECONDS", "TABLE", "ReplicaLink"]
 
-# How ports for clients of Redis servers begin their answer to a handshake.
-_CLIENT_PORT_ANSWERS: Final = ("ERR unknown command", "NOAUTH", "NOPERM", "ERR Protocol error", "DENIED")
 #: Seconds in which a primary has to answer the handshake.
 HANDSHAKE_SECONDS: Final = 10.0
 #: Seconds of silence that a primary with heartbeats may take; it beats every second.
@@ -241,19 +239,7 @@ class ReplicaLink:
         self._lose(Fault.GAP, f"gap: expected offset {self.expected}, got {found}")
 
     def _refused(self, event: ErrorLine, output: _Output) -> None:
-        if event.text.startswith("LOADING"):
-            # What a replication port says, too, before there is anything to stream.
-            self._lose(Fault.REFUSED, f"{self.peer} is not ready: {event.text}")
-            return
-        answer = event.text.partition(", with args")[0]
-        if not event.text.startswith(_CLIENT_PORT_ANSWERS):
-            self._lose(Fault.REFUSED, f"{self.peer} refuses this replica: {answer}")
-            return
-        self._lose(
-            Fault.REFUSED,
-            f"{self.peer} is a client port; replicas connect to the replication port (usually client port + 10000)."
-            f" It answered: {answer}",
-        )
+        self._lose(Fault.REFUSED, explain_refusal(self.peer, event.text))
 
     def _failed(self, event: ErrorLine, output: _Output) -> None:
         self._lose(Fault.REFUSED, f"{self.peer} ended the stream with an error: {event.text}")

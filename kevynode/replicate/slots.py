@@ -260,29 +260,11 @@ class Slots:
         if self._slots.get(slot.key) is slot:
             del self._slots[slot.key]
 
-    def expired(self, now: float) -> list[Slot]:
-        """Remove and return the slots whose replica has not come back in time."""
-        gone = [slot for slot in self._slots.values() if slot.deadline is not None and slot.deadline <= now]
-        for slot in gone:
-            del self._slots[slot.key]
-        return gone
-
-    def next_deadline(self) -> float | None:
-        """When the next slot expires, unless its replica is back before; None: none waits."""
-        return min((slot.deadline for slot in self._slots.values() if slot.deadline is not None), default=None)
-
     def acknowledge(self, slot: Slot, history: int, offset: int, now: float, next_offset: int) -> bool:
-        """As :meth:`Slot.acknowledge`; False also for a slot that has expired or is not connected."""
+        """As :meth:`Slot.acknowledge`; False also for a slot that was forgotten or is not connected."""
         if not slot.connected or self._slots.get(slot.key) is not slot:
             return False
         return slot.acknowledge(history, offset, now, next_offset)
-
-    def lowest_needed(self) -> int | None:
-        """The lowest offset that any replica still needs, for status; None without replicas.
-
-        Nothing is kept because of it: the backlog's budget decides how far back the stream reaches.
-        """
-        return min((slot.acked for slot in self._slots.values() if slot.state != "snapshot"), default=None)
 
     def good(self, now: float, max_lag_s: float, written: Collection[bytes] | None = None) -> int:
         """How many connected, streaming replicas have acknowledged within the last ``max_lag_s`` seconds.

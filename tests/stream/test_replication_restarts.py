@@ -52,6 +52,18 @@ async def test_a_replica_that_was_restarted_goes_on(cluster: Cluster, how: str) 
 
 @HOW
 @in_cluster
+async def test_a_replica_that_is_restarted_again_and_again_is_no_second_node(cluster: Cluster, how: str) -> None:
+    primary, replica = await start_pair(cluster)
+    for _ in range(8):
+        replica = await restarted(cluster, replica, how)
+        await cluster.settle(primary, replica)
+    assert syncs(primary) == (1, 8, 0)
+    assert cluster.logged("primary", "replica_refused") == []
+    assert len(primary.server.view.replicas()) == 1
+
+
+@HOW
+@in_cluster
 async def test_replicas_of_a_primary_that_was_restarted_go_on(cluster: Cluster, how: str) -> None:
     primary, replica = await start_pair(cluster)
     old = primary.replication.history

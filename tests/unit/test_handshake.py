@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kevynode.replicate.ack_decoder import SCOPES_LIMIT
+from kevynode.replicate.ack_decoder import SCOPES_LIMIT, AckDecoder
 from kevynode.replicate.handshake import (
     CAPABILITIES,
     HANDSHAKE_LIMIT,
@@ -17,12 +17,12 @@ from kevynode.replicate.handshake import (
     HandshakeError,
     HandshakeParser,
     Request,
-    ScopesParser,
     format_answer,
     format_request,
     format_scopes,
 )
 from kevynode.replicate.lineage import Lineage
+from kevynode.replicate.wire import ack
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -298,51 +298,13 @@ def test_the_answer_to_the_kevy_servers_requests() -> None:
             assert recorded.startswith(format_answer(Request(form, history, offset, "cap1"), Lineage(history)))
 
 
-def parse_scopes(data: bytes, step: int = 0) -> tuple[bytes, ...] | str | None:
-    parser = ScopesParser()
-    step = step or max(len(data), 1)
-    try:
-        for place in range(0, len(data), step):
-            prefixes = parser.feed(data[place : place + step])
-            if prefixes is not None:
-                return prefixes
-    except HandshakeError as error:
-        return error.reason
-    return None
-
-
-NO_SCOPES = "expected REPLCONF SCOPES with as many prefixes as it announces"
-
-
-@pytest.mark.parametrize(
-    ("data", "result"),
-    [
-        (format_scopes([b"a:", b"", b"\xff\r\n"]), (b"a:", b"", b"\xff\r\n")),
-        (format_scopes([]), ()),
-        (multibulk(b"replconf", b"scopes", b"1", b"a"), (b"a",)),
-        (multibulk(b"REPLCONF", b"SCOPES", b"2", b"a"), NO_SCOPES),
-        (multibulk(b"REPLCONF", b"SCOPES"), NO_SCOPES),
-        (multibulk(b"REPLCONF", b"ACK", b"1"), NO_SCOPES),
-        (multibulk(b"SCOPES", b"SCOPES", b"0"), NO_SCOPES),
-        (b"*3\r\n$8\r\nREPLCONF\r\n", None),
-        (b"*x\r\n", "malformed request: invalid multibulk length"),
-        (multibulk(b"REPLCONF", b"SCOPES", b"1", b"x" * SCOPES_LIMIT), "no complete request in 1048576 bytes"),
-    ],
-)
-def test_scopes(data: bytes, result: tuple[bytes, ...] | str | None) -> None:
-    assert parse_scopes(data) == result
-    assert parse_scopes(data, 1009) == result
-
-
-def test_scopes_byte_by_byte_and_what_follows_them() -> None:
-    data = format_scopes([b"p%d:" % number for number in range(3000)])
-    parser = ScopesParser()
-    results = [parser.feed(data[place : place + 1]) for place in range(len(data) - 1)]
-    assert set(results) == {None}
-    prefixes = parser.feed(data[-1:] + b"REPLCONF")
-    assert prefixes is not None
-    assert len(prefixes) == 3000
-    assert parser.rest == b"REPLCONF"
+@pytest.mark.parametrize("prefixes", [(), (b"a:", b"", b"\xff\r\n"), tuple(b"p%d:" % n for n in range(3000))])
+def test_prefixes_arrive_as_they_were_named(prefixes: tuple[bytes, ...]) -> None:
+    decoder = AckDecoder()
+    data = format_scopes(prefixes) + ack(7)
+    messages = [message for place in range(len(data)) for message in decoder.feed(data[place : place + 1])]
+    assert messages == [("scopes", prefixes), ("ack", 7)]
+    assert decoder.error is None
 
 
 def test_too_many_prefixes_are_not_asked_for() -> None:

@@ -18,6 +18,7 @@ from kevynode.replicate.handshake import format_scopes
 from kevynode.replicate.lineage import Lineage
 from kevynode.replicate.primary import State
 from kevynode.replicate.surroundings import Refused
+from kevynode.replication_view import UpstreamFacts
 from kevynode.store.apply import Applier
 
 OLD = Lineage(77).branch(78, 4)
@@ -283,6 +284,40 @@ def test_entries_of_an_upstream_are_foreign_only_where_they_are_renumbered(shard
     primary.take(link)
     primary.replication.heard(link.slot, link, format_scopes([b"a:"]))
     assert shown(primary.take(link)) == steps
+
+
+class Upstream:
+    """The follower of a kevy server, of which that is known only when it has answered."""
+
+    received_bytes = 0
+    diverged = ""
+    lenient = False
+
+    def facts(self, now: float) -> list[UpstreamFacts]:
+        return []
+
+    def position_in(self, history: int) -> int | None:
+        return None
+
+
+def test_who_was_promised_what_a_kevy_servers_stream_does_not_keep_is_asked_to_come_again() -> None:
+    primary = restart("SET a 1", own=False, opens=False)
+    replication = primary.replication
+    replication.follow("10.0.0.2", 16004)
+    upstream = Upstream()
+    replication.set_upstream(upstream)
+    link = primary.connect(1, history=78)
+    primary.take(link)
+    replication.adopt(78, 1, OLD.ancestors, "partial", "goes on")
+    assert link.reason == ""
+    upstream.lenient = True
+    replication.adopt(78, 1, OLD.ancestors, "partial", "goes on")
+    assert link.closed
+    primary.disconnect(link)
+    again = primary.connect(1, history=78)
+    assert b"lineage" not in primary.take(again)
+    replication.adopt(78, 1, OLD.ancestors, "partial", "goes on")
+    assert again.reason == ""
 
 
 # -- entries that are no entries of the stream -------------------------------------------------------------------------

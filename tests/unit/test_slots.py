@@ -123,21 +123,17 @@ def test_there_are_only_so_many_slots() -> None:
 # The reconnect window.
 
 
-def test_a_place_is_kept_for_the_window_and_not_longer() -> None:
+def test_a_place_is_kept_for_the_window() -> None:
     slots = Slots(window_ms=60_000)
     slot = streaming(slots, 0.0, "r", 70)
-    assert slots.next_deadline() is None
-    assert slots.expired(1e9) == []
+    assert (slot.connected, slot.deadline) == (True, None)
     slots.disconnected(slot, 100.0)
     assert (slot.connected, slot.state, slot.deadline) == (False, "waiting", 160.0)
-    assert slots.next_deadline() == 160.0
     # Hearing it again changes nothing.
     slots.disconnected(slot, 130.0)
-    assert slots.expired(159.999) == []
-    assert slots.expired(160.0) == [slot]
+    assert slot.deadline == 160.0
+    slots.forget(slot)
     assert len(slots) == 0
-    assert slots.expired(160.0) == []
-    assert slots.next_deadline() is None
     assert connect(slots, 161.0) is not slot
 
 
@@ -149,7 +145,6 @@ def test_coming_back_in_time_ends_the_wait_and_keeps_what_is_known() -> None:
     assert connect(slots, 1.9) is slot
     assert (slot.deadline, slot.connected_at, slot.state, slot.acked, slot.link) == (None, 1.9, "handshake", 70, 2)
     assert slot.last_sync is not None
-    assert slots.expired(100.0) == []
 
 
 def test_a_new_window_holds_for_those_who_are_away_already() -> None:
@@ -160,16 +155,7 @@ def test_a_new_window_holds_for_those_who_are_away_already() -> None:
     assert slots.window_ms == 5000
     assert (away.deadline, here.deadline) == (15.0, None)
     slots.window_ms = 0
-    assert slots.expired(10.0) == [away]
-
-
-def test_the_earliest_deadline_is_told() -> None:
-    slots = Slots(window_ms=1000)
-    for number, name in enumerate("abc"):
-        slots.disconnected(connect(slots, 0.0, name), 10.0 - number)
-    assert slots.next_deadline() == 9.0
-    assert [slot.replica_id for slot in slots.expired(10.0)] == ["b", "c"]
-    assert slots.next_deadline() == 11.0
+    assert (away.deadline, here.deadline) == (10.0, None)
 
 
 def test_the_end_of_a_connection_that_was_taken_over_changes_nothing() -> None:
@@ -446,19 +432,3 @@ def test_a_replica_that_never_acknowledges_is_not_a_good_one() -> None:
     assert again is slot
     again.resumed(1, 10, 2.0)
     assert slots.good(2.0, 10.0) == 1
-
-
-def test_the_lowest_offset_that_is_needed() -> None:
-    slots = Slots()
-    assert slots.lowest_needed() is None
-    slot = streaming(slots, 0.0, "a", 10)
-    streaming(slots, 0.0, "b", 7)
-    assert slots.lowest_needed() == 7
-    waiting = streaming(slots, 0.0, "c", 3)
-    slots.disconnected(waiting, 1.0)
-    assert slots.lowest_needed() == 3
-    # A snapshot under way is held by its pin.
-    slot.ship_began(1)
-    assert slots.lowest_needed() == 3
-    assert slots.expired(1e6) == [waiting]
-    assert slots.lowest_needed() == 7
