@@ -159,8 +159,10 @@ class _Load:
         )
 
     def _file(self, path: str, file: ManifestFile, is_last: bool) -> Generator[None, None, None]:
+        # Each file begins by saying where everything stands.
         self._origin = None
         self._local = False
+        self._cursors = {}
         self._in_file = 0
         reader = CheckedReader()
         is_first = True

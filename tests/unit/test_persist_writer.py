@@ -205,6 +205,19 @@ def test_what_counts_for_a_cursor() -> None:
     assert read_folder(disk.kill())[1].cursors == expected
 
 
+def test_a_cursor_that_is_forgotten_is_in_no_later_file() -> None:
+    disk, node = new_node()
+    node.writer.note_cursor(UpstreamCursor(UPSTREAM.upstream, UPSTREAM.history, 50))
+    node.writer.note_cursor(UpstreamCursor("10.0.0.2:7001", 5, 60))
+    node.writer.write()
+    del node.writer.cursors[UPSTREAM.upstream]
+    job = node.writer.begin_increment()
+    assert job is not None
+    job.run()
+    assert node.writer.end_increment(job)
+    assert read_folder(disk.kill())[1].cursors == {"10.0.0.2:7001": (5, 60)}
+
+
 def test_a_new_history_without_an_entry_is_made_durable() -> None:
     disk, node = new_node()
     lineage = node.writer.lineage.branch(9, 0)
