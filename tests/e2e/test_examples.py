@@ -29,7 +29,11 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PRINTED)
-def test_programs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs(
+    page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Where they keep their data.
+    monkeypatch.chdir(tmp_path)
     examples = blocks(page, "python")
     assert len(examples) == len(PRINTED[page])
     for example, printed in zip(examples, PRINTED[page], strict=True):
