@@ -25,7 +25,7 @@ from ..persistence_view import LoadFacts
 from ..replicate.lineage import Lineage
 from ..store.apply import Applier
 from ..store.journal import Origin
-from .dump import DumpError, load_dump
+from .dump import DumpError, load_dump, sweep_dumps
 from .folder import FOLDER, AppendOnlyFolder, Cursors, FolderError, read_manifest
 from .instance import InstanceError, read_instance
 from .jobs import Job, SyncJob
@@ -141,6 +141,7 @@ class PersistenceService:
                 load(folder, persistence.store, self._applier, progress, partial(_restore, side))
             )
             self._report_load(loaded)
+            await self._in_thread(partial(sweep_dumps, persistence.disk, persistence.data_dir))
             return _Found(loaded.lineage, loaded.offset, loaded.cursors, loaded.local, True, loaded.last_is_empty)
         if folder is None and self._has_stale_files():
             self._log.warning("append_only_ignored", data_dir=persistence.data_dir, reason="it is switched off")
