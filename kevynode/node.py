@@ -15,6 +15,7 @@ The nurseries; the innermost one is cancelled first::
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import sys
 import time
@@ -212,6 +213,7 @@ class Node(InProcess):
         parameters.watch("auto-aof-rewrite-min-size", partial(setattr, settings, "rewrite_min_size"))
         parameters.watch("appendfsync", self.persistence.set_policy)
         parameters.watch("appendonly", self._keep_append_only_file)
+        parameters.put("dir", os.path.abspath(self.config.server.data_dir))
         return parameters
 
     def _keep_append_only_file(self, keep: bool) -> None:

@@ -60,6 +60,8 @@ class Rewrite:
         #: Keys of the data, and commands written so far.
         self.keys = len(store.keyspace)
         self.commands = 0
+        #: Bytes of the base so far.
+        self.size = 0
         self._writer = writer
         self._folder = writer.folder
         self._base: LogFile | None = None
@@ -81,11 +83,6 @@ class Rewrite:
             local=store.journal.outside,
         )
         self._shards = [] if self.failed else store.freeze()
-
-    @property
-    def size(self) -> int:
-        """Bytes of the base so far."""
-        return 0 if self._base is None else self._base.size
 
     def steps(self) -> Iterator[Job | None]:
         """See the module. Never raises OSError."""
@@ -165,6 +162,7 @@ class Rewrite:
             else:
                 base.write_part(piece.data)
             self.commands += piece.commands
+            self.size = base.size
             if base.size - synced >= _SYNC:
                 synced = base.size
                 job = Job(base.sync)

@@ -115,11 +115,12 @@ class Waiters:
     def unblock_all(self, error: ReplyError) -> None:
         """End every wait with ``error`` and close those connections, as Valkey: this is not the node they came to.
 
-        Those who wait until something is applied stay: where it comes from is what they want to know.
+        Those who wait until something is applied stay: where it comes from is what they want to know. So do those who
+        wait for a dump, which is one whatever the role.
         """
         for session in tuple(self._all):
             waiting = session.waiting
-            if waiting is not None and waiting.blocked.signal != "applied":
+            if waiting is not None and waiting.blocked.signal not in ("applied", "saved"):
                 self.release(session, error)
                 session.close("the node's role has changed")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ... import errors
 from ...errors import FIX, ErrorKind
@@ -34,9 +34,6 @@ _CANCEL_ANSWERS: Final = {
     "scheduled": Status(b"Scheduled background saving cancelled"),
 }
 
-# The signal of Server.dump_ended().
-_SAVED: Final[Any] = "saved"
-
 
 class _AwaitedDump(Blocked):
     """The wait of SAVE: remembers how many dumps had succeeded before."""
@@ -44,7 +41,7 @@ class _AwaitedDump(Blocked):
     __slots__ = ("saves",)
 
     def __init__(self, saves: int) -> None:
-        super().__init__(on_timeout=_STILL_SAVING(), signal=_SAVED)
+        super().__init__(on_timeout=_STILL_SAVING(), signal="saved")
         self.saves = saves
 
 

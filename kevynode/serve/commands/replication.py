@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ... import errors
 from ...errors import FIX, ErrorKind, Misdirected, ReplyError
@@ -26,9 +26,6 @@ _WAITAOF_ON_REPLICA = ErrorKind(
     "Ask the primary.",
 )
 _ALREADY_CONNECTED: Final = Status(b"OK Already connected to specified master")
-
-# The signal of Server.durable_advanced().
-_DURABLE: Final[Any] = "durable"
 
 _SHARDS: Final = ("request_policy:all_shards", "response_policy:agg_min")
 
@@ -202,7 +199,7 @@ def waitaof(session: Session, argv: Args) -> Reply | Blocked:
     if durable >= local and not replicas:
         return [durable, 0]
     return Blocked(
-        (), milliseconds, on_timeout=lambda: [_count_durable(session), 0], at_once=[durable, 0], signal=_DURABLE
+        (), milliseconds, on_timeout=lambda: [_count_durable(session), 0], at_once=[durable, 0], signal="durable"
     )
 
 
