@@ -16,6 +16,7 @@ import attrs
 from kevynode.cli_output import INTERRUPTED, Progress, counted, fail, note, reason_of, say
 from kevynode.disk import SystemDisk
 from kevynode.probe import ProbeError, parse_address
+from kevynode.serve.info import human_size
 from kevynode.store.staging import Staging
 from kevynode.transfer import READ_ERRORS, Swept, export_pieces, read_source, sweep
 
@@ -112,7 +113,7 @@ def _from_node(options: Options, progress: Progress) -> Staging:
 
     host, port = _replication_address(options)
     try:
-        return trio.run(fetch, host, port, options.scope, lambda done: progress.bytes("receiving", done))
+        return trio.run(fetch, host, port, options.scope, lambda done: progress.told(f"receiving: {human_size(done)}"))
     except FetchError as error:
         hint = "" if options.replication is not None else " (--replication names another replication address)"
         raise _Problem(f"{error}{hint}") from None

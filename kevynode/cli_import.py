@@ -161,7 +161,7 @@ class _Run:
         for keys in self._scan(probe):
             if keys:
                 removed += _call(probe, b"UNLINK", *keys)
-            self.progress.keys("removing", removed)
+            self.progress.told(f"removing: {counted(removed, 'key')}")
         self.progress.clear()
 
     def _leave_streams(self, probe: Probe, staging: Staging) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-from typing import Final
+from typing import Final, Self
 
+from kevynode.progress import ProgressBar
 from kevynode.serve.info import human_size
 
 __all__ = ["INTERRUPTED", "Progress", "counted", "fail", "note", "reason_of", "say", "shown"]
@@ -14,9 +14,9 @@ __all__ = ["INTERRUPTED", "Progress", "counted", "fail", "note", "reason_of", "s
 #: The exit status of a command that was ended with Ctrl-C, as shells have it.
 INTERRUPTED: Final = 130
 
-#: Seconds between two pictures of a bar; its width, and that of all beside it.
+#: Seconds between two pictures of a bar.
 _INTERVAL: Final = 0.1
-_BAR: Final = 30
+#: Bytes of a key that are shown.
 _TEXT_LIMIT: Final = 200
 
 
@@ -56,55 +56,39 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-class Progress:
-    """A bar on standard error while something long runs, if that is a terminal. A context manager: gone at exit."""
+class Progress(ProgressBar):
+    """How far a command has come, on standard error if that is a terminal. A context manager: gone at exit."""
 
     def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
+        super().__init__(sys.stderr)
         self._next = 0.0
-        self._drawn = False
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.clear()
 
-    def bytes(self, what: str, done: int, whole: int = 0) -> None:
-        """``done`` bytes of ``whole`` (0: nobody knows)."""
+    def bytes(self, title: str, done: int, total: int) -> None:
+        """``done`` of ``total`` bytes."""
         if self._is_due():
-            self._draw(what, done, whole, human_size(done), human_size(whole))
+            self.show(title, done, total, f"{human_size(done)} of {human_size(total)}")
 
-    def keys(self, what: str, done: int, whole: int = 0) -> None:
-        """``done`` keys of ``whole`` (0: nobody knows)."""
+    def keys(self, title: str, done: int, total: int) -> None:
+        """``done`` of ``total`` keys."""
         if self._is_due():
-            self._draw(what, done, whole, f"{done:,}", counted(whole, "key"))
+            self.show(title, done, total, f"{done:,} of {counted(total, 'key')}")
 
-    def clear(self) -> None:
-        """Remove the bar; what is printed next stands in its place."""
-        if self._drawn:
-            self._drawn = False
-            sys.stderr.write("\r\x1b[K")
+    def told(self, line: str) -> None:
+        """Something of which nobody knows how much there is."""
+        if self._is_due():
+            sys.stderr.write("\r" + line.ljust(self._shown))
             sys.stderr.flush()
-        self._next = 0.0
+            self._shown = len(line)
 
     def _is_due(self) -> bool:
-        if not self._is_shown:
-            return False
         now = time.monotonic()
-        if now < self._next:
+        if not self.is_wanted or now < self._next:
             return False
         self._next = now + _INTERVAL
         return True
-
-    def _draw(self, what: str, done: int, whole: int, done_text: str, whole_text: str) -> None:
-        if whole:
-            filled = min(done * _BAR // whole, _BAR)
-            bar = "#" * filled + "-" * (_BAR - filled)
-            line = f"{what} [{bar}] {min(done * 100 // whole, 100)}%  {done_text} of {whole_text}"
-        else:
-            line = f"{what} {done_text}"
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r{line[:width]}\x1b[K")
-        sys.stderr.flush()
-        self._drawn = True

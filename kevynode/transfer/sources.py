@@ -63,7 +63,7 @@ def find_source(disk: Disk, path: str) -> Source:
         names = disk.list(path)
     except NotADirectoryError:
         return Source((path,))
-    if _manifests(names):
+    if _manifests(names) or posixpath.basename(path) == FOLDER:
         return _append_only(disk, path, ())
     dumps = tuple(posixpath.join(path, name) for name in _DUMPS if name in names)
     if FOLDER in names:
@@ -125,6 +125,8 @@ def read_source(
     READ_ERRORS (SourceError also where a node uses the files) and OSError.
     """
     source = find_source(disk, path)
+    if not source.paths:
+        raise SourceError(f"{path} is empty: no server has written anything there")
     if source.data_dir is None:
         importing = Import(random, database=database, prefix=prefix, now_ms=now_ms)
         whole = sum(map(disk.size, source.paths))

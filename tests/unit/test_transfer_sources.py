@@ -241,6 +241,9 @@ def test_nothing_to_be_found(tmp_path: Path) -> None:
         find_source(disk, str(tmp_path))
     folder = tmp_path / "appendonlydir"
     folder.mkdir()
+    for path in (tmp_path, folder):
+        with pytest.raises(SourceError, match="is empty: no server has written anything there"):
+            read_source(disk, str(path), random.Random(1))
     (folder / "appendonly.aof.1.incr.aof").touch()
     with pytest.raises(SourceError, match=r"has no appendonly\.aof\.manifest, but"):
         find_source(disk, str(tmp_path))
