@@ -300,10 +300,8 @@ class Hub:
         return timer()
 
     def _answer(self, answered: list[HubConnection], unsettled: list[HubConnection]) -> None:
-        """Let leave what may, once everybody had a turn: of those who have nothing but answers, and of the others.
-
-        The gate is asked even if there is nobody to answer: somebody who is gone, or silent, may have written.
-        """
+        """Once everybody had a turn: let leave what may, of those who have nothing but answers, and of the others."""
+        # Asked even if there is nobody to answer: somebody who is gone, or silent, may have written.
         if self._answers is not None and not self._answers.before_answers():
             answered, unsettled = self._held.sift(answered), self._held.sift(unsettled)
         if answered:

@@ -72,9 +72,6 @@ class HeldConnections:
             return
         if mask & _OUT and connection.unsent is not None:
             connection.transmit(connection.unsent)
-            if connection.lost:
-                self._end(connection, connection.lost)
-                return
         # The end of the stream would be reported for ever.
         self._watch(connection, _unsent(connection) | (connection.interest & _RDHUP & ~mask))
 
@@ -91,7 +88,7 @@ class HeldConnections:
             connection.held = True
             connection.plain = False
             self._held[connection] = None
-            self._watch(connection, _unsent(connection) | (0 if connection.ended else _RDHUP))
+            self._watch(connection, _unsent(connection) | _RDHUP)
         return False
 
 
