@@ -94,7 +94,7 @@ class Replication(Replicas):
         That is so on a copy, which may have to take its upstream's place, and for a reconnect window after it has, or
         after the start.
         """
-        return self.loading or not self.numbers_entries() or self.now() < self._expects_until
+        return not self.numbers_entries() or self.now() < self._expects_until
 
     def withheld(self) -> frozenset[str]:
         """What this node does not take part in as a primary: a stream passed on from a kevy server has no lineage."""

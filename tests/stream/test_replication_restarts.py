@@ -180,6 +180,27 @@ async def test_replicas_are_told_nothing_that_is_not_durable(cluster: Cluster) -
     assert replica.get("k") == b"19"
 
 
+@pytest.mark.parametrize("seed", range(3))
+@in_cluster
+async def test_the_history_of_a_promotion_is_durable_before_anybody_hears_of_it(cluster: Cluster, seed: int) -> None:
+    primary, middle = await start_pair(cluster)
+    last = await cluster.start("last", port=7002, upstream=middle, persistence=FILES)
+    await cluster.settle(primary, last)
+    old = primary.replication.history
+    middle.execute("REPLICAOF", "NO", "ONE")
+    promoted = middle.replication.history
+    assert promoted != old
+    heard = trio.current_time()
+    while last.replication.history != promoted:
+        await trio.sleep(0.001)
+        assert trio.current_time() < heard + 30
+    left, folder = cluster.disk("replica").crash(seed), "/data/appendonlydir"
+    assert any(b"history=%d " % promoted in left.content(f"{folder}/{name}") for name in left.list(folder))
+    middle.set("later", "1")
+    await cluster.settle(middle, last)
+    assert syncs(middle) == (1, 1, 0)
+
+
 @in_cluster
 async def test_while_the_disk_is_full_replicas_hear_only_that_the_primary_lives(cluster: Cluster) -> None:
     primary, replica = await start_pair(cluster)
