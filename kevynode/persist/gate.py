@@ -45,7 +45,9 @@ class Gate:
         self.on_durable: Callable[[], None] | None = None
         #: How often answers had to wait because a sync took too long.
         self.delayed = 0
-        # Nothing has been refused since all was well.
+        #: Whether answers, and entries for replicas, were told to wait, and have not been told to ask again.
+        self.answers_wait = self.entries_wait = False
+        # All that had been committed before the last round may be answered, and nothing has changed since.
         self._open = True
         self._late = False
         # All that had been committed by then was durable later.
@@ -59,10 +61,12 @@ class Gate:
 
     def before_answers(self) -> bool:
         """Write what has been committed; whether the answers of all that has run so far may leave."""
-        if self._open and not self._writer.has_pending:
+        writer = self._writer
+        if self._open and not writer.has_pending and not self._has_failed:
             return True
         self.hand_over()
         self._open = self._may_all_leave()
+        self.answers_wait = self.answers_wait or not self._open
         return self._open
 
     def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
@@ -88,13 +92,17 @@ class Gate:
         if writer.is_fresh_running and self._is_copy():
             # What it holds was promised by the node that it copies.
             return True
-        if writer.policy == "everysec":
-            self._look_at_the_clock()
+        self._look_at_the_clock()
         return not self._late and writer.reply_mark >= writer.mark
 
     def _look_at_the_clock(self) -> None:
+        """See whether the disk is so slow that too much would be exposed. Only with ``everysec`` it may be."""
         writer = self._writer
-        late = writer.durable_mark < writer.mark and self._now() - self._durable_as_of > MOST_EXPOSED
+        late = (
+            writer.policy == "everysec"
+            and writer.durable_mark < writer.mark
+            and self._now() - self._durable_as_of > MOST_EXPOSED
+        )
         if late and not self._late:
             self.delayed += 1
         self._late = late
@@ -114,19 +122,22 @@ class Gate:
             may = self._is_copy()
         else:
             may = writer.reply_mark >= writer.mark
-        self._open = self._open and may
+        self.entries_wait = self.entries_wait or not may
         return may
 
     def lineage_changed(self) -> None:
-        """A lineage was noted, which no replica may hear of before it is durable. One is called for at once."""
+        """A lineage was noted, which no replica may hear of before it is durable. A sync is called for at once."""
         self._lineage_due = True
         self._lineage_covered = False
-        self._open = False
 
     @property
     def needs_sync(self) -> bool:
         """Whether a sync is due whatever the policy says."""
         return self._lineage_due
+
+    def policy_changed(self) -> None:
+        """What may be answered is to be seen anew: what has been answered by the old policy may be less durable."""
+        self._open = False
 
     # -- what happens to the file -------------------------------------------------------------------------------------
 
@@ -153,17 +164,17 @@ class Gate:
     def sync_ended(self, succeeded: bool, began: float) -> None:
         """A sync that ``began`` then has ended."""
         if not succeeded:
+            self._lineage_due = self._lineage_due or self._lineage_covered
+            self._lineage_covered = False
             self.notice()
             return
         self._lineage_covered = False
         self._durable_as_of = began
         self.progress()
 
-    def renewed(self) -> None:
-        """Another file has come into use, with everything before it durable."""
+    def all_is_durable(self) -> None:
+        """There is nothing to sync: a change of files has made durable what was written, the lineage included."""
         self._lineage_due = self._lineage_covered = False
-        self._durable_as_of = self._now()
-        self.progress()
 
     def progress(self) -> None:
         """More may be durable than before."""
@@ -173,7 +184,7 @@ class Gate:
     def notice(self) -> None:
         """See whether the writer has failed, and since when what has been answered is not so."""
         writer = self._writer
-        if writer.failed is None or self._lost is not None or not self.promises:
+        if not self._has_failed or self._lost is not None or not self.promises:
             return
         kept = writer.durable_offset if writer.policy == "always" else writer.written_offset
         self._lost = (kept, writer.offset)
@@ -181,17 +192,14 @@ class Gate:
         if self.on_failure is not None:
             self.on_failure()
 
+    @property
+    def _has_failed(self) -> bool:
+        """Whether nothing is recorded any more. A writer that begins anew says only why, not that it does not work."""
+        return self._writer.failed is not None and not self._writer.is_fresh_running
+
     def recovered(self) -> None:
         """All data is in files that are in use: what could not be promised is."""
         self._lost = None
         self.promises = True
-        self.renewed()
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether somebody was told to wait."""
-        return not self._open
-
-    def look_again(self) -> bool:
-        """Whether those who wait may ask again, with a chance that the answer is another one."""
-        return self._lost is not None or self._may_all_leave()
+        self._durable_as_of = self._now()
+        self.progress()

@@ -13,7 +13,7 @@ import attrs
 
 from .. import errors
 from ..disk import Disk
-from ..errors import ErrorKind
+from ..errors import ErrorKind, ReplyError
 from ..persistence_view import AppendOnlyFacts, DumpFacts, LoadFacts
 from ..replicate.lineage import Lineage
 from ..store.store import Store
@@ -144,8 +144,10 @@ class Persistence:
         self._problem = ""
         self._rewrites, self._dumps = _Outcome(), _Outcome()
         self._rewrite_due = self._dump_due = self._is_scheduled = False
-        self._sync_wanted = False
+        self._sync_wanted = self._switch_on_due = False
         self._sync_began: float | None = None
+        # How far the writer was when a step was last taken.
+        self._seen = (False, 0, 0)
         # Bytes of the base, and of all files but the increment that is written to.
         self._base_size = self._other_size = 0
         self._last_save = int(wall())
@@ -156,7 +158,13 @@ class Persistence:
     def before_answers(self) -> bool:
         """Write what has been committed; whether the answers of all that has run so far may leave."""
         gate = self.gate
-        return gate is None or gate.before_answers()
+        if gate is None:
+            return True
+        may_leave = gate.before_answers()
+        if may_leave and gate.answers_wait:
+            # This round has brought about what others wait for.
+            self._reopen()
+        return may_leave
 
     def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
         """What is to become of the answers of one session, right after :meth:`before_answers` has said no."""
@@ -167,9 +175,13 @@ class Persistence:
         return self.gate is None or self.gate.may_ship()
 
     def _reopen(self) -> None:
-        """Have those who were told to wait ask again, if that is of use."""
+        """Something has changed: have those who were told to wait ask again."""
         gate = self.gate
-        if (gate is None or (gate.is_shut and gate.look_again())) and self.on_open is not None:
+        if gate is not None:
+            if not gate.answers_wait and not gate.entries_wait:
+                return
+            gate.answers_wait = gate.entries_wait = False
+        if self.on_open is not None:
             self.on_open()
 
     # -- what others change --------------------------------------------------------------------------------------------
@@ -218,6 +230,7 @@ class Persistence:
         """Write what has been committed and nobody waits for; see what is due. To be called every INTERVAL."""
         if self.writer is not None:
             self.before_answers()
+            # With everysec time alone makes a difference.
             self._reopen()
             self._consider_rewrite(self.writer)
 
@@ -239,7 +252,15 @@ class Persistence:
             self._sync_wanted = False
             self._sync_began = self._now()
             gate.sync_begins()
+        elif gate.needs_sync and self._is_all_durable(writer):
+            gate.all_is_durable()
+            self._reopen()
         return job
+
+    def _is_all_durable(self, writer: AppendOnlyWriter) -> bool:
+        """Whether that is why there is nothing to sync."""
+        is_busy = self._sync_began is not None or writer.is_changing or writer.is_fresh_running
+        return not is_busy and writer.failed is None
 
     def end_sync(self, job: SyncJob) -> None:
         """The job has run, or will not."""
@@ -265,7 +286,11 @@ class Persistence:
         writer = self.writer
         if writer is None or self._problem:
             return None
-        return writer.durable_mark >= mark
+        return self._holds_all(writer) and writer.durable_mark >= mark
+
+    def _holds_all(self, writer: AppendOnlyWriter) -> bool:
+        """Whether the data as of now are in files that are in use, and not in a base that is still being written."""
+        return not writer.is_fresh_running and self.gate is not None and self.gate.promises
 
     @property
     def problem(self) -> str:
@@ -338,9 +363,9 @@ class Persistence:
             self.work = None
             return "running"
         if self._dump_due:
-            self._dump_due = False
+            begins, self._dump_due = self._begins_dump, False
             self._tell_saved()
-            return "scheduled"
+            return "running" if begins else "scheduled"
         return None
 
     def save_now(self) -> str:
@@ -365,15 +390,21 @@ class Persistence:
 
     def _next_work(self) -> Work | None:
         writer = self.writer
-        if writer is not None and (self._problem or (self.gate is not None and not self.gate.promises)):
-            return None if self._now() < self._rewrites.retry_at else Rewrite(writer, self.store, fresh=True)
-        if writer is not None and self._rewrite_due:
+        if writer is not None and self._needs_fresh:
+            if self._now() >= self._rewrites.retry_at:
+                return Rewrite(writer, self.store, fresh=True)
+        elif writer is not None and self._rewrite_due:
             self._rewrite_due = self._is_scheduled = False
             return Rewrite(writer, self.store)
         if self._dump_due:
             self._dump_due = False
             return self._new_dump()
         return None
+
+    @property
+    def _needs_fresh(self) -> bool:
+        """Whether promises depend on a base that is yet to be written."""
+        return bool(self._problem) or (self.gate is not None and not self.gate.promises)
 
     def _new_dump(self) -> Dump:
         cursors = {} if self.writer is None else self.writer.cursors
@@ -390,12 +421,17 @@ class Persistence:
             self._log.info("dump_started", keys=work.keys)
 
     def step_taken(self) -> None:
-        """A job of the work under way has run: files may have changed."""
-        if self.gate is not None:
-            self.gate.notice()
-            if self.writer is not None and self.writer.failed is None:
-                self.gate.progress()
-        self._reopen()
+        """A step of the work under way has been taken: files may have changed."""
+        writer, gate = self.writer, self.gate
+        if writer is None or gate is None:
+            return
+        gate.notice()
+        seen = (writer.is_changing, writer.written_mark, writer.durable_mark)
+        if seen != self._seen:
+            self._seen = seen
+            gate.progress()
+            self._reopen()
+            self._wake()
 
     def end_work(self, work: Work) -> None:
         """It is closed: done, failed, or given up because another one has begun."""
@@ -407,6 +443,9 @@ class Persistence:
         else:
             self._dump_ended(work, given_up=given_up)
         self._reopen()
+        if self._sync_wanted or (self.gate is not None and self.gate.needs_sync):
+            # What could not be synced while files changed.
+            self._wake()
 
     def _rewrite_ended(self, rewrite: Rewrite, *, given_up: bool) -> None:
         if given_up:
@@ -420,6 +459,8 @@ class Persistence:
             if self.gate is not None:
                 self.gate.notice()
             return
+        # As good as known; it is measured soon.
+        self._base_size = self._other_size = rewrite.size
         self._log.info("rewrite_done", keys=rewrite.keys, bytes=rewrite.size, seconds=outcome.last_duration)
         if rewrite.fresh and self.writer is not None:
             self._recovered()
@@ -459,8 +500,7 @@ class Persistence:
 
     def seconds_until_work(self) -> float:
         """How long until :meth:`begin_work` is worth another call, if nothing happens."""
-        waits = self._problem or (self.gate is not None and not self.gate.promises)
-        return max(0.0, self._rewrites.retry_at - self._now()) if waits else INTERVAL
+        return max(0.0, self._rewrites.retry_at - self._now()) if self._needs_fresh else INTERVAL
 
     def measure(self) -> None:
         """Look how large the files are. Takes long; Raises OSError."""
@@ -486,6 +526,8 @@ class Persistence:
         self.settings.policy = policy
         if self.writer is not None:
             self.writer.policy = policy
+            if self.gate is not None:
+                self.gate.policy_changed()
             self._wake()
             self._reopen()
 
@@ -494,7 +536,9 @@ class Persistence:
         if self.writer is not None:
             return
         if self.retired is not None:
-            raise CANNOT_SWITCH_ON("it is just being switched off")
+            # The folder is free again in a moment.
+            self._switch_on_due = True
+            return
         try:
             folder = AppendOnlyFolder.open(self.disk, self.data_dir)
         except (FolderError, OSError) as error:
@@ -503,8 +547,19 @@ class Persistence:
         self.started(writer, promises=False)
         self._begin_fresh(writer)
 
+    def retired_closed(self) -> None:
+        """The file of the writer that was switched off is closed; if it was switched on again meanwhile, begin anew."""
+        self.retired = None
+        due, self._switch_on_due = self._switch_on_due, False
+        if due:
+            try:
+                self.switch_on()
+            except ReplyError as error:
+                self._log.error("append_only_not_switched_on", reason=str(error))
+
     def switch_off(self) -> None:
         """Write no append-only file any more. What is in it is made durable, and is stale from then on."""
+        self._switch_on_due = False
         writer = self.writer
         if writer is None:
             return
@@ -512,7 +567,7 @@ class Persistence:
         if writer.observe in self.store.journal.observers:
             self.store.journal.observers.remove(writer.observe)
         self.retired, self.writer, self.gate = writer, None, None
-        self._rewrite_due = False
+        self._rewrite_due = self._is_scheduled = False
         if isinstance(self.work, Rewrite):
             self.work = None
         self._problem = ""
@@ -526,18 +581,19 @@ class Persistence:
 
     def is_durable(self, offset: int) -> bool:
         """Whether everything before ``offset`` of the running history would outlive a loss of power."""
-        return self.writer is not None and offset <= self.writer.durable_offset
+        writer = self.writer
+        return writer is not None and self._holds_all(writer) and offset <= writer.durable_offset
 
     def append_only(self) -> AppendOnlyFacts:
         """The state of the append-only file."""
         writer, gate, outcome = self.writer, self.gate, self._rewrites
         if writer is None or gate is None:
-            return AppendOnlyFacts(enabled=False)
+            return AppendOnlyFacts(enabled=self._switch_on_due)
         return AppendOnlyFacts(
             enabled=True,
             size=self._other_size + writer.size,
             base_size=self._base_size,
-            rewrite_running=self._running(outcome) if isinstance(self.work, Rewrite) else None,
+            rewrite_running=self._running(outcome) if self._is_rewriting else None,
             last_rewrite=outcome.last_duration,
             last_rewrite_ok=outcome.last_ok,
             rewrites=outcome.succeeded,
@@ -555,15 +611,25 @@ class Persistence:
         return DumpFacts(
             last_save=self._last_save,
             changes=max(0, self.store.journal.offset - self._saved_offset),
-            running=self._running(outcome) if isinstance(self.work, Dump) else None,
+            running=self._running(outcome) if isinstance(self.work, Dump) or self._begins_dump else None,
             last_duration=outcome.last_duration,
             last_ok=outcome.last_ok,
             saves=outcome.succeeded,
-            scheduled=self._dump_due,
+            scheduled=self._dump_due and not self._begins_dump,
         )
 
-    def _running(self, outcome: _Outcome) -> float | None:
-        return None if outcome.began is None else self._now() - outcome.began
+    @property
+    def _is_rewriting(self) -> bool:
+        """Whether a rewrite is under way, or about to begin."""
+        return isinstance(self.work, Rewrite) or (self._rewrite_due and not self._is_scheduled)
+
+    @property
+    def _begins_dump(self) -> bool:
+        """Whether a dump was promised that nothing is in the way of."""
+        return self._dump_due and self.work is None and not self._rewrite_due
+
+    def _running(self, outcome: _Outcome) -> float:
+        return 0.0 if outcome.began is None else self._now() - outcome.began
 
     def load(self) -> LoadFacts | None:
         """The load under way; None: all that there was has been loaded."""

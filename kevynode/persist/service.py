@@ -227,13 +227,14 @@ class PersistenceService:
             if passed:
                 due = trio.current_time() + INTERVAL
                 self._tick()
-            job = self._begin_sync(passed)
-            if job is not None:
-                async with self._syncing:
-                    try:
+            # Somebody may have asked for another one while one was under way.
+            while (job := self._begin_sync(passed)) is not None:
+                passed = False
+                try:
+                    async with self._syncing:
                         await self._run(job)
-                    finally:
-                        self._persistence.end_sync(job)
+                finally:
+                    self._persistence.end_sync(job)
 
     @enable_ki_protection
     def _tick(self) -> None:
@@ -272,16 +273,17 @@ class PersistenceService:
             while not is_displaced() and (step := self._step(steps)) is not _END:
                 if isinstance(step, Job):
                     await self._run(step)
-                    self._persistence.step_taken()
                 else:
                     await trio.lowlevel.checkpoint()
         finally:
             work.close()
 
-    @staticmethod
     @enable_ki_protection
-    def _step(steps: Iterator[Job | None]) -> Job | object | None:
-        return next(steps, _END)
+    def _step(self, steps: Iterator[Job | None]) -> Job | object | None:
+        """The next step. What the last job came to takes effect in it, so those who wait hear of it at once."""
+        step = next(steps, _END)
+        self._persistence.step_taken()
+        return step
 
     async def _run(self, job: Job) -> None:
         await self._in_thread(job.run)
@@ -299,7 +301,7 @@ class PersistenceService:
             return
         async with self._syncing:
             await self._sync_and_close(writer)
-        self._persistence.retired = None
+        self._persistence.retired_closed()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
