@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from .answers import NOT_STORED
 
 if TYPE_CHECKING:
-    from .answers import AnswerGate, WritingSession
+    from .answers import AnswerGate
     from .hub_connection import HubConnection
 
 __all__ = ["HeldConnections"]
@@ -79,7 +79,7 @@ class HeldConnections:
         session = connection.session
         if self._answers is None or connection.closed or session.discard or not session.has_output:
             return True
-        verdict = self._answers.verdict(cast("WritingSession", session))
+        verdict = self._answers.verdict(session)
         if verdict == "send":
             return True
         if verdict == "drop":

@@ -31,6 +31,9 @@ class SessionProtocol(Protocol):
     """Bytes that the driver took and the kernel has not accepted yet. The driver keeps it up to date; it counts towards
     the session's output limit."""
 
+    wrote: int
+    """The offset behind what this client wrote last, 0 before: what its answers promise."""
+
     fd: int
     """The connection's descriptor, for people who look at the list of clients; -1 where there is none."""
 

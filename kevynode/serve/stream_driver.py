@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -21,7 +21,7 @@ from ..faults import traceback_line
 from .answers import NOT_STORED
 
 if TYPE_CHECKING:
-    from .answers import AnswerGate, WritingSession
+    from .answers import AnswerGate
     from .session_protocol import SessionProtocol
 
 __all__ = ["StreamDriver", "StreamLog"]
@@ -296,7 +296,7 @@ class _StreamConnection:
         session = self._session
         if session.discard or not session.has_output:
             return True
-        verdict = answers.verdict(cast("WritingSession", session))
+        verdict = answers.verdict(session)
         if verdict == "drop":
             self._end(NOT_STORED)
         self._held = verdict == "hold"

@@ -67,6 +67,7 @@ class LineSession:
         self.wake: Callable[[], None] | None = None
         self.peer_gone: Callable[[], bool] | None = None
         self.output_pending = 0
+        self.wrote = 0
         self.fd = -1
         self.blocked = False
         self.paused = False
