@@ -63,7 +63,7 @@ if [ "$(cat "$venv/stamp" 2>/dev/null || true)" != "$stamp" ]; then
     echo "$stamp" >"$venv/stamp"
 fi
 
-mkdir -p "$data"
+mkdir -p "$data/replica"
 if [ -z "$port" ]; then
     port=$("$venv/bin/python" - <<'EOF'
 import socket
@@ -90,7 +90,7 @@ replication_port=$((port + 10000))
 [ "$nodes" -eq 1 ] || echo "This script runs a single node: scopes, which a cluster is made of, are planned."
 
 cat <<EOF
-Starting a node on 127.0.0.1:$port with its data in $data. Ctrl-C stops it.
+Starting a node on 127.0.0.1:$port with its data in $data. Ctrl-C stops it; the next start finds the data again.
 Once its ready line shows, try in another terminal:
 
     redis-cli -p $port SET greeting hello
@@ -100,7 +100,7 @@ Once its ready line shows, try in another terminal:
 
 and for a live copy of it, which follows the replication port of its ready line:
 
-    $venv/bin/kevynode run --port 0 --dir "$data" --replicaof 127.0.0.1:$replication_port
+    $venv/bin/kevynode run --port 0 --dir "$data/replica" --replicaof 127.0.0.1:$replication_port
 
 EOF
 # The node takes the place of this script, so that Ctrl-C and SIGTERM are its own, and so is the exit status.
