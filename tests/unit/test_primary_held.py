@@ -52,6 +52,17 @@ def test_no_handshake_is_answered_before_all_may_be_told(form: str, decision: in
     assert expected <= set(steps)
 
 
+def test_silence_is_counted_from_the_answer_on() -> None:
+    source = Source()
+    source.tellable = False
+    link = source.link("EXTENDED", 0)
+    link.take(20.0)
+    assert link.heard == 0.0
+    source.tellable = True
+    link.take(30.0)
+    assert (link.heard, link.waits_for_acknowledgements) == (30.0, True)
+
+
 def test_no_entry_leaves_before_it_may_be_told() -> None:
     source = Source()
     link = streaming(source)
