@@ -60,7 +60,7 @@ class Loaded:
     """Where the data ends: the next offset and its lineage (None: there was nothing), and the cursors of upstreams.
 
     ``local``: the data hold writes that were made beside the stream they are a copy of (``Journal.outside``).
-    ``last_is_empty``: the last file is an increment without a command.
+    ``last_is_empty``: the last file is an increment that says nothing that its successor would not.
     """
 
     lineage: Lineage | None = None
@@ -127,7 +127,7 @@ class _Load:
         self._on_progress = on_progress
         self._on_entries = on_entries
         self._lineage: Lineage | None = None
-        self._offset = 0
+        self._offset = self._file_offset = 0
         self._cursors: dict[str, tuple[int, int]] = {}
         self._origin: Origin | None = None
         self._local = False
@@ -154,7 +154,8 @@ class _Load:
             self._bytes,
             self._commands,
             self._cut,
-            bool(files) and files[-1].type == "i" and self._in_file == 0,
+            # A line may have moved the offset: then the next file begins where nothing else says so.
+            bool(files) and files[-1].type == "i" and self._in_file == 0 and self._offset == self._file_offset,
             self._local,
         )
 
@@ -196,6 +197,8 @@ class _Load:
             )
         self._lineage = position.lineage
         self._offset = position.offset
+        if begins_file:
+            self._file_offset = position.offset
 
     def _entries(self, path: str, entries: Entries, is_increment: bool) -> Generator[None, None, None]:
         store, commands = self._store, entries.commands
