@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Final
 
-from kevynode.cli_output import INTERRUPTED, counted, fail, reason_of, say
+from kevynode.cli_output import INTERRUPTED, Progress, counted, fail, reason_of, say
 from kevynode.disk import Disk, SystemDisk
 from kevynode.persist.folder import FOLDER, AppendOnlyFolder, FolderError, lock_data_dir
 from kevynode.persist.loader import FileReport, LoadError, check, fix
@@ -42,13 +42,15 @@ def _check(disk: Disk, path: str, *, fixes: bool, asks: bool) -> int:
     data_dir = _data_dir(disk, path)
     lock = lock_data_dir(disk, data_dir)
     try:
-        reports = check(disk, data_dir)
+        with Progress() as progress:
+            progress.told(f"checking {data_dir}")
+            reports = check(disk, data_dir)
         _show(reports)
         wrong = [report for report in reports if report.error is not None]
         if not wrong:
             return 0
         if len(wrong) > 1 or not wrong[0].can_be_fixed:
-            return fail(f"{_short(wrong[0])}, which cannot be repaired here: the data have to come from a copy")
+            return fail(f"{_short(wrong[0])}. Nothing can be cut off that would make it good")
         if not fixes:
             return fail(_advice(wrong[0], path))
         return _fix(disk, data_dir, wrong[0], asks=asks)
@@ -71,8 +73,8 @@ def _data_dir(disk: Disk, path: str) -> str:
         raise _Problem(f"{folder} is empty: no node has written anything there")
     if source.data_dir is None:
         raise _Problem(
-            f"{folder} was written by another server, such as Valkey or Redis: valkey-check-aof checks it, and "
-            f"`kevynode import {path}` brings its data in"
+            f"{folder} was not written by kevynode. Files of Valkey and Redis are for valkey-check-aof, and "
+            f"`kevynode import {path}` brings their data in"
         )
     return data_dir
 
@@ -124,8 +126,9 @@ def _agreed() -> bool:
     if not sys.stdin.isatty():
         fail("nothing was cut: nobody is there to be asked (--yes cuts without a question)")
         return False
-    sys.stdout.write("Continue? [y/N]: ")
     sys.stdout.flush()
+    sys.stderr.write("Continue? [y/N]: ")
+    sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in _YES:
         return True
     fail("nothing was cut")

@@ -79,9 +79,8 @@ def test_a_repair_is_asked_for_at_a_terminal(
     assert main(["check-aof", "--fix", str(data)]) == status
     captured = capsys.readouterr()
     assert f"is to be cut from {size + 10:,} bytes to {size:,}: 10 bytes go" in captured.out
-    assert "Continue? [y/N]: " in captured.out
+    assert captured.err == "Continue? [y/N]: " + ("" if status == 0 else "kevynode: nothing was cut\n")
     assert increment(data).stat().st_size == (size if status == 0 else size + 10)
-    assert captured.err == ("" if status == 0 else "kevynode: nothing was cut\n")
 
 
 @pytest.mark.parametrize("place", ["data", "appendonlydir"])
@@ -109,7 +108,7 @@ def test_two_files_that_are_wrong_cannot_be_repaired(data: Path, capsys: pytest.
     before = increment(data).read_bytes()
     assert main(["check-aof", "--fix", "--yes", str(data)]) == 1
     captured = capsys.readouterr()
-    assert "cannot be repaired here" in captured.err
+    assert "Nothing can be cut off that would make it good" in captured.err
     assert captured.out.count("are good, with") == 2
     assert increment(data).read_bytes() == before
 
@@ -128,6 +127,7 @@ def test_folders_without_files_of_a_node(tmp_path: Path, capsys: pytest.CaptureF
     assert "appendonly.aof.manifest: line 1: " in said(tmp_path)
     (folder / "appendonly.aof.manifest").write_text("file a.rdb seq 1 type b\n")
     (folder / "a.rdb").write_bytes(b"REDIS0011")
+    assert "was not written by kevynode" in said(folder)
     assert f"`kevynode import {tmp_path}`" in said(tmp_path)
     assert not (tmp_path / "kevynode.lock").exists()
 
@@ -144,7 +144,7 @@ def test_ctrl_c_while_files_are_checked(
 
     monkeypatch.setattr(sys, "stdin", Interrupting())
     assert main(["check-aof", "--fix", str(data)]) == 130
-    assert capsys.readouterr().err == "kevynode: interrupted\n"
+    assert capsys.readouterr().err == "Continue? [y/N]: kevynode: interrupted\n"
     assert increment(data).stat().st_size == size
     lock_data_dir(SystemDisk(), str(data)).release()
 
@@ -372,6 +372,16 @@ def test_a_dump_beside_an_append_only_folder_is_named(data: Path, capsys: pytest
     with fake_node(plain) as (_, address):
         assert main(["import", str(data), "--at", address]) == 0
     assert "lies beside" in capsys.readouterr().err
+
+
+def test_a_node_that_goes_away_in_the_log_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDISCLI_AUTH", "secret")
+    with fake_node(lambda command: None if command[0] == b"AUTH" else plain(command)) as (node, address):
+        assert main(["import", str(exported(tmp_path / "file", 1)), "--at", address]) == 1
+    assert node.commands == [[b"AUTH", b"secret"]]
+    assert capsys.readouterr().err == f"kevynode: {address} closed the connection\n"
 
 
 # -- what is printed --------------------------------------------------------------------------------------------------
