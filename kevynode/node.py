@@ -453,7 +453,7 @@ class Node(InProcess):
         except Exception as error:
             # It costs the one who set the timer, not the node; the next ones are due at once.
             self.server.unexpected("timer", error)
-        self.persistence.before_answers()
+        self.persistence.hand_over()
 
     async def _keep_house(self) -> None:
         """A slice of background work ``hz`` times a second, oftener while there is more than a slice to do."""
@@ -465,7 +465,7 @@ class Node(InProcess):
         self.server.tick()
         pause = self.housekeeper.work()
         # What has expired and was evicted is written now: nobody's answers may come for long.
-        self.persistence.before_answers()
+        self.persistence.hand_over()
         return pause
 
 

@@ -166,6 +166,10 @@ class Persistence:
             self._reopen()
         return may_leave
 
+    def hand_over(self) -> None:
+        """Write what has been committed, though nobody waits for an answer."""
+        self.before_answers()
+
     def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
         """What is to become of the answers of one session, right after :meth:`before_answers` has said no."""
         return "send" if self.gate is None else self.gate.verdict(session)

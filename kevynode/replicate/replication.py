@@ -403,6 +403,8 @@ class Replication(Replicas):
         """Entries of the upstream are in the store: pass them on as they came."""
         if self._active and raw:
             self.backlog.add_raw(first, next - first, raw, grouped)
+        if self.files is not None:
+            self.files.hand_over()
         self._node.replication_advanced()
 
     def lost(self, reason: str) -> None:

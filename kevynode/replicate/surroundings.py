@@ -57,6 +57,10 @@ class FilesSide(Protocol):
         """
         ...
 
+    def hand_over(self) -> None:
+        """Hand what has been committed to the system: a stream brings much, and no client's round may come for long."""
+        ...
+
     def note_lineage(self, lineage: Lineage) -> None:
         """The next entry belongs to this lineage; the data stay what they are."""
         ...
