@@ -24,6 +24,7 @@ from kevynode.disk import SystemDisk
 from kevynode.persist.folder import lock_data_dir
 from kevynode.resp import RequestParser
 from kevynode.store.staging import Staging
+from kevynode.transfer import export_pieces
 
 SET = b"*3\r\n$3\r\nSET\r\n$2\r\n%b\r\n$1\r\nx\r\n"
 
@@ -138,11 +139,12 @@ def test_ctrl_c_while_files_are_checked(
     tear(data)
     size = increment(data).stat().st_size
 
-    class Interrupting(Terminal):
-        def readline(self, size: int = -1, /) -> str:
-            raise KeyboardInterrupt
+    def interrupt() -> str:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "stdin", Interrupting())
+    terminal = Terminal()
+    monkeypatch.setattr(terminal, "readline", interrupt)
+    monkeypatch.setattr(sys, "stdin", terminal)
     assert main(["check-aof", "--fix", str(data)]) == 130
     assert capsys.readouterr().err == "Continue? [y/N]: kevynode: interrupted\n"
     assert increment(data).stat().st_size == size
@@ -182,7 +184,7 @@ def test_an_export_that_is_broken_off_leaves_the_file_as_it_was(
         yield from original(*_, **__)
         raise failure
 
-    original = cli_export.export_pieces
+    original = export_pieces
     monkeypatch.setattr(cli_export, "export_pieces", pieces)
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -331,7 +333,8 @@ def test_nothing_is_on_its_way_without_bounds(
 ) -> None:
     """With a small window replies are read while commands are still to be sent."""
     monkeypatch.setattr(cli_import, "_WINDOW", 100)
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(cli_output, "_INTERVAL", 0.0)
     file = tmp_path / "file"
     file.write_bytes(b"".join(b"*3\r\n$3\r\nSET\r\n$5\r\n%05d\r\n$50\r\n%b\r\n" % (n, b"x" * 50) for n in range(2000)))
@@ -339,7 +342,7 @@ def test_nothing_is_on_its_way_without_bounds(
         assert main(["import", str(file), "--at", address]) == 0
     assert len(node.commands) == 2000 + 3
     assert capsys.readouterr().out.startswith(f"imported 2,000 keys from {file.stat().st_size:,} bytes in ")
-    drawn = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    drawn = terminal.getvalue()
     assert "\rreading file [" in drawn
     assert "\rsending [##############################] 100% 2,000 of 2,000 keys" in drawn
     assert drawn.endswith("\r")
@@ -352,7 +355,7 @@ def test_ctrl_c_in_an_import(
         yield from original(*_)
         raise KeyboardInterrupt
 
-    original = cli_import.export_pieces
+    original = export_pieces
     monkeypatch.setattr(cli_import, "export_pieces", pieces)
     with fake_node(plain) as (_, address):
         assert main(["import", str(exported(tmp_path / "file", 3)), "--at", address]) == 130
