@@ -51,7 +51,11 @@ def export_pieces(
             looked_at += 1
             deadline = deadlines.get(key)
             if key.startswith(prefix) and (deadline is None or deadline >= now_ms):
-                rebuilding = rebuild_commands(key, value, deadline)
+                if deadline is not None and deadline > 0 and type(value) is bytes:
+                    # In one command, so that no loading that breaks off leaves a key that stays for ever.
+                    rebuilding = [[b"SET", key, value, b"PXAT", b"%d" % deadline]]
+                else:
+                    rebuilding = rebuild_commands(key, value, deadline)
                 if replace:
                     rebuilding.insert(0, [b"DEL", key])
                 for command in rebuilding:
