@@ -16,10 +16,12 @@ What they were promised goes on across any number of crashes: each check is abou
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from support.durable_server import DurableServer
@@ -30,10 +32,18 @@ from support.promises import (
     BrokenPromise,
     Content,
     Draw,
+    LargeDraw,
     Ledger,
     check_pairs,
 )
 from support.raw_client import CLOSED, SILENT, ProtocolViolation, RawClient, Reply
+
+#: Rounds of each kind, and the first seed, where somebody asks for others than usual.
+ROUNDS: Final = int(os.environ.get("KEVYNODE_CRASH_ROUNDS", "0"))
+FIRST_SEED: Final = int(os.environ.get("KEVYNODE_CRASH_SEED", "1"))
+POLICIES: Final = ("always", "everysec", "no")
+#: Keys that make a rewrite, a snapshot or a load last long enough to be killed in.
+MANY_KEYS: Final = 30_000
 
 #: Steps that a client sends before it reads the answers, at most.
 DEPTH: Final = 24
@@ -44,13 +54,46 @@ AT_ONCE: Final = 500
 FILLER: Final = b"filler:%d"
 
 
-class Clients:
-    """Some clients with the ledgers of all they sent, and what makes them send it. The same seed: the same steps."""
+def seeds(usual: int) -> range:
+    """The seeds of a test that runs ``usual`` times if nobody asks for more."""
+    return range(FIRST_SEED, FIRST_SEED + (ROUNDS or usual))
 
-    def __init__(self, seed: int, number: int = 4) -> None:
+
+@contextmanager
+def told(*what: object) -> Iterator[None]:
+    """Tell what was going on if it fails."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(" ".join(map(str, what)))
+        raise
+
+
+def check_soundness(server: DurableServer) -> None:
+    """Assert that nothing went wrong that the node noticed."""
+    log = server.log()
+    assert "Traceback" not in log, log[-4000:]
+    assert " error " not in log, log[-4000:]
+
+
+def is_kept(server: DurableServer) -> bool:
+    """Whether the append-only file holds all data."""
+    facts = server.info(b"persistence")
+    running = (facts.get("aof_rewrite_in_progress"), facts.get("aof_rewrite_scheduled"))
+    return facts.get("aof_enabled") == "1" and running == ("0", "0")
+
+
+class Clients:
+    """Some clients with the ledgers of all they sent, and what makes them send it. The same seed: the same steps.
+
+    ``large``: each of their steps is a transaction of some megabytes.
+    """
+
+    def __init__(self, seed: int, number: int = 4, *, large: bool = False) -> None:
         self.seed = seed
         self._ledgers = [Ledger(b"client%d" % each) for each in range(number)]
-        self._draws = [Draw(ledger.name, seed) for ledger in self._ledgers]
+        self._draws = [(LargeDraw if large else Draw)(ledger.name, seed) for ledger in self._ledgers]
+        self._depth = 2 if large else DEPTH
         self._depths = random.Random(f"depths {seed}")
         self._filler = 0
         # The largest count of pairs that anybody has read.
@@ -67,7 +110,8 @@ class Clients:
             for start in range(0, keys, AT_ONCE):
                 numbers = range(start, min(start + AT_ONCE, keys))
                 words = [word for number in numbers for word in (FILLER % number, _filler_value(number))]
-                assert client.call(b"MSET", *words) == Reply("simple", b"OK")
+                answer = client.call(b"MSET", *words)
+                assert answer == Reply("simple", b"OK"), answer
         self._filler = keys
 
     @contextmanager
@@ -87,7 +131,7 @@ class Clients:
         """
         writing = Writing(server, victim or server, kill_after, forgiven)
         threads = [
-            threading.Thread(target=writing.run, args=(ledger, draw, random.Random(self._depths.random())))
+            threading.Thread(target=writing.run, args=(ledger, draw, self._next_depths()))
             for ledger, draw in zip(self._ledgers, self._draws, strict=True)
         ]
         for thread in threads:
@@ -100,6 +144,10 @@ class Clients:
                 thread.join()
         self._highest = max(self._highest, writing.highest)
         writing.raise_what_went_wrong()
+
+    def _next_depths(self) -> Callable[[], int]:
+        """How many steps a client sends at once."""
+        return partial(random.Random(self._depths.random()).randint, 1, self._depth)
 
     # -- afterwards ---------------------------------------------------------------------------------------------------
 
@@ -172,11 +220,11 @@ class Writing:
             lambda: self.answers >= target or self._errors or not self._server.running(), f"{number} answers"
         )
 
-    def run(self, ledger: Ledger, draw: Draw, depths: random.Random) -> None:
+    def run(self, ledger: Ledger, draw: Draw, depth: Callable[[], int]) -> None:
         """What the thread of a client does."""
         try:
             with self._server.connect() as client:
-                while not self._stopped and self._write(client, ledger, draw, depths.randrange(1, DEPTH)):
+                while not self._stopped and self._write(client, ledger, draw, depth()):
                     pass
         except (OSError, ProtocolViolation) as error:
             # A reply is cut off where the server was killed; anything else is its fault.

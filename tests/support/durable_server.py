@@ -39,11 +39,16 @@ class DurableServer:
         command: Sequence[str],
         port: int,
         *,
+        announces: bool = False,
         environment: Mapping[str, str] | None = None,
         file_limit: int | None = None,
     ) -> None:
-        """Start ``command``, which listens on ``port``. ``file_limit``: bytes that a file of it may have (soft)."""
+        """Start ``command``, which listens on ``port``, and ``announces`` it if it says so itself when it serves.
+
+        ``file_limit``: bytes that a file of it may have (soft).
+        """
         self.host = HOST
+        self._announces = announces
         self.port = port
         self._log = tempfile.NamedTemporaryFile(prefix="durable-", suffix=".log")  # noqa: SIM115 - closed by __exit__
         in_child = restrain(signal.SIGKILL)
@@ -145,17 +150,20 @@ class DurableServer:
 
     def wait_until_listening(self) -> None:
         """Wait until clients are answered, whatever the answer. Raises ServerStartError."""
-        self._wait_for_answer(b"PING", lambda answer: answer is not CLOSED)
+        self._wait_for_start(lambda: self.call(b"PING") is not CLOSED)
 
     def wait_until_serving(self) -> None:
         """Wait until it has loaded what there was. Raises ServerStartError with what it printed."""
-        self._wait_for_answer(b"DBSIZE", lambda answer: answer.kind == "integer")
+        self._wait_for_start(self._says_ready if self._announces else lambda: self.call(b"DBSIZE").kind == "integer")
 
-    def _wait_for_answer(self, command: bytes, accept: Callable[[Reply], bool]) -> None:
+    def _says_ready(self) -> bool:
+        return "kevynode ready " in self.log()
+
+    def _wait_for_start(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                if accept(self.call(command)):
+                if condition():
                     return
             except OSError:
                 pass
@@ -189,7 +197,8 @@ def start_node(
 ) -> DurableServer:
     """A node with its data in ``directory``, not ready yet. ``environment`` holds further settings."""
     settings = {"KEVYNODE_PERSISTENCE_APPENDFSYNC": policy, **(environment or {})}
-    return DurableServer(node_command(directory, port, *options), port, environment=settings, file_limit=file_limit)
+    command = node_command(directory, port, *options)
+    return DurableServer(command, port, announces=True, environment=settings, file_limit=file_limit)
 
 
 def start_valkey(

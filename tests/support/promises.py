@@ -249,6 +249,15 @@ class Draw:
         return (b"RPUSH", key, *elements)
 
 
+class LargeDraw(Draw):
+    """Transactions only, each of some megabytes, with one token under all keys."""
+
+    def step(self) -> Step:
+        """The next one."""
+        value = self._entry() + b"." * 100_000
+        return Step(tuple((b"SET", b"%b:large:%d" % (self.name, number), value) for number in range(30)), grouped=True)
+
+
 # -- what was sent and answered ---------------------------------------------------------------------------------------
 
 
