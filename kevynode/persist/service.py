@@ -114,8 +114,15 @@ class PersistenceService:
         """
         persistence = self._persistence
         with _start_failures():
-            self._folder = await self._in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
-            return await self._in_thread(partial(read_instance, persistence.disk, persistence.data_dir, random_bits))
+            folder = await self._in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
+            try:
+                read = partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
+                instance = await self._in_thread(read)
+            except BaseException:
+                folder.close()
+                raise
+        self._folder = folder
+        return instance
 
     async def load(self, side: RestoringSide, *, opens: bool) -> None:
         """Load what there is, and go on from there: in an increment of its own, if the append-only file is kept.
@@ -257,6 +264,10 @@ class PersistenceService:
                 continue
             try:
                 await self._carry_out(work, lambda work=work: persistence.work is not work)  # type: ignore[misc]
+            except trio.Cancelled:
+                # The node ends, which is no failure of what it was about to do.
+                persistence.work = None
+                raise
             finally:
                 persistence.end_work(work)
             if isinstance(work, Rewrite):
@@ -328,7 +339,9 @@ class PersistenceService:
             if job.error is not None:
                 self._log.error("append_only_unsynced", reason=str(job.error))
         elif writer.failed is not None:
-            self._log.error("append_only_unsynced", reason=writer.failed)
+            # Without trouble it is a base that was not complete: what was in use before it is as good as ever.
+            tell = self._log.error if self._persistence.problem else self._log.warning
+            tell("append_only_unsynced", reason=writer.failed)
         writer.close()
         writer.folder.close()
 

@@ -183,6 +183,8 @@ class Cluster:
         self.disks: dict[str, MemoryDisk] = {}
         # Events that may be logged as errors, because the test brings them about.
         self.expected_errors: set[str] = set()
+        # Called with each node before it starts.
+        self.on_node: Callable[[Node], object] | None = None
         self.nursery = nursery
         self._running: dict[Node, _Running] = {}
 
@@ -237,6 +239,8 @@ class Cluster:
                     disk=self.disk(running.name),
                 )
                 self.clocks[node] = clock
+                if self.on_node is not None:
+                    self.on_node(node)
                 await node.open_files()
                 await node.listen()
                 async with trio.open_nursery() as nursery:
