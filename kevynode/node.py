@@ -294,6 +294,9 @@ class Node(InProcess):
         or load; call :meth:`open_files` and :meth:`listen` before to get what they raise without an exception group.
         """
         self.server.tick()
+        # Before the first client can come.
+        self.server.set_loading(True, "files")
+        self.replication.loading = True
         failure: StartFailure | None = None
         try:
             await self.open_files()
@@ -361,8 +364,6 @@ class Node(InProcess):
     async def _load(self) -> None:
         """Have the data that the last run left, and stand where it stood."""
         server, replication = self.server, self.replication
-        server.set_loading(True, "files")
-        replication.loading = True
         await self.files.load(replication, opens=self.config.replication.role != "replica")
         replication.loading = False
         server.set_loading(False, "files")

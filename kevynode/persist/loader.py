@@ -173,7 +173,8 @@ class _Load:
                 if isinstance(event, Entries):
                     yield from self._entries(path, event, file.type == "i")
                 elif isinstance(event, Position):
-                    self._position(path, event, is_first, file is self._folder.manifest.files[0])
+                    begins_set = file is self._folder.manifest.files[0]
+                    self._position(path, event, begins_file=is_first, begins_set=begins_set, is_base=file.type == "b")
                     is_first = False
                 elif isinstance(event, FileHeader):
                     _check_header(path, file, event)
@@ -190,11 +191,9 @@ class _Load:
         if self._cut is not None:
             self._folder.disk.truncate(path, self._cut.offset)
 
-    def _position(self, path: str, position: Position, begins_file: bool, begins_set: bool) -> None:
-        if begins_file and not begins_set and position.offset != self._offset:
-            raise LoadError(
-                path, 0, f"begins at offset {position.offset}, but the file before it ends at {self._offset}"
-            )
+    def _position(self, path: str, position: Position, *, begins_file: bool, begins_set: bool, is_base: bool) -> None:
+        if begins_file:
+            _check_start(path, position, self._offset, begins_set=begins_set, is_base=is_base)
         self._lineage = position.lineage
         self._offset = position.offset
         if begins_file:
@@ -259,6 +258,15 @@ def _check_header(path: str, file: ManifestFile, header: FileHeader) -> None:
         )
 
 
+def _check_start(path: str, position: Position, expected: int, *, begins_set: bool, is_base: bool) -> None:
+    """Whether a file begins where the one before ended, and the first one with a base or with nothing before it."""
+    if begins_set:
+        if not is_base and position.offset:
+            raise LoadError(path, 0, f"begins at offset {position.offset}, and no file has what was before")
+    elif position.offset != expected:
+        raise LoadError(path, 0, f"begins at offset {position.offset}, but the file before it ends at {expected}")
+
+
 def _read(disk: Disk, path: str, reader: CheckedReader) -> Generator[tuple[list[RecordEvent], int], None, None]:
     """The events of a file, and how many bytes were read for them; ends at the end of the file or at an error."""
     with disk.open_read(path) as file:
@@ -312,7 +320,7 @@ def check(disk: Disk, data_dir: str) -> list[FileReport]:
     """
     path = posixpath.join(data_dir, FOLDER)
     manifest = read_manifest(disk, path) or Manifest()
-    return [_report(disk, posixpath.join(path, file.name), file, file is manifest.files[-1]) for file in manifest.files]
+    return _reports(disk, path, manifest)
 
 
 def fix(folder: AppendOnlyFolder) -> Cut | None:
@@ -320,9 +328,7 @@ def fix(folder: AppendOnlyFolder) -> Cut | None:
 
     Takes long. Raises LoadError if something else is wrong, which nothing can be done about here, and OSError.
     """
-    files = folder.manifest.files
-    reports = [_report(folder.disk, folder.path_of(file), file, file is files[-1]) for file in files]
-    for report in reports:
+    for report in _reports(folder.disk, folder.path, folder.manifest):
         if report.error is None:
             continue
         if not report.can_be_fixed:
@@ -332,8 +338,22 @@ def fix(folder: AppendOnlyFolder) -> Cut | None:
     return None
 
 
-def _report(disk: Disk, path: str, file: ManifestFile, is_last: bool) -> FileReport:
+def _reports(disk: Disk, folder: str, manifest: Manifest) -> list[FileReport]:
+    reports = []
+    end: int | None = None
+    for file in manifest.files:
+        report, end = _report(disk, posixpath.join(folder, file.name), file, manifest, end)
+        reports.append(report)
+    return reports
+
+
+def _report(
+    disk: Disk, path: str, file: ManifestFile, manifest: Manifest, expected: int | None
+) -> tuple[FileReport, int | None]:
+    """What a file is like, and the offset at its end; ``expected`` is that of the file before, None if unknown."""
+    begins_set, is_last = file is manifest.files[0], file is manifest.files[-1]
     commands = 0
+    end: int | None = None
     reader = CheckedReader()
     try:
         _found(disk, path, file)
@@ -341,15 +361,21 @@ def _report(disk: Disk, path: str, file: ManifestFile, is_last: bool) -> FileRep
             for event in events:
                 if isinstance(event, FileHeader):
                     _check_header(path, file, event)
+                elif isinstance(event, Position):
+                    if end is None and (begins_set or expected is not None):
+                        _check_start(path, event, expected or 0, begins_set=begins_set, is_base=file.type == "b")
+                    end = event.offset
                 elif isinstance(event, Entries):
                     commands += len(event.commands)
+                    end = event.next
         cut = _exhaust(_judge(disk, path, file, reader, is_last))
     except LoadError as error:
         size = disk.size(path) if disk.exists(path) else 0
         fixable = is_last and file.type == "i" and reader.cut > 0 and isinstance(reader.error, Torn | Damaged)
-        return FileReport(path, size, reader.cut, commands, error.reason, can_be_fixed=fixable)
+        return FileReport(path, size, reader.cut, commands, error.reason, can_be_fixed=fixable), None
     reason = None if cut is None else cut.reason
-    return FileReport(path, disk.size(path), reader.cut, commands, reason, cut is not None, cut is not None)
+    report = FileReport(path, disk.size(path), reader.cut, commands, reason, cut is not None, cut is not None)
+    return report, end
 
 
 def _exhaust(steps: Generator[None, None, Cut | None]) -> Cut | None:

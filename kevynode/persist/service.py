@@ -200,7 +200,7 @@ class PersistenceService:
         persistence = self._persistence
         store = persistence.store
         writer = AppendOnlyWriter(folder, store.journal, lineage, found.cursors, persistence.settings.policy)
-        if found.is_in_folder or not len(store.keyspace):
+        if found.is_in_folder or not (len(store.keyspace) or store.journal.offset):
             job = writer.begin_start(instead_of_last=found.last_is_empty)
             await self._run(job)
             if not writer.end_start(job):

@@ -352,3 +352,28 @@ def test_a_long_load_has_many_steps() -> None:
     store = Store(random.Random(1))
     assert sum(1 for _ in load(folder, store, Applier(store))) > 30
     assert content(store) == node.content()
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_file_that_the_manifest_has_lost_is_missed(missing: int) -> None:
+    disk = MemoryDisk()
+    for history in (1, 2, 3):
+        node = Node(disk, history=history)
+        assert node.start()
+        node.do("SET", f"k{history}", "v")
+        assert node.writer.write()
+        node.sync()
+        node.writer.close()
+        node.folder.close()
+    manifest = f"{FOLDER}/appendonly.aof.manifest"
+    lines = disk.read(manifest).splitlines(keepends=True)
+    del lines[missing]
+    put(disk, manifest, b"".join(lines))
+    reports = check(disk, DATA)
+    refused = [report for report in reports if report.error is not None]
+    assert len(refused) == 1
+    expected = "no file has what was before" if missing == 0 else "but the file before it ends at 1"
+    assert expected in (refused[0].error or "")
+    assert not refused[0].can_be_fixed
+    with pytest.raises(LoadError, match=expected):
+        read_folder(disk)
