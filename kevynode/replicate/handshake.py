@@ -44,6 +44,7 @@ __all__ = [
     "format_answer",
     "format_request",
     "format_scopes",
+    "parse_request",
 ]
 
 #: Longest handshake in bytes; as the kevy server.
@@ -104,7 +105,10 @@ class _OneCommand:
 
 
 class HandshakeParser:
-    """Bytes in, one request out; ``rest`` then holds the bytes behind it, and ``words`` the request as it came."""
+    """Bytes in, one request out; ``rest`` then holds the bytes behind it, and ``words`` the request as it came.
+
+    Whoever also takes connections that begin with another command calls :meth:`feed_words` and reads the words.
+    """
 
     __slots__ = ("_command",)
 
@@ -124,6 +128,10 @@ class HandshakeParser:
     def feed(self, data: bytes) -> Request | None:
         """The request, once it is complete. Raises :class:`HandshakeError`; feed nothing behind it or the request."""
         return parse_request(self._command.words) if self._command.feed(data) else None
+
+    def feed_words(self, data: bytes) -> bool:
+        """Whether ``words`` is complete, whatever command it is. Raises and ends as :meth:`feed`."""
+        return self._command.feed(data)
 
 
 def parse_request(words: Sequence[bytes]) -> Request:

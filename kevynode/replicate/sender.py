@@ -15,6 +15,7 @@ ends. Everything that is decided is decided in :mod:`primary` and :mod:`replicat
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import attrs
@@ -23,13 +24,13 @@ from trio.lowlevel import enable_ki_protection
 
 from ..faults import traceback_line
 from ..transport import Incoming
-from .handshake import HandshakeError, HandshakeParser, Request
+from .handshake import HandshakeError, HandshakeParser, Request, parse_request
 from .primary import PrimaryLink
 from .replication import SILENCE_DEADLINE, Replication
 from .slots import Slot
 from .surroundings import Refused
 
-__all__ = ["HANDSHAKE_DEADLINE", "SILENCE_DEADLINE", "ReplicaEntrance", "SenderLog"]
+__all__ = ["HANDSHAKE_DEADLINE", "SILENCE_DEADLINE", "ReplicaEntrance", "SenderLog", "Visitor"]
 
 #: Seconds that a connection may take to say what it wants.
 HANDSHAKE_DEADLINE: Final = 10.0
@@ -67,6 +68,19 @@ class Connection:
     rest: bytes
 
 
+@attrs.frozen(eq=False)
+class Visitor:
+    """A connection to the replication port that does not want to be a replica's, by the first command it sent.
+
+    ``words`` are that command's, ``rest`` the bytes behind it. Whoever takes it has to close the stream.
+    """
+
+    stream: trio.abc.Stream
+    peer: str
+    words: tuple[bytes, ...]
+    rest: bytes
+
+
 class Refusals:
     """Logs who was turned away and why: the first, second, fourth time and so on, if they come again and again."""
 
@@ -90,9 +104,19 @@ class ReplicaEntrance:
 
     Greetings and senders run in ``nursery``, which outlives the listener: to shut down cancel that, call
     :meth:`drain`, then cancel the nursery.
+
+    ``others`` are the commands, in capitals, besides REPLICATE that a connection may begin with, and who then takes it:
+    called with the :class:`Visitor`, it returns whether it did, and neither blocks nor raises.
     """
 
-    def __init__(self, replication: Replication, nursery: trio.Nursery, log: SenderLog) -> None:
+    def __init__(
+        self,
+        replication: Replication,
+        nursery: trio.Nursery,
+        log: SenderLog,
+        others: Mapping[bytes, Callable[[Visitor], bool]] | None = None,
+    ) -> None:
+        self._others = {} if others is None else others
         self._replication = replication
         self._nursery = nursery
         self._log = log
@@ -139,7 +163,9 @@ class ReplicaEntrance:
         try:
             with scope:
                 connection = await self._handshake(incoming, stream)
-                if connection is not None:
+                if isinstance(connection, Visitor):
+                    handed_over = not self._draining and self._others[connection.words[0].upper()](connection)
+                elif connection is not None:
                     handed_over = await self._pass_on(connection)
             if scope.cancelled_caught:
                 reason = "no handshake in time" if scope in self._greetings else "too many handshakes at once"
@@ -153,16 +179,19 @@ class ReplicaEntrance:
             if not handed_over:
                 await trio.aclose_forcefully(stream)
 
-    async def _handshake(self, incoming: Incoming, stream: trio.abc.Stream) -> Connection | None:
+    async def _handshake(self, incoming: Incoming, stream: trio.abc.Stream) -> Connection | Visitor | None:
         parser = HandshakeParser()
-        request = None
+        complete = False
         try:
-            while request is None:
+            while not complete:
                 data = await stream.receive_some(_READ_SIZE)
                 if not data:
                     self._log.debug("replica_gone", peer=incoming.peer, reason="end of stream in its handshake")
                     return None
-                request = parser.feed(bytes(data))
+                complete = parser.feed_words(bytes(data))
+            if parser.words[0].upper() in self._others:
+                return Visitor(stream, incoming.peer, tuple(parser.words), parser.rest)
+            request = parse_request(parser.words)
         except HandshakeError as error:
             self._refusals.log(incoming.peer, str(error))
             return None
