@@ -197,6 +197,14 @@ class Ledger:
             self._digest = None
         return difference
 
+    def copy(self) -> Ledger:
+        """A ledger of its own that holds the same."""
+        made = Ledger()
+        made._by_prefix = dict(self._by_prefix)
+        made._count = self._count
+        made._digest = self._digest
+        return made
+
     def incidents(self) -> tuple[Incident, ...]:
         """All that are known and not settled by a higher epoch, in the order of their prefixes."""
         found = (Incident(rows) for _, rows in sorted(self._by_prefix.items()) if len(rows) > 1)

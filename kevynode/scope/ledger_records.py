@@ -1,8 +1,8 @@
 """What the ledger's file holds: records, and the state that they add up to. Pure: no I/O, no clock.
 
 A record is a :class:`~kevynode.scope.ledger.LedgerEntry` or one of the classes here. Each has a ``text``, one line of
-ASCII, and :func:`parse_record` reads it again. :class:`LedgerState` is the sum of all records of a file; adding one that
-is contained already changes nothing, and records about different moves, prefixes or peers may come in any order.
+ASCII, and :func:`parse_record` reads it again. :class:`LedgerState` is the sum of all records of a file. Those about
+different moves, prefixes or peers may come in any order; those of one move count in the order they were written in.
 
 Who writes which record, and when, durable before the next step:
 
@@ -16,7 +16,7 @@ Who writes which record, and when, durable before the next step:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -88,8 +88,8 @@ class MoveRecord:
     """How far the move ``move_id`` of ``prefix`` has come at this node. Raises LedgerError for values that do not fit.
 
     ``peer`` is the node at the other end, ``tail`` the next offset of the source's ``history`` at which it quiesced
-    (both 0 before), ``keys`` and ``size`` (bytes) what was or is to be shipped, ``digest`` that of the data (hexadecimal
-    digits, at most 64; or nothing). ``following``: the target has the data by following, and there is no stage.
+    (both 0 before), ``keys`` and ``size`` (bytes) what was or is to be shipped, ``digest`` that of the data (at most 64
+    hexadecimal digits, or none). ``following``: the target has the data by following, and there is no stage.
     ``decision`` is FLIPPED or ABORTED from that record on, in all that follow; ``detail`` a remark for people.
     """
 
@@ -280,7 +280,7 @@ class VersionFloor:
 
 Record: TypeAlias = LedgerEntry | MoveRecord | AgreedEpoch | Announced | Settled | VersionFloor
 
-_READERS: Final = {
+_READERS: Final[dict[str, Callable[[str], Record]]] = {
     "entry": LedgerEntry.parse,
     "move": MoveRecord.parse,
     "agreed": AgreedEpoch.parse,
@@ -295,7 +295,7 @@ def parse_record(text: str) -> Record:
     reader = _READERS.get(text.partition(" ")[0])
     if reader is None:
         raise LedgerError("a record of a kind that is not known")
-    record: Record = reader(text)
+    record = reader(text)
     if record.text() != text:
         raise LedgerError("a record is spelled in another way than it would be written")
     return record
@@ -306,9 +306,9 @@ class LedgerState:
     """The sum of the records of one ledger's file. Not thread-safe.
 
     ``moves`` has the last record of each move by its id, those that are finished only as far as they are remembered.
-    ``announced`` has the highest version that each peer told, ``agreed`` the highest epoch of each prefix that this node
-    agreed to as a target. ``version`` grows by one with each append that says something of this node (not with those
-    that hold ``Announced`` alone, or two nodes would talk for ever): it is what is announced. ``settled``: see
+    ``announced`` has the highest version that each peer told, ``agreed`` the highest epoch of each prefix that this
+    node agreed to as a target. ``version`` grows by one with each append that says something of this node (not with
+    those that hold ``Announced`` alone, or two nodes would talk for ever): it is what is announced. ``settled``: see
     :class:`Settled`.
     """
 
@@ -360,7 +360,7 @@ class LedgerState:
     def copy(self) -> LedgerState:
         """A state of its own that holds the same."""
         return LedgerState(
-            Ledger(self.ledger),
+            self.ledger.copy(),
             dict(self.moves),
             dict(self.announced),
             dict(self.agreed),
