@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from e2e.crashing import FIRST_SEED, MANY_KEYS, POLICIES, Clients, check_soundness, is_kept, seeds, told
+from e2e.crashing import FIRST_SEED, MANY_KEYS, POLICIES, Clients, check_soundness, seeds, told
 from e2e.replicating import free_ports
 from support.durable_server import DurableServer, start_node, start_valkey
 from support.promises import BrokenPromise
@@ -148,17 +148,22 @@ def killed_when_the_policy_changes(round_: Round, policy: str) -> None:
         server.kill()
 
 
+def has_rewritten(server: DurableServer, times: int) -> bool:
+    """Whether so many rewrites have ended well since it was started."""
+    return server.info(b"persistence")["aof_rewrites"] == f"{times}"
+
+
 def killed_after_the_file_was_switched_off_and_on(round_: Round, policy: str) -> None:
     """What was written meanwhile is in no file, until all data is in a new one."""
     with round_.node(policy) as server:
         round_.fill(server)
         with round_.clients.writing(server) as writing:
-            for _ in range(2):
+            for number in (1, 2):
                 assert server.call(b"CONFIG", b"SET", b"appendonly", b"no") == Reply("simple", b"OK")
                 writing.wait_for_answers(round_.answers(300))
                 assert server.call(b"CONFIG", b"SET", b"appendonly", b"yes") == Reply("simple", b"OK")
                 writing.wait_for_answers(round_.answers(300))
-                server.wait_until(lambda: is_kept(server), "there is a file again")
+                server.wait_until(partial(has_rewritten, server, number), "there is a file again")
             writing.wait_for_answers(round_.answers(1000))
             server.kill()
 
@@ -214,10 +219,6 @@ def test_the_disk_gets_its_turn_under_full_load(policy: str, tmp_path: Path) -> 
             durable = client.call(b"WAITAOF", b"1", b"0", b"15000").elements
             assert durable == (Reply("integer", 1), Reply("integer", 0)), durable
         assert client.call(b"DEL", b"safe") == Reply("integer", 1)
-
-
-def has_rewritten(server: DurableServer, times: int) -> bool:
-    return server.info(b"persistence")["aof_rewrites"] == f"{times}"
 
 
 def test_nobody_is_held_for_good_by_rewrites(tmp_path: Path) -> None:

@@ -229,3 +229,25 @@ def test_without_a_file_the_last_dump_is_loaded(tmp_path: Path) -> None:
             assert server.call(b"DEL", b"lost") == Reply("integer", 1)
         assert server.call(b"DEBUG", b"DIGEST") == saved
         assert clients.check(server) == 0
+
+
+def test_nothing_is_answered_that_the_files_do_not_say(tmp_path: Path) -> None:
+    """Whoever comes as early as can be is told to wait, and then the truth."""
+    with running(tmp_path) as server:
+        assert server.call(b"SET", b"k", b"v") == OK
+        server.kill()
+    loading = b"LOADING kevynode is loading the dataset in memory"
+    for number in range(4):
+        with start_node(tmp_path, free_ports()[0]) as server:
+            answers: list[Reply] = []
+            while not answers or answers[-1].value == loading:
+                try:
+                    with server.connect() as client:
+                        answers += client.pipeline([(b"GET", b"k"), (b"INCR", b"n")])
+                except ConnectionRefusedError:
+                    assert server.look_away(0), server.log()
+            expected = Reply("bulk", b"v"), Reply("integer", number + 1)
+            told = [answer for answer in answers if answer.value != loading]
+            # The second command may be the first that is done.
+            assert told in ([*expected], [expected[1]]), answers[-10:]
+            server.kill()

@@ -5,6 +5,7 @@ More rounds: as in ``test_crashes``.
 
 from __future__ import annotations
 
+import copy
 import random
 from functools import partial
 from pathlib import Path
@@ -181,3 +182,32 @@ def test_a_primary_that_was_killed_after_a_rewrite_is_followed_again(tmp_path: P
                 first.wait()
             with pair.start_primary() as second:
                 pair.check(second, replica)
+
+
+def test_a_promoted_replica_keeps_what_it_was_told(tmp_path: Path) -> None:
+    pair = Pair(FIRST_SEED, tmp_path)
+    with told(pair.policies, tmp_path), pair.start_primary() as primary:
+        primary.wait_until_serving()
+        with pair.start_replica() as replica:
+            wait_for_link(replica)
+            with pair.clients.writing(primary) as writing:
+                writing.wait_for_answers(500)
+            pair.check(primary, replica)
+            # From here on they are two.
+            others = copy.deepcopy(pair.clients)
+            assert replica.call(b"REPLICAOF", b"NO", b"ONE") == Reply("simple", b"OK")
+            with others.writing(replica, kill_after=pair.draw.randrange(1, 2000)):
+                replica.wait()
+        with pair.start_replica(follow=False) as alone:
+            alone.wait_until_serving()
+            others.check(alone)
+            with others.writing(alone, kill_after=pair.draw.randrange(1, 500)):
+                alone.wait()
+        with pair.start_replica(follow=False) as alone:
+            alone.wait_until_serving()
+            others.check(alone)
+        # As a replica again it is what its primary is, and nothing else.
+        with pair.start_replica() as replica:
+            with pair.clients.writing(primary) as writing:
+                writing.wait_for_answers(500)
+            pair.check(primary, replica)
