@@ -358,7 +358,7 @@ class Persistence:
             raise BUSY()
         self._dump_due = True
         self._wake()
-        return "started" if self.work is None else "scheduled"
+        return "started" if self._begins_dump else "scheduled"
 
     def cancel_save(self) -> Literal["running", "scheduled"] | None:
         """Give up the dump that is being written, or the one that waits for its turn; which of them, or None."""

@@ -145,7 +145,7 @@ async def test_calls_that_fail_at_random(cluster: Cluster, policy: str, seed: in
     promises = Promises(cluster)
     node = await cluster.start("node", port=7000, persistence=files(policy))
     fill(node)
-    for life in range(3):
+    for _ in range(3):
         disk = cluster.disk("node")
 
         def fail(call: Call) -> None:
