@@ -31,7 +31,7 @@ async def rewrite_again_and_again(node: Node, pause: float) -> None:
         await trio.sleep(pause)
 
 
-# -- acknowledged is there ---------------------------------------------------------------------------------------------
+# -- acknowledged is there --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -153,7 +153,7 @@ async def test_what_a_blocked_client_takes_is_taken_for_good(cluster: Cluster) -
     assert node.execute("LRANGE", "list", 0, -1) == [b"two"]
 
 
-# -- everysec, and a slow disk -----------------------------------------------------------------------------------------
+# -- everysec, and a slow disk ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -222,7 +222,7 @@ async def test_a_flush_does_not_wait_for_the_clock(cluster: Cluster) -> None:
         assert await opened(cluster, cluster.disk("node").crash(seed)) == {b"key": (b"19", None)}
 
 
-# -- WAITAOF -----------------------------------------------------------------------------------------------------------
+# -- WAITAOF ----------------------------------------------------------------------------------------------------------
 
 
 @in_cluster
@@ -253,7 +253,7 @@ async def test_waitaof_waits_for_the_first_base(cluster: Cluster) -> None:
         assert await opened(cluster, cluster.disk("node").crash(seed)) == content(node.store)
 
 
-# -- histories ---------------------------------------------------------------------------------------------------------
+# -- histories --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["everysec", "no"])

@@ -130,7 +130,7 @@ async def test_a_node_stops_though_its_disk_does_not_work(cluster: Cluster, meth
     assert found.keys() == {b"key"}
 
 
-# -- what programs wait for --------------------------------------------------------------------------------------------
+# -- what programs wait for -------------------------------------------------------------------------------------------
 
 
 @in_cluster
@@ -214,7 +214,7 @@ async def test_save_fails_while_another_one_is_under_way(cluster: Cluster) -> No
             await node.save()
 
 
-# -- starts that come to nothing ---------------------------------------------------------------------------------------
+# -- starts that come to nothing --------------------------------------------------------------------------------------
 
 
 def config(port: int = 7000, **persistence: Any) -> NodeConfig:

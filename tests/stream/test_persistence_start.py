@@ -64,7 +64,7 @@ def files_of(disk: MemoryDisk) -> dict[str, bytes]:
     return {name: bytes(held.data) for name, held in disk._files.items() if "kevynode." not in name}
 
 
-# -- what is loaded ---------------------------------------------------------------------------------------------------
+# -- what is loaded --------------------------------------------------------------------------------------------------
 
 
 @in_cluster
@@ -180,7 +180,7 @@ async def test_files_that_are_ignored_are_told_of(cluster: Cluster) -> None:
     assert files_of(cluster.disk("node")) == before
 
 
-# -- a disk that does not work ----------------------------------------------------------------------------------------
+# -- a disk that does not work ---------------------------------------------------------------------------------------
 
 
 @in_cluster
@@ -241,7 +241,7 @@ async def test_whatever_fails_at_the_start_it_is_refused_and_nothing_is_lost(clu
     assert starts >= 1
 
 
-# -- while it loads ---------------------------------------------------------------------------------------------------
+# -- while it loads --------------------------------------------------------------------------------------------------
 
 
 async def during_load(cluster: Cluster, node_name: str, visit: Callable[[Node], Any], **more: Any) -> Node | None:
