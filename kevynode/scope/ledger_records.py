@@ -11,6 +11,8 @@ Who writes which record, and when, durable before the next step:
 - ``Announced``: whoever hears a peer tell its version; it is what that peer is told when it comes back.
 - ``Settled``: a node once every configured peer of kind kevynode has answered it, and not earlier: with it the ledger
   counts as known at the next start.
+- ``Opened``: a node before it opens a prefix for the first time, and with the ACTIVATED of a move to it: from then on
+  the files of the node know whether there are keys.
 - ``VersionFloor``: a node that was told that its version had been higher, once it is in sync again.
 """
 
@@ -46,6 +48,7 @@ __all__ = [
     "MoveRecord",
     "MoveRole",
     "MoveState",
+    "Opened",
     "Record",
     "Settled",
     "VersionFloor",
@@ -259,6 +262,26 @@ class Settled:
 
 
 @attrs.frozen
+class Opened:
+    """This node took writes under ``prefix`` at least once, and has had its data since then."""
+
+    prefix: bytes
+
+    def __attrs_post_init__(self) -> None:
+        check_prefix(self.prefix)
+
+    def text(self) -> str:
+        """The record as one line of ASCII."""
+        return format_fields("opened", prefix=escape_prefix(self.prefix))
+
+    @classmethod
+    def parse(cls, text: str) -> Opened:
+        """The record that :meth:`text` wrote. Raises LedgerError for everything else."""
+        (prefix,) = fields_of(text, "opened", ("prefix",))
+        return cls(unescape_prefix(prefix))
+
+
+@attrs.frozen
 class VersionFloor:
     """The version of this ledger is above ``version``, which the node had announced before it lost its newest state."""
 
@@ -278,7 +301,7 @@ class VersionFloor:
         return cls(read_number(version))
 
 
-Record: TypeAlias = LedgerEntry | MoveRecord | AgreedEpoch | Announced | Settled | VersionFloor
+Record: TypeAlias = LedgerEntry | MoveRecord | AgreedEpoch | Announced | Settled | Opened | VersionFloor
 
 _READERS: Final[dict[str, Callable[[str], Record]]] = {
     "entry": LedgerEntry.parse,
@@ -286,6 +309,7 @@ _READERS: Final[dict[str, Callable[[str], Record]]] = {
     "agreed": AgreedEpoch.parse,
     "announced": Announced.parse,
     "settled": Settled.parse,
+    "opened": Opened.parse,
     "floor": VersionFloor.parse,
 }
 
@@ -308,14 +332,15 @@ class LedgerState:
     ``moves`` has the last record of each move by its id, those that are finished only as far as they are remembered.
     ``announced`` has the highest version that each peer told, ``agreed`` the highest epoch of each prefix that this
     node agreed to as a target. ``version`` grows by one with each append that says something of this node (not with
-    those that hold ``Announced`` alone, or two nodes would talk for ever): it is what is announced. ``settled``: see
-    :class:`Settled`.
+    those that hold ``Announced`` alone, or two nodes would talk for ever): it is what is announced. For ``settled`` and
+    ``opened`` see :class:`Settled` and :class:`Opened`.
     """
 
     ledger: Ledger = attrs.field(factory=Ledger)
     moves: dict[str, MoveRecord] = attrs.field(factory=dict)
     announced: dict[str, int] = attrs.field(factory=dict)
     agreed: dict[bytes, AgreedEpoch] = attrs.field(factory=dict)
+    opened: set[bytes] = attrs.field(factory=set)
     version: int = 0
     settled: bool = False
 
@@ -356,6 +381,7 @@ class LedgerState:
             yield Announced(peer, version)
         if self.settled:
             yield Settled()
+        yield from map(Opened, sorted(self.opened))
 
     def copy(self) -> LedgerState:
         """A state of its own that holds the same."""
@@ -364,6 +390,7 @@ class LedgerState:
             dict(self.moves),
             dict(self.announced),
             dict(self.agreed),
+            set(self.opened),
             self.version,
             self.settled,
         )
@@ -387,3 +414,5 @@ class LedgerState:
             self.announced[record.peer] = max(record.version, self.announced.get(record.peer, 0))
         elif isinstance(record, Settled):
             self.settled = True
+        elif isinstance(record, Opened):
+            self.opened.add(record.prefix)

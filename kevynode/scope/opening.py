@@ -1,0 +1,340 @@
+"""When a node may open its scopes for writing, and what it waits for. Pure: facts come in, time as an argument.
+
+A node owns a prefix by what it knows; what it does not know may be that another node owns it by now, or that another
+one has the data. So it opens a prefix when none of these speaks against it:
+
+- **Answers.** Without a ledger that is settled (``ledger_records.Settled``) every peer must have answered, where an
+  answer is that peer's whole ledger, merged and durable here. With one it knows of every move away from it, and waits
+  for the answers :data:`PATIENCE` seconds at the most. ``trust_config`` waits for nobody.
+- **Having gone back.** A peer that remembers a higher version of this node's ledger than it has now knows that the node
+  lost its newest state: nothing is open until every peer has answered, or with ``trust_config`` those that said so.
+- **Declarations.** A prefix that a peer declares for another writer, or that shares keys with such a one, is closed
+  until both agree, or the ledger has an entry for it.
+- **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side.
+- **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy,
+  and every peer must say what it holds before that is known. Where nobody holds a key it opens. ``start_empty`` opens
+  it in any case.
+
+Who calls what, and when (all of it in the thread of the node):
+
+- *At start*, after ``ledger_file.load`` and the load of the data: make an :class:`Opening` over the declared table and
+  the live ledger, with the version and ``settled`` of the state, the prefixes that :func:`lacks_data`, and the last
+  record of each move that is open; :meth:`Opening.decide`, and close what is not ``Open``, before anybody is served.
+- *On a peer link*: :meth:`Opening.remembered` with each heartbeat, :meth:`Opening.declared` once the declarations of
+  the peer are whole, :meth:`Opening.answered` once its ledger is merged and durable (in this order at the beginning of
+  a link, so that a scope is not opened for a moment), :meth:`Opening.copies` with its answer about
+  :attr:`Opening.lacking`, :meth:`Opening.disconnected` when the link ends.
+- *After each append to the ledger's file*: :meth:`Opening.appended`; for each record of a move :meth:`Opening.moved`.
+- *After each of these, and at* :meth:`Opening.deadline`: :meth:`Opening.decide`. What was open closes again if
+  something turns up. ``RestoreFrom``: take a scope ship of the prefix from that peer, make it durable, then
+  :meth:`Opening.restored`. ``Open``: append ``ledger_records.Opened`` first, unless the state's ``opened`` has the
+  prefix.
+- *Whenever* :meth:`Opening.records_due` *has records*: append them.
+- A scope that is not open yet must not be streamed or shipped to followers: an empty one would wipe their copies. When
+  it opens, this node's numbering goes on above :attr:`Opening.highest_offset`, so that of two copies the one with the
+  higher offset stays the newer one although the histories differ.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+import attrs
+
+from .ledger import Ledger
+from .ledger_records import MoveRecord, MoveRole, MoveState, Record, Settled, VersionFloor
+from .prefixes import PrefixMap
+from .table import OwnershipTable
+
+__all__ = ["PATIENCE", "Decision", "HeldCopy", "Open", "Opening", "RestoreFrom", "Waiting", "lacks_data"]
+
+#: Seconds for which a node with a settled ledger waits for answers.
+PATIENCE: Final = 2.0
+
+
+@attrs.frozen
+class HeldCopy:
+    """A peer's copy of a prefix: as of ``offset`` (the next one) of ``history``, with so many ``keys``.
+
+    ``epoch`` is that of the owner it was taken from, as the peer's ledger had it; 0 for the declared writer. Offsets of
+    different owners have nothing to do with each other.
+    """
+
+    history: int
+    offset: int
+    keys: int
+    epoch: int = 0
+
+
+@attrs.frozen
+class Open:
+    """Take writes."""
+
+
+@attrs.frozen
+class Waiting:
+    """Take no writes: ``reason`` completes "is waiting for"; ``peers`` are the ids of those that are waited for."""
+
+    reason: str
+    peers: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class RestoreFrom:
+    """Take no writes; get the data from ``peer``, which has the most advanced ``copy``."""
+
+    peer: str
+    copy: HeldCopy
+
+    @property
+    def reason(self) -> str:
+        """Completes "is waiting for"."""
+        return f"its data from {self.peer}"
+
+
+Decision: TypeAlias = Open | Waiting | RestoreFrom
+
+
+def lacks_data(keys: int, *, was_opened: bool, has_loaded: bool) -> bool:
+    """Whether the data of a prefix must be taken for lost, and not for empty.
+
+    ``keys`` are there now; ``was_opened``: the ledger's file says that it was open here (``LedgerState.opened``);
+    ``has_loaded``: at this start files with data were loaded, whatever was in them. A prefix that was emptied by its
+    clients is in files that know it; after a restore that was cut off there are files, but it was never opened.
+    """
+    return keys == 0 and not (was_opened and has_loaded)
+
+
+class Opening:
+    """Decides about the prefixes that this node, ``self_id``, owns by ``ledger`` (it stays the caller's) over ``table``.
+
+    ``peers``: the ids of the other configured nodes of kind kevynode; facts about others are ignored. ``now`` is the
+    monotonic time in seconds, here the time of the start. ``version`` and ``is_settled`` are those of the ledger's
+    state, ``lacking`` all declared prefixes, whoever owns them, of which :func:`lacks_data` is true, ``moves`` the last
+    records of the moves that are open.
+    """
+
+    def __init__(
+        self,
+        self_id: str,
+        table: OwnershipTable,
+        ledger: Ledger,
+        peers: Iterable[str],
+        *,
+        now: float,
+        version: int,
+        is_settled: bool,
+        lacking: Iterable[bytes] = (),
+        moves: Iterable[MoveRecord] = (),
+        trust_config: bool = False,
+        start_empty: bool = False,
+    ) -> None:
+        self._self_id = self_id
+        self._table = table
+        self._ledger = ledger
+        self._peers = frozenset(peers) - {self_id}
+        self._started = now
+        self._version = version
+        self._is_settled = is_settled
+        self._trusts = trust_config
+        self._lacking = set() if start_empty else set(lacking)
+        self._moves: dict[bytes, dict[str, MoveRecord]] = {}
+        self._answered: set[str] = set()
+        # By peer that said so: the version it remembers, above the one that this node had then.
+        self._lost: dict[str, int] = {}
+        # By peer: what it declares otherwise, by our prefix.
+        self._differing: dict[str, dict[bytes, str]] = {}
+        self._copies: dict[str, dict[bytes, HeldCopy | None]] = {}
+        self._linked: set[str] = set()
+        for record in moves:
+            if _holds_up(record):
+                self._moves.setdefault(record.prefix, {})[record.move_id] = record
+
+    # -- facts --------------------------------------------------------------------------------------------------------
+
+    def remembered(self, peer: str, version: int) -> None:
+        """``peer`` has heard ``version`` of this node's ledger, or 0; in the latest of its heartbeats.
+
+        Must not be called with what it can only have heard from this run and :meth:`appended` has not been told of.
+        """
+        if peer in self._peers:
+            self._linked.add(peer)
+            if version > max(self._version, self._lost.get(peer, 0)):
+                self._lost[peer] = version
+                # What it told before this was known does not count.
+                self._answered.discard(peer)
+
+    def answered(self, peer: str) -> None:
+        """All entries that ``peer`` had at this or a later time are merged and durable here."""
+        if peer in self._peers:
+            self._linked.add(peer)
+            self._answered.add(peer)
+
+    def declared(self, peer: str, writers: Mapping[bytes, str]) -> None:
+        """``peer`` declares these prefixes, all it has, each with its writer."""
+        if peer in self._peers:
+            self._linked.add(peer)
+            self._differing[peer] = _differences(self._table, writers)
+
+    def copies(self, peer: str, asked: Iterable[bytes], held: Mapping[bytes, HeldCopy]) -> None:
+        """``peer`` was asked about these prefixes, and holds these copies; what is missing it does not hold."""
+        if peer in self._peers:
+            self._linked.add(peer)
+            known = self._copies.setdefault(peer, {})
+            for prefix in asked:
+                known[prefix] = held.get(prefix)
+
+    def disconnected(self, peer: str) -> None:
+        """The link with ``peer`` ended. What it said still holds; nothing can be got from it."""
+        self._linked.discard(peer)
+
+    def restored(self, prefix: bytes) -> None:
+        """The data of ``prefix`` is here and durable."""
+        self._lacking.discard(prefix)
+
+    def moved(self, record: MoveRecord) -> None:
+        """``record`` is durable. Moves that begin after the start have no say here: they quiesce the prefix."""
+        if record.role is MoveRole.TARGET and record.state is MoveState.ACTIVATED:
+            self._lacking.discard(record.prefix)
+        moves = self._moves.get(record.prefix, {})
+        if record.move_id in moves:
+            if _holds_up(record):
+                moves[record.move_id] = record
+            else:
+                del moves[record.move_id]
+
+    def appended(self, version: int, *, is_settled: bool) -> None:
+        """The ledger's file has this version now, and says that it is settled or does not. After each append."""
+        self._version = max(self._version, version)
+        self._is_settled = self._is_settled or is_settled
+
+    # -- conclusions --------------------------------------------------------------------------------------------------
+
+    @property
+    def lacking(self) -> frozenset[bytes]:
+        """The prefixes that each peer must be asked about: of which this node should have data, and has lost it."""
+        return frozenset(prefix for prefix in self._lacking if self._owns(prefix))
+
+    def deadline(self, now: float) -> float | None:
+        """When to decide again though nothing has happened, later than ``now``; None: not before something does."""
+        waits = self._is_settled and not self._trusts and not self._lost and self._peers - self._answered
+        end = self._started + PATIENCE
+        return end if waits and now < end else None
+
+    @property
+    def highest_offset(self) -> int:
+        """The highest offset of any copy that was told of; 0 if none was."""
+        held = [copy.offset for known in self._copies.values() for copy in known.values() if copy is not None]
+        return max(held, default=0)
+
+    def records_due(self) -> tuple[Record, ...]:
+        """What to append to the ledger's file now: that it is settled, and above which version it goes on."""
+        if self._peers - self._answered:
+            return ()
+        lost = max(self._lost.values(), default=0)
+        floor = (VersionFloor(lost),) if lost > self._version else ()
+        return floor if self._is_settled else (*floor, Settled())
+
+    def decide(self, now: float) -> dict[bytes, Decision]:
+        """What to do with each prefix that this node owns, in order. Changes nothing."""
+        wait = self._wait_for_answers(now)
+        return {scope.prefix: self._decide(scope.prefix, wait) for scope in self._table if self._owns(scope.prefix)}
+
+    def _owns(self, prefix: bytes) -> bool:
+        scope = self._table.declared(prefix)
+        return scope is not None and self._ledger.owner(prefix, scope.writer) == self._self_id
+
+    def _decide(self, prefix: bytes, wait: Waiting | None) -> Decision:
+        return self._wait_for_move(prefix) or wait or self._wait_for_agreement(prefix) or self._data(prefix)
+
+    def _wait_for_answers(self, now: float) -> Waiting | None:
+        """What concerns all prefixes."""
+        missing = self._peers - self._answered
+        if self._lost:
+            required = missing & self._lost.keys() if self._trusts else missing
+            if required:
+                return Waiting(f"{_listed(required)} to tell what this node has lost of its ledger", required)
+            return None
+        if missing and not self._trusts and (not self._is_settled or now < self._started + PATIENCE):
+            return Waiting(_listed(missing), missing)
+        return None
+
+    def _wait_for_move(self, prefix: bytes) -> Waiting | None:
+        for move_id, record in sorted(self._moves.get(prefix, {}).items()):
+            # What a later move settled nobody has to decide any more.
+            if record.epoch > self._ledger.epoch(prefix):
+                return Waiting(f"move {move_id} to be settled with {record.peer}", frozenset({record.peer}))
+        return None
+
+    def _wait_for_agreement(self, prefix: bytes) -> Waiting | None:
+        if self._ledger.entry(prefix) is not None:
+            return None
+        others = {peer: differing[prefix] for peer, differing in self._differing.items() if prefix in differing}
+        if not others:
+            return None
+        told = ", ".join(f"{peer}, which declares {others[peer]}" for peer in sorted(others))
+        return Waiting(f"agreement with {told}", frozenset(others))
+
+    def _data(self, prefix: bytes) -> Decision:
+        if prefix not in self._lacking:
+            return Open()
+        silent = frozenset(peer for peer in self._peers if prefix not in self._copies.get(peer, {}))
+        if silent:
+            return Waiting(f"{_listed(silent)} to say what copy they hold", silent)
+        held = {peer: copy for peer, known in self._copies.items() if (copy := known[prefix]) is not None}
+        if not held:
+            return Open()
+        newest = max(map(_advance, held.values()))
+        if newest[-1] == 0:
+            # It is known to be empty.
+            return Open()
+        best = sorted(peer for peer, copy in held.items() if _advance(copy) == newest)
+        for peer in best:
+            if peer in self._linked:
+                return RestoreFrom(peer, held[peer])
+        return Waiting(f"{_listed(frozenset(best))} with the newest copy of its data", frozenset(best))
+
+
+def _advance(copy: HeldCopy) -> tuple[int, int, int]:
+    """What copies of one prefix are compared by. Histories have no order."""
+    return copy.epoch, copy.offset, copy.keys
+
+
+def _holds_up(record: MoveRecord) -> bool:
+    """Whether its prefix must not be opened here, unless a later move has made this node the owner."""
+    if record.state in (MoveState.ABORTED, MoveState.DONE) or record.decided is MoveState.ABORTED:
+        return False
+    return record.role is MoveRole.SOURCE or record.state is not MoveState.ACTIVATED
+
+
+def _differences(table: OwnershipTable, writers: Mapping[bytes, str]) -> dict[bytes, str]:
+    """By declared prefix, the writer (and its prefix, if that is another one) that ``writers`` names in its place."""
+    theirs: PrefixMap[str] = PrefixMap()
+    for prefix, writer in writers.items():
+        theirs.add(prefix, writer)
+    ordered = sorted(writers)
+    found: dict[bytes, str] = {}
+    for scope in table:
+        around = theirs.longest(scope.prefix)
+        if scope.prefix in writers:
+            around = writers[scope.prefix]
+            if around != scope.writer:
+                found[scope.prefix] = f"the writer {around}"
+                continue
+        elif around is not None and around != scope.writer:
+            found[scope.prefix] = f"the writer {around} for a shorter prefix"
+            continue
+        for index in range(bisect_left(ordered, scope.prefix), len(ordered)):
+            inner = ordered[index]
+            if not inner.startswith(scope.prefix):
+                break
+            if writers[inner] != scope.writer:
+                found[scope.prefix] = f"the writer {writers[inner]} for a longer prefix"
+                break
+    return found
+
+
+def _listed(ids: frozenset[str]) -> str:
+    return ", ".join(sorted(ids))
