@@ -132,6 +132,16 @@ STALE = ErrorKind(
     "Read from the primary or another replica, or try again once this one has caught up.",
 )
 LOADING = ErrorKind("LOADING", "kevynode is loading the dataset in memory", "Try again in a moment.")
+SCOPE_CLOSED = ErrorKind(
+    "LOADING",
+    "scope {} is waiting for {}",
+    "Try again in a moment; if it lasts, see to the node that it waits for.",
+)
+CROSS_SCOPE = ErrorKind(
+    "CROSSSCOPE",
+    "keys of the scopes {} and {} in one command or transaction",
+    "Write the keys of each scope by themselves: two scopes may have two writers at any time.",
+)
 ROLE_CHANGED = ErrorKind(
     "UNBLOCKED",
     "force unblock from blocking operation, instance state changed (master -> replica?)",

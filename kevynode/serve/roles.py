@@ -18,6 +18,7 @@ from .blocking import Waiters
 
 if TYPE_CHECKING:
     from ..replication_view import ReplicationView, UpstreamFacts
+    from ..scope.ownership import Ownership
     from .lone_primary import LonePrimary
     from .session import Session
 
@@ -64,6 +65,9 @@ class Roles:
         self.make_room: Callable[[], bool] | None = None
         self._make_room_as_primary: Callable[[], bool] | None = None
         self._tracks_written_keys = False
+        self._ownership: Ownership | None = None
+        # Who wrote each declared scope when that was last looked at.
+        self._owners: dict[bytes, str] = {}
         # Commands that run without questions; only those that read, while writes are refused.
         self.fast_commands: dict[bytes, Command] = self.table.spellings
         self.needed_by_every_command: tuple[Store, Journal, dict[bytes, None], Callable[[bytes], Command | None]]
@@ -171,6 +175,28 @@ class Roles:
         self._make_room_as_primary = make_room
         self.make_room = make_room if self.role == "master" else None
         self._set_gate("memory", self.make_room is not None)
+
+    # -- scopes -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ownership(self) -> Ownership | None:
+        """Who may write which keys; None while no scopes are declared, and then it costs nothing.
+
+        Whoever sets it hands ``on_change`` over to the server. Everything it says holds from the next command on.
+        """
+        return self._ownership
+
+    @ownership.setter
+    def ownership(self, ownership: Ownership | None) -> None:
+        self._ownership = ownership
+        self._owners = {}
+        if ownership is not None:
+            self._owners = {scope.prefix: scope.owner for scope in ownership.declared()}
+            ownership.on_change = self._ownership_changed
+        self._ownership_changed()
+
+    def _ownership_changed(self) -> None:
+        """Take on what may be written here now, and tell those who wait for keys or watch keys that have moved."""
 
     # -- replication ------------------------------------------------------------------------------------------------
 

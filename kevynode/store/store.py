@@ -39,6 +39,9 @@ class Store:
         "expired_fields",
         "expired_keys",
         "field_deadline_keys",
+        "foreign",
+        "foreign_keys",
+        "foreign_used",
         "hits",
         "journal",
         "keyspace",
@@ -66,6 +69,12 @@ class Store:
         self.field_deadline_keys: dict[bytes, None] = {}
         # A copy of somebody else's data hides what has expired but leaves the deletion to the stream.
         self.deletes_expired = True
+        # Which keys are not this node's to change by itself: they are hidden when they have expired, and never deleted,
+        # evicted or flushed here. None: there are no such keys.
+        self.foreign: Callable[[bytes], bool] | None = None
+        # How many keys here are copies of what other nodes write, and the bytes of those keys and their values (part
+        # of ``used``); see count_foreign.
+        self.foreign_keys = self.foreign_used = 0
         # While writes are paused (CLIENT PAUSE) what has expired is hidden and deleted later, as in Valkey.
         self.deletions_paused = False
         # Called as (shard, key) at every access while the eviction policy needs access clocks, else None.
@@ -256,7 +265,7 @@ class Store:
 
     def expire(self, key: bytes) -> bool:
         """Delete a key whose deadline has passed, as a change of its own; False where it may only be hidden now."""
-        if not self.deletes_expired or self.deletions_paused:
+        if not self.deletes_expired or self.deletions_paused or (self.foreign is not None and self.foreign(key)):
             return False
         self.delete(key)
         self.expired_keys += 1

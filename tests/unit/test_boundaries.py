@@ -31,6 +31,10 @@ OUTSIDE_WORLD = {
 DRIVERS = {"hub", "hub_connection", "hub_held", "stream_driver", "listener", "limits"}
 #: The same in ``replicate``.
 REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"}
+#: The same in ``scope``.
+SCOPE_DRIVERS = {"peers", "coordinator"}
+#: The modules of ``scope`` that are a library of their own.
+SCOPE_LIBRARY = {"__init__", "migration", "prefixes", "routing", "scope", "table", "value"}
 #: The same in the rooms of files and their formats: the disk is handed in, but somebody has to wait for it.
 FILE_DRIVERS: dict[str, set[str]] = {"persist": {"service"}, "rdb": set(), "transfer": set()}
 
@@ -67,7 +71,7 @@ def offences(paths: Iterator[Path], forbidden: set[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("room", ["resp.py", "reply.py", "errors.py", "doubles.py", "store", "scope"])
+@pytest.mark.parametrize("room", ["resp.py", "reply.py", "errors.py", "doubles.py", "store"])
 def test_data_and_protocols_know_no_outside_world(room: str) -> None:
     assert offences(modules(room), OUTSIDE_WORLD) == []
 
@@ -88,10 +92,24 @@ def test_files_and_formats_know_no_outside_world(room: str, drivers: set[str]) -
     assert offences(paths, OUTSIDE_WORLD) == []
 
 
+def test_who_owns_what_knows_no_outside_world() -> None:
+    paths = (path for path in modules("scope") if path.stem not in SCOPE_DRIVERS)
+    assert offences(paths, OUTSIDE_WORLD) == []
+
+
 def test_scopes_need_nothing_but_the_standard_library() -> None:
-    used = {name for path in modules("scope") for name in imported(path)}
+    used = {name for path in modules("scope") if path.stem in SCOPE_LIBRARY for name in imported(path)}
     assert {name for name in used if name.partition(".")[0] not in sys.stdlib_module_names | {"kevynode"}} == set()
-    assert {name for name in used if name.startswith("kevynode") and not name.startswith("kevynode.scope")} == set()
+    library = {f"kevynode.scope.{stem}" for stem in SCOPE_LIBRARY}
+    within = {name for name in used if name.startswith("kevynode") and name != "kevynode.scope"}
+    assert {name for name in within if name not in library and name.rpartition(".")[0] not in library} == set()
+
+
+def test_importing_scopes_brings_nothing_else_along() -> None:
+    program = "import sys, kevynode.scope; print(*(name for name in sys.modules if name.startswith('kevynode')))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    expected = {"kevynode", *(f"kevynode.scope.{stem}" for stem in SCOPE_LIBRARY - {"__init__"}), "kevynode.scope"}
+    assert set(done.stdout.split()) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,6 +121,10 @@ def test_scopes_need_nothing_but_the_standard_library() -> None:
         ("persist", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
         ("rdb", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
         ("transfer", {"kevynode.serve", "kevynode.scope", "kevynode.node", "kevynode.config", "kevynode.cli"}),
+        (
+            "scope",
+            {"kevynode.serve", "kevynode.node", "kevynode.config", "kevynode.cli", "kevynode.persist", "kevynode.rdb"},
+        ),
         ("resp.py", {"kevynode"}),
     ],
 )
