@@ -235,7 +235,7 @@ class PersistenceService:
                 due = trio.current_time() + INTERVAL
                 self._tick()
             # Somebody may have asked for another one while one was under way.
-            while (job := self._begin_sync(passed)) is not None:
+            while (job := self._begin_sync(each_second=passed)) is not None:
                 passed = False
                 try:
                     async with self._syncing:
@@ -248,8 +248,8 @@ class PersistenceService:
         self._persistence.tick()
 
     @enable_ki_protection
-    def _begin_sync(self, each_second: bool) -> SyncJob | None:
-        return self._persistence.begin_sync(each_second=each_second)
+    def _begin_sync(self, *, each_second: bool = False, ahead: bool = False) -> SyncJob | None:
+        return self._persistence.begin_sync(each_second=each_second, ahead=ahead)
 
     async def _work(self) -> None:
         """Do what is due, one thing after the other."""
@@ -257,6 +257,7 @@ class PersistenceService:
         while True:
             self._work_alarm = trio.Event()
             await self._close_retired()
+            await self._sync_ahead()
             work = self._begin_work()
             if work is None:
                 with trio.move_on_after(persistence.seconds_until_work()):
@@ -272,6 +273,21 @@ class PersistenceService:
                 persistence.end_work(work)
             if isinstance(work, Rewrite):
                 await self._measure()
+
+    async def _sync_ahead(self) -> None:
+        """Leave little to be synced when a rewrite begins an increment: answers to writes wait for that.
+
+        The first sync may take long, and much is written meanwhile; the second has that left.
+        """
+        for _ in range(2):
+            async with self._syncing:
+                job = self._begin_sync(ahead=True) if self._persistence.rewrite_is_due else None
+                if job is None:
+                    return
+                try:
+                    await self._run(job)
+                finally:
+                    self._persistence.end_sync(job)
 
     @enable_ki_protection
     def _begin_work(self) -> Work | None:

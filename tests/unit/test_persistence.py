@@ -13,8 +13,8 @@ from support.store_harness import content
 
 from kevynode.errors import ReplyError
 from kevynode.persist.dump import Dump, load_dump
-from kevynode.persist.persistence import FIRST_RETRY, LAST_RETRY, MOST_INCREMENTS
 from kevynode.persist.rewriting import Rewrite
+from kevynode.persist.works import FIRST_RETRY, LAST_RETRY, MOST_INCREMENTS
 from kevynode.persist.writer import Policy
 from kevynode.replicate.lineage import Lineage
 from kevynode.store.staging import Staging
