@@ -105,6 +105,8 @@ class Works(ABC):
         #: What is being done in slices.
         self.work: Work | None = None
         self._rewrites, self._dumps = _Outcome(), _Outcome()
+        # The dump that was given up for a newer one.
+        self._overtaken: Dump | None = None
         self._rewrite_due = self._dump_due = self._is_scheduled = False
         # How far the writer was when a step was last taken.
         self._seen = (False, 0, 0)
@@ -166,7 +168,13 @@ class Works(ABC):
         return None
 
     def save_now(self) -> str:
-        """Write a dump here and now, which holds everything else up; why it came to nothing, or an empty text."""
+        """Write a dump here and now, which holds everything else up; why it came to nothing, or an empty text.
+
+        One that is being written is given up: it holds older data.
+        """
+        if isinstance(self.work, Dump):
+            # Its driver sees that, and closes it.
+            self._overtaken, self.work = self.work, None
         dump = self._new_dump()
         self._dumps.began = self._now()
         dump.run_all()
@@ -276,6 +284,10 @@ class Works(ABC):
         if given_up:
             outcome.began = None
             self._log.info("dump_given_up")
+            overtaken, self._overtaken = self._overtaken, None
+            if dump.done and dump is overtaken:
+                # It has come to its name all the same, in place of a newer one.
+                self.save_now()
             self._tell_saved()
             return
         outcome.end(dump.done, self._now())

@@ -270,3 +270,24 @@ async def test_clients_are_told_when_a_node_ends_in_the_middle_of_a_transaction(
     await cluster.stop(node)
     assert await client.ended()
     assert await opened(cluster, cluster.disk("node")) == {}
+
+
+@pytest.mark.parametrize("aof", [False, True])
+@in_cluster
+async def test_the_dump_of_a_shutdown_is_not_replaced_by_an_older_one(cluster: Cluster, aof: bool) -> None:
+    node = await cluster.start("node", port=7000, persistence=files(aof=aof))
+    fill(node)
+    slow = SlowJobs(node)
+    client = await cluster.connect(node)
+    slow.hold()
+    await client.call("BGSAVE")
+    await cluster.until(lambda: slow.running)
+    assert await client.call("SET", "key", "later") == "OK"
+    await client.send("SHUTDOWN", "SAVE")
+    await trio.sleep(0.1)
+    slow.release()
+    await cluster._running[node].ended.wait()
+    left = cluster.disk("node").crash(1)
+    cluster.disks["node"] = left
+    restarted = await cluster.start("node", port=7000, persistence={"aof": False})
+    assert content(restarted.store) == content(node.store)
