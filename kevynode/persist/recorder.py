@@ -5,18 +5,25 @@ What :class:`~kevynode.persist.writer.AppendOnlyWriter` does before anything tou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..replicate.lineage import Lineage
+from ..reply import BULK_HEADERS
 from ..store.journal import Effect, Journal, Origin
 from .annotations import GroupSpan, Local, MadeBy, Position, UpstreamCursor
 from .folder import Cursors
-from .records import EXEC, MULTI, encode_commands, encode_groups
+from .records import EXEC, MULTI, encode_commands
 
 __all__ = ["JournalRecorder"]
 
 # No origin of entries is this one.
 _NOBODY: Final = Origin("", -1)
+# Parts of records that are joined at the latest: what is written at once is held until its digest is known to be right.
+_PARTS: Final = 7 * 1024
+# How the records of commands of three words begin, by their name, of which there are not many.
+_HEADS: Final[dict[bytes, bytes]] = {}
+_MOST_HEADS: Final = 1024
 
 
 class JournalRecorder:
@@ -37,11 +44,12 @@ class JournalRecorder:
         self._journal = journal
         # Whether what is observed is kept for a file.
         self._records = False
-        # What has been observed and not written: plain groups, behind what is encoded already.
-        self._groups: list[list[Effect]] = []
+        # What has been observed and not written, as bytes of the file: pieces, each to be written at once, and behind
+        # them the parts of one that grows.
+        self._pieces: list[bytes] = []
         self._parts: list[bytes] = []
-        # Groups counted that are not among the plain ones.
-        self._counted = 0
+        #: The number of groups that have been observed.
+        self.mark = 0
         # Who made the last entries, and the same if their groups need no second look.
         self._origin: Origin | None = None
         self._plain_origin: Origin | None = None
@@ -50,14 +58,9 @@ class JournalRecorder:
         journal.observers.append(self.observe)
 
     @property
-    def mark(self) -> int:
-        """The number of groups that have been observed."""
-        return self._counted + len(self._groups)
-
-    @property
     def has_pending(self) -> bool:
         """Whether anything is observed that has not been handed to the system."""
-        if self._groups or self._parts:
+        if self._parts or self._pieces:
             return True
         return self._records and self._journal.offset != self.offset
 
@@ -66,14 +69,34 @@ class JournalRecorder:
         journal = self._journal
         following = journal.offset
         if (
-            first == self.offset
-            and following == first + len(group)
+            following - 1 == first == self.offset
             and journal.origin is self._plain_origin
             and self.next_cursor is None
             and self._records
+            and len(group) == 1
         ):
+            parts = self._parts
+            command = group[0][0]
+            try:
+                # What nearly every write is, without the calls.
+                name, key, value = command
+                parts += (
+                    _HEADS[name],
+                    BULK_HEADERS[len(key)],
+                    key,
+                    b"\r\n",
+                    BULK_HEADERS[len(value)],
+                    value,
+                    b"\r\n",
+                )
+            except (ValueError, KeyError, IndexError):
+                # Not three words, a name that is new, or a word longer than the table of headers.
+                parts.append(encode_commands(group[0][:1]))
+                _learn(command)
             self.offset = following
-            self._groups.append(group)
+            self.mark += 1
+            if len(parts) > _PARTS:
+                self._end_piece()
         else:
             self._observe(first, following, group)
 
@@ -82,37 +105,35 @@ class JournalRecorder:
         origin = self._journal.origin
         cursor = self._advance(origin, len(group))
         behind, self.offset = self.offset, following
+        self.mark += 1
         if not self._records:
-            self._counted += 1
             return
         if first < behind or following < behind:
-            self._counted += 1
             self._fail(f"the journal went back from offset {behind} to {following}, and no new base was begun")
             return
         self._note_local()
+        parts = self._parts
         if origin != self._origin:
-            self._flush()
-            self._parts.append(MadeBy(origin).line())
+            parts.append(MadeBy(origin).line())
             self._origin = origin
         # Entries of an upstream move its cursor.
         self._plain_origin = origin if origin is None or origin.upstream not in self.cursors else _NOBODY
-        spans = following - behind != len(group)
-        if not spans and cursor is None:
-            self._groups.append(group)
-            return
-        self._flush()
-        self._counted += 1
         within = b""
         if cursor is not None:
             if len(group) > 1:
                 within = cursor.line()
             else:
                 # It counts together with the entry behind it.
-                self._parts.append(cursor._replace(offset=max(cursor.offset - 1, 0)).line())
-        if spans:
-            self._parts.append(GroupSpan(following).line())
+                parts.append(cursor._replace(offset=max(cursor.offset - 1, 0)).line())
+        if following - behind != len(group):
+            parts.append(GroupSpan(following).line())
         commands = encode_commands([effect[0] for effect in group])
-        self._parts.append(commands if len(group) == 1 else MULTI + within + commands + EXEC)
+        if len(group) == 1:
+            parts.append(commands)
+        else:
+            parts += (MULTI, within, commands, EXEC)
+        if len(parts) > _PARTS:
+            self._end_piece()
 
     def _advance(self, origin: Origin | None, entries: int) -> UpstreamCursor | None:
         """Move the cursor of the origin behind its group; the cursor if it must be told to be known."""
@@ -144,28 +165,23 @@ class JournalRecorder:
         self.cursors[cursor.upstream] = (cursor.history, cursor.offset)
         self._plain_origin = _NOBODY
         if self._records:
-            self._flush()
             self._parts.append(cursor.line())
 
     def _note_local(self) -> None:
         """Say it where writes have been made beside the stream, and where they count no more."""
         if self._journal.outside != self._local:
-            self._flush()
             self._local = self._journal.outside
             self._parts.append(Local(self._local).line())
 
     def _note_position(self) -> None:
-        self._flush()
         offset = self._journal.offset
         self._parts.append(Position(self.lineage, offset, self.offset).line())
         self.offset = offset
 
-    def _flush(self) -> None:
-        """Encode the plain groups, because something else follows."""
-        if self._groups:
-            self._parts.append(encode_groups(self._groups))
-            self._counted += len(self._groups)
-            self._groups.clear()
+    def _end_piece(self) -> None:
+        """What follows is written by itself. Not within a group."""
+        self._pieces.append(b"".join(self._parts))
+        self._parts.clear()
 
     def _fail(self, reason: str) -> None:
         """Nothing is recorded any more."""
@@ -174,6 +190,12 @@ class JournalRecorder:
         self._forget()
 
     def _forget(self) -> None:
-        self._counted += len(self._groups)
-        self._groups.clear()
+        self._pieces.clear()
         self._parts.clear()
+
+
+def _learn(command: Sequence[bytes]) -> None:
+    """Have the beginning of such records at hand from now on."""
+    if len(command) == 3 and len(_HEADS) < _MOST_HEADS and len(command[0]) < len(BULK_HEADERS):
+        name = command[0]
+        _HEADS[name] = b"*3\r\n%b%b\r\n" % (BULK_HEADERS[len(name)], name)

@@ -13,10 +13,9 @@ from typing import Final
 
 from ..replicate.lineage import Lineage
 from ..reply import BULK_HEADERS
-from ..store.journal import Effect
-from .annotations import FileHeader, GroupSpan, Position
+from .annotations import FileHeader, Position
 
-__all__ = ["EXEC", "MULTI", "encode_commands", "encode_groups", "encode_spanning", "file_start", "record_size"]
+__all__ = ["EXEC", "MULTI", "encode_commands", "file_start", "record_size"]
 
 #: What stands around a group of several entries.
 MULTI: Final = b"*1\r\n$5\r\nMULTI\r\n"
@@ -26,24 +25,6 @@ EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
 def file_start(kind: str, sequence: int, lineage: Lineage, offset: int) -> bytes:
     """The two lines that every file begins with: what it is (``kind`` is ``base`` or ``incr``), and its position."""
     return FileHeader(kind, sequence).line() + Position(lineage, offset).line()
-
-
-def encode_groups(groups: Sequence[Sequence[Effect]]) -> bytes:
-    """The records of whole groups at consecutive offsets, each of at least one effect."""
-    if not groups or max(map(len, groups)) == 1:
-        return encode_commands([group[0][0] for group in groups])
-    out: list[bytes] = []
-    lone: list[Sequence[bytes]] = []
-    for group in groups:
-        if len(group) == 1:
-            lone.append(group[0][0])
-            continue
-        if lone:
-            out.append(encode_commands(lone))
-            lone.clear()
-        out += (MULTI, encode_commands([effect[0] for effect in group]), EXEC)
-    out.append(encode_commands(lone))
-    return b"".join(out)
 
 
 def encode_commands(commands: Iterable[Sequence[bytes]]) -> bytes:
@@ -68,12 +49,6 @@ def encode_commands(commands: Iterable[Sequence[bytes]]) -> bytes:
             # An argument longer than the table of headers.
             append(_record(command))
     return b"".join(out)
-
-
-def encode_spanning(commands: Sequence[Sequence[bytes]], next_offset: int) -> bytes:
-    """The record of one group, of at least one entry, that takes all offsets up to ``next_offset``."""
-    body = encode_commands(commands)
-    return GroupSpan(next_offset).line() + (body if len(commands) == 1 else MULTI + body + EXEC)
 
 
 def record_size(command: Sequence[bytes]) -> int:

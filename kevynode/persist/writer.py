@@ -42,23 +42,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from ..replicate.lineage import Lineage
-from ..store.journal import Effect, Journal
+from ..store.journal import Journal
 from .annotations import MadeBy
 from .folder import AppendOnlyFolder, Cursors, LogFile
 from .jobs import FreshJob, IncrementJob, SyncJob
 from .recorder import JournalRecorder
-from .records import encode_groups
 
 __all__ = ["AppendOnlyWriter", "Policy"]
 
 #: When what has been written is made durable.
 Policy: TypeAlias = Literal["always", "everysec", "no"]
-
-# Groups that are written together at most: so much has to be held until its digest is known to be right.
-_PIECE: Final = 1024
 
 
 class AppendOnlyWriter(JournalRecorder):
@@ -155,32 +151,23 @@ class AppendOnlyWriter(JournalRecorder):
                 self._fail(f"the journal went back from offset {self.offset}, and no new base was begun")
                 return False
             self._note_position()
-        groups, parts = self._groups, self._parts
-        if groups or parts:
+        if self._parts:
+            self._end_piece()
+        pieces = self._pieces
+        if pieces:
             file = self._file
             assert file is not None
             try:
-                while len(groups) > _PIECE:
-                    self._write_piece(file, groups[:_PIECE])
-                    del groups[:_PIECE]
-                self._write_piece(file, groups)
+                for piece in pieces:
+                    file.write(piece)
             except OSError as error:
                 self._fail(f"writing to {file.path} failed: {_reason(error)}")
                 return False
-            groups.clear()
-            self._in_file = (self._counted, self.offset)
+            pieces.clear()
+            self._in_file = (self.mark, self.offset)
             if self._is_used:
                 self._written = self._in_file
         return self._is_used
-
-    def _write_piece(self, file: LogFile, groups: list[list[Effect]]) -> None:
-        """Write what is encoded already, and these groups behind it. Raises OSError."""
-        data = encode_groups(groups) if groups else b""
-        if self._parts:
-            data = b"".join(self._parts) + data
-            self._parts.clear()
-        file.write(data)
-        self._counted += len(groups)
 
     def _fail(self, reason: str) -> None:
         """Nothing may be appended to the file any more."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from support.raw_client import RawClient, Reply
+from support.records import encode_groups, encode_spanning
 from support.store_harness import START, Harness
 from support.valkey_server import ValkeyServer, valkey_binary
 from support.verbs import CASES, DATA
@@ -20,7 +21,7 @@ from kevynode.disk import SystemDisk
 from kevynode.persist.annotations import ANNOTATION_LIMIT, End, MadeBy, Position, UpstreamCursor
 from kevynode.persist.manifest import Manifest, base_name, increment_name, manifest_name
 from kevynode.persist.record_reader import Entries, RecordReader, Torn
-from kevynode.persist.records import EXEC, MULTI, encode_commands, encode_groups, encode_spanning, file_start
+from kevynode.persist.records import EXEC, MULTI, encode_commands, file_start
 from kevynode.replicate.lineage import ANCESTOR_LIMIT, HISTORY_LIMIT, MAX_OFFSET, Lineage
 from kevynode.serve.digest import data_digest
 from kevynode.store.apply import Applier

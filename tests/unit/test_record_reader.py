@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.records import encode_spanning
 
 from kevynode.persist.annotations import (
     ANNOTATION_LIMIT,
@@ -23,7 +24,7 @@ from kevynode.persist.annotations import (
     UpstreamCursor,
 )
 from kevynode.persist.record_reader import Damaged, Entries, FileError, Newer, RecordEvent, RecordReader, Torn
-from kevynode.persist.records import EXEC, MULTI, encode_commands, encode_spanning, file_start
+from kevynode.persist.records import EXEC, MULTI, encode_commands, file_start
 from kevynode.replicate.lineage import MAX_OFFSET, Lineage
 from kevynode.store.journal import Origin
 

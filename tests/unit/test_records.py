@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.records import encode_groups, encode_spanning
 
 from kevynode.persist.annotations import (
     ANNOTATION_LIMIT,
@@ -25,8 +26,6 @@ from kevynode.persist.records import (
     EXEC,
     MULTI,
     encode_commands,
-    encode_groups,
-    encode_spanning,
     file_start,
     record_size,
 )
