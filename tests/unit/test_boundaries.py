@@ -32,7 +32,7 @@ DRIVERS = {"hub", "hub_connection", "hub_held", "stream_driver", "listener", "li
 #: The same in ``replicate``.
 REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"}
 #: The same in ``scope``.
-SCOPE_DRIVERS = {"peers", "coordinator"}
+SCOPE_DRIVERS = {"peers", "peer_link", "coordinator"}
 #: The modules of ``scope`` that are a library of their own.
 SCOPE_LIBRARY = {"__init__", "migration", "prefixes", "routing", "scope", "table", "value"}
 #: The same in the rooms of files and their formats: the disk is handed in, but somebody has to wait for it.
