@@ -8,7 +8,7 @@ Whoever waits for a signal of the node (replicas that acknowledge, say) has its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ReplyError
@@ -123,6 +123,22 @@ class Waiters:
             if waiting is not None and waiting.blocked.signal not in ("applied", "saved"):
                 self.release(session, error)
                 session.close("the node's role has changed")
+
+    def refuse(self, check: Callable[[Sequence[bytes]], ReplyError | None]) -> list[tuple[Command, ReplyError]]:
+        """End every wait to change keys that ``check`` refuses, with its error; which commands, and why.
+
+        The connections stay: their clients may go where the error sends them, and come back.
+        """
+        refused = []
+        for session in tuple(self._all):
+            waiting = session.waiting
+            if waiting is None or not waiting.command.writes:
+                continue
+            error = check(waiting.command.written_keys(waiting.argv))
+            if error is not None:
+                refused.append((waiting.command, error))
+                self.release(session, error)
+        return refused
 
     def signal(self, name: str) -> None:
         """Run again the commands of those who wait for the signal ``name``; those that still have to wait stay."""

@@ -17,6 +17,7 @@ from .monitor import feed_monitors
 from .roles import WRITE_REFUSALS
 
 if TYPE_CHECKING:
+    from ..scope.ownership import Ownership
     from .server import Server
     from .session import Session
 
@@ -133,6 +134,8 @@ def refuse(session: Session, command: Command, argv: Args) -> None:
             # EXEC asks again for all that it will run: what one of them needs, and what all of them may.
             flags = flags.union(*(queued.flags for queued, _ in transaction.commands))
             every = every.intersection(*(queued.flags for queued, _ in transaction.commands))
+    if server.ownership is not None:
+        _refuse_keys(server.ownership, session, command, argv)
     if server.make_room is not None and not server.make_room() and "denyoom" in flags:
         raise errors.OUT_OF_MEMORY()
     if server.write_refusals:
@@ -143,6 +146,38 @@ def refuse(session: Session, command: Command, argv: Args) -> None:
         raise errors.STALE()
     if server.loading_reasons and "loading" not in every and not _may_run_while_copying(server, command):
         raise errors.LOADING()
+
+
+def _refuse_keys(ownership: Ownership, session: Session, command: Command, argv: Args) -> None:
+    """Raise what keeps a command, or EXEC's commands together, from writing their keys here; asked where Valkey does.
+
+    A transaction that is bound to fail is not asked for its keys: EXEC says that it failed before.
+    """
+    error: ReplyError | None = None
+    transaction = session.transaction
+    if transaction is not None and command.name == "exec":
+        if transaction.failed:
+            return
+        commands: list[tuple[Command, list[bytes]]] = transaction.commands
+        error = ownership.check(
+            key for queued, words in commands if queued.writes for key in _written_keys(queued, words)
+        )
+        if error is None and any(queued.writes_everything for queued, _ in commands):
+            error = ownership.check_all()
+    elif command.writes_everything:
+        error = ownership.check_all()
+    elif command.writes:
+        error = ownership.check(_written_keys(command, argv))
+    if error is not None:
+        raise error
+
+
+def _written_keys(command: Command, argv: Args) -> list[bytes]:
+    try:
+        return command.written_keys(argv)
+    except ValueError:
+        # There is no telling which words are keys; the handler refuses such a line.
+        return []
 
 
 def _may_run_while_copying(server: Server, command: Command) -> bool:

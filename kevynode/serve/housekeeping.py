@@ -21,6 +21,8 @@ SLICE: Final = 0.001
 EVICTION_SLICE: Final = 0.0005
 # Seconds between two samples of the rates.
 _SAMPLE_EVERY: Final = 0.1
+# Seconds after which the copies of other nodes' keys are counted anew.
+_COUNT_EVERY: Final = 60
 
 # Works until the callable answers True or there is nothing left; answers whether there is more to do at once.
 Job: TypeAlias = Callable[[Callable[[], bool]], bool]
@@ -32,13 +34,14 @@ class Housekeeper:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.sweeper = ExpirySweeper(server.store)
-        self.evictor = Evictor(server.store, server.rates.memory)
+        self.evictor = Evictor(server.store, server.rates.own_memory)
         self.jobs: list[Job] = [self._sample, self._free, self._sweep, self._evict, self._close_idle]
+        self.jobs.append(self._count_foreign)
         self.hz = 10
         # Seconds a client may stay silent; 0 is for ever.
         self.client_timeout = 0
         self._unvisited: list[int] = []
-        self._sampled = server.perf()
+        self._sampled = self._counted = server.perf()
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
@@ -114,6 +117,14 @@ class Housekeeper:
             return False
         self._make_room(over)
         return self.evictor.behind
+
+    def _count_foreign(self, over: Callable[[], bool]) -> bool:
+        """Count the copies of other nodes' keys after a change of owners, and again from time to time."""
+        now = self._server.perf()
+        if now - self._counted >= _COUNT_EVERY:
+            self._counted = now
+            self._server.foreign_count.again()
+        return self._server.foreign_count.work(over)
 
     def _close_idle(self, over: Callable[[], bool]) -> bool:
         """Close clients that have been silent too long; not those that wait for a key or listen, as in Valkey."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .info_persistence import persistence_fields
 from .info_replication import replication_fields
+from .info_scopes import scope_fields
 
 if TYPE_CHECKING:
     from .server import Server
@@ -128,7 +129,11 @@ def _memory(server: Server) -> Fields:
     if server.process is not None:
         yield "mem_fragmentation_ratio", f"{_ratio(resident, used):.2f}"
         yield "mem_fragmentation_bytes", resident - used
-    yield "mem_not_counted_for_evict", backlog
+    foreign = server.rates.foreign_memory()
+    if server.ownership is not None:
+        yield "used_memory_foreign", foreign
+        yield "used_memory_foreign_human", human_size(foreign)
+    yield "mem_not_counted_for_evict", backlog + foreign
     yield "mem_replication_backlog", backlog
     yield "mem_total_replication_buffers", backlog
     yield "mem_replicas_repl_buffer", 0
@@ -229,7 +234,8 @@ def _keyspace(server: Server) -> Fields:
     sample = list(islice((deadline for deadlines in shards for deadline in deadlines.values()), _TTL_SAMPLE))
     average = sum(max(0, deadline - store.now) for deadline in sample) // len(sample) if sample else 0
     fields = len(store.field_deadline_keys)
-    yield "db0", f"keys={keys},expires={expires},avg_ttl={average},keys_with_volatile_items={fields}"
+    facts = f"keys={keys},expires={expires},avg_ttl={average},keys_with_volatile_items={fields}"
+    yield "db0", facts if server.ownership is None else f"{facts},foreign={store.foreign_keys}"
 
 
 # Name -> heading, what it shows, and whether plain INFO shows it; in the order of Valkey's reply.
@@ -240,6 +246,7 @@ _SECTIONS: Final[dict[str, tuple[str, Callable[[Server], Fields], bool]]] = {
     "persistence": ("Persistence", persistence_fields, True),
     "stats": ("Stats", _stats, True),
     "replication": ("Replication", replication_fields, True),
+    "scopes": ("Scopes", scope_fields, True),
     "cpu": ("CPU", _cpu, True),
     "modules": ("Modules", _nothing, True),
     "commandstats": ("Commandstats", _commandstats, False),
@@ -265,6 +272,9 @@ def _chosen(names: Iterable[str]) -> set[str]:
 def info_text(server: Server, names: Iterable[str]) -> str:
     """The sections called ``names`` (any case; none: the default ones); names that are not known show nothing."""
     chosen = _chosen([name.lower() for name in names] or ["default"])
+    if server.ownership is None:
+        # Where there are no scopes nobody misses it.
+        chosen.discard("scopes")
     sections = []
     for section, (heading, fields, _) in _SECTIONS.items():
         if section in chosen:

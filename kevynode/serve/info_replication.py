@@ -13,7 +13,7 @@ from ..replication_view import ReplicaFacts, SyncFacts, UpstreamFacts
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["replication_fields"]
+__all__ = ["line", "replication_fields"]
 
 Fields: TypeAlias = Iterator[tuple[str, object]]
 
@@ -29,7 +29,7 @@ def replication_fields(server: Server) -> Fields:
     if _wants_good_replicas(server):
         yield "min_slaves_good_slaves", view.good_replicas()
     for number, replica in enumerate(replicas):
-        yield f"slave{number}", _line(_replica(replica))
+        yield f"slave{number}", line(_replica(replica))
     yield "replicas_waiting_psync", 0
     yield "master_failover_state", "no-failover"
     yield "master_replid", server.history_id
@@ -75,7 +75,7 @@ def _as_replica(server: Server) -> Fields:
         if upstream.down is not None:
             yield "master_link_down_since_seconds", int(upstream.down)
     for number, each in enumerate(upstreams):
-        yield f"upstream{number}", _line(_upstream(each))
+        yield f"upstream{number}", line(_upstream(each))
     yield "slave_priority", 100
     yield "slave_read_only", int(server.replica_read_only)
     yield "replica_announced", 1
@@ -122,7 +122,8 @@ def _sync(sync: SyncFacts | None) -> Fields:
         yield "last_sync_reason", sync.reason
 
 
-def _line(fields: Fields) -> str:
+def line(fields: Fields) -> str:
+    """Fields as one value: ``name=value`` with commas between them."""
     return ",".join(f"{name}={_word(str(value))}" for name, value in fields)
 
 

@@ -84,6 +84,14 @@ class Rates:
         self._peak = max(self._peak, used + self._backlog)
         return used
 
+    def foreign_memory(self) -> int:
+        """Bytes of :meth:`memory` that copies of other nodes' keys take: evicting is not this node's to do there."""
+        return self._meter.foreign()
+
+    def own_memory(self) -> int:
+        """Bytes that count toward ``maxmemory``: :meth:`memory` without the copies of other nodes' keys."""
+        return self.memory() - self._meter.foreign()
+
     def peak(self) -> int:
         """The most bytes that were ever in use, the backlog included."""
         self._backlog = self._server.view.backlog().memory

@@ -7,14 +7,16 @@ commands finds only commands that read, and everything else goes the careful way
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import errors
-from ..errors import ErrorKind
+from ..errors import ErrorKind, ReplyError
 from ..store.command import Command, Table
+from ..store.foreign import ForeignCount
 from ..store.journal import Journal
 from ..store.store import Store
 from .blocking import Waiters
+from .watch import Watches
 
 if TYPE_CHECKING:
     from ..replication_view import ReplicationView, UpstreamFacts
@@ -38,17 +40,40 @@ LOADING_REASONS: Final = ("copy", "files")
 LINK_STATES: Final = ("connect", "connecting", "handshake", "sync", "connected")
 
 
+class FastGuard(NamedTuple):
+    """How the loop over commands tells most keys that may be written from those that may not."""
+
+    #: The beginnings of keys to look at closely, all of ``length`` bytes; empty: every key may be written.
+    heads: frozenset[bytes]
+    length: int
+    #: Whether a key that begins so may not be written.
+    is_kept: Callable[[bytes], bool]
+
+
+NO_GUARD: Final = FastGuard(frozenset(), 0, lambda key: False)
+
+
+def _fast_guard(ownership: Ownership) -> FastGuard:
+    if not ownership.guard:
+        return NO_GUARD
+    length = min(length for length, _ in ownership.guard)
+    heads = frozenset(prefix[:length] for _, prefixes in ownership.guard for prefix in prefixes)
+    return FastGuard(heads, length, ownership.is_kept)
+
+
 class Roles:
     """The part of a server that knows its role. The node calls these methods between two commands."""
 
     store: Store
     table: Table
     waiters: Waiters
+    watches: Watches
     sessions: dict[int, Session]
     local_sessions: dict[int, Session]
     gates: set[str]
     replication: ReplicationView | None
     lone_primary: LonePrimary
+    count_error: Callable[[ReplyError], None]
 
     def __init__(self) -> None:
         # "master" or "slave", as Valkey names the roles.
@@ -68,9 +93,13 @@ class Roles:
         self._ownership: Ownership | None = None
         # Who wrote each declared scope when that was last looked at.
         self._owners: dict[bytes, str] = {}
+        # How much of the data other nodes write; housekeeping counts.
+        self.foreign_count = ForeignCount(self.store)
         # Commands that run without questions; only those that read, while writes are refused.
         self.fast_commands: dict[bytes, Command] = self.table.spellings
-        self.needed_by_every_command: tuple[Store, Journal, dict[bytes, None], Callable[[bytes], Command | None]]
+        self.needed_by_every_command: tuple[
+            Store, Journal, dict[bytes, None], Callable[[bytes], Command | None], FastGuard
+        ]
         self._choose_fast_commands()
 
     # -- writes -----------------------------------------------------------------------------------------------------
@@ -94,16 +123,22 @@ class Roles:
 
     def _choose_fast_commands(self) -> None:
         every = self.table.spellings
+        guard = NO_GUARD
         if self.write_refusals:
             self.fast_commands = {name: c for name, c in every.items() if c.plain and "readonly" in c.flags}
+        elif self._ownership is not None:
+            # Commands with several keys take the careful way, which asks for all of them.
+            self.fast_commands = {name: c for name, c in every.items() if not c.writes or c.writes_second_word}
+            guard = _fast_guard(self._ownership)
         else:
             self.fast_commands = every
-        # In one piece, for the loop over commands: store, journal, keys that are ready, look-up.
+        # In one piece, for the loop over commands: store, journal, keys that are ready, look-up, keys not to write.
         self.needed_by_every_command = (
             self.store,
             self.store.journal,
             self.waiters.ready,
             self.fast_commands.get,
+            guard,
         )
 
     # -- reads ------------------------------------------------------------------------------------------------------
@@ -129,6 +164,7 @@ class Roles:
             self.loading_reasons.add(reason)
         else:
             self.loading_reasons.discard(reason)
+            self.foreign_count.again()
         self._set_gate("loading", self.loading)
 
     def _set_gate(self, name: str, shut: bool) -> None:
@@ -189,14 +225,26 @@ class Roles:
     @ownership.setter
     def ownership(self, ownership: Ownership | None) -> None:
         self._ownership = ownership
-        self._owners = {}
         if ownership is not None:
-            self._owners = {scope.prefix: scope.owner for scope in ownership.declared()}
             ownership.on_change = self._ownership_changed
         self._ownership_changed()
 
     def _ownership_changed(self) -> None:
         """Take on what may be written here now, and tell those who wait for keys or watch keys that have moved."""
+        ownership = self._ownership
+        guard = () if ownership is None else ownership.guard
+        self.store.foreign = ownership.is_kept if ownership is not None and guard else None
+        self._choose_fast_commands()
+        owners = {} if ownership is None else {scope.prefix: scope.owner for scope in ownership.declared()}
+        if owners != self._owners:
+            before, self._owners = self._owners, owners
+            self.watches.moved(tuple(prefix for prefix, owner in before.items() if owners.get(prefix) != owner))
+            foreign = None if ownership is None or not ownership.elsewhere() else ownership.is_elsewhere
+            self.foreign_count.restart(foreign)
+        if ownership is not None:
+            for command, error in self.waiters.refuse(ownership.check):
+                command.failed += 1
+                self.count_error(error)
 
     # -- replication ------------------------------------------------------------------------------------------------
 

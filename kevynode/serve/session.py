@@ -214,7 +214,7 @@ class Session:
         server.current = self
         special = False
         # Everything that every command needs is a local: this loop is where the node's time goes.
-        store, journal, ready, find = server.needed_by_every_command
+        store, journal, ready, find, (heads, head, is_kept) = server.needed_by_every_command
         perf = server.perf
         gates, server_gates = self.gates, server.gates
         held_pushes = self._held_pushes
@@ -236,6 +236,7 @@ class Session:
                     or gates
                     or server_gates
                     or not command.fewest <= len(argv) <= command.most
+                    or (heads and command.writes_second_word and argv[1][:head] in heads and is_kept(argv[1]))
                 ):
                     special = True
                     start = len(output)
@@ -246,8 +247,8 @@ class Session:
                     size += sum(map(len, output[start:]))
                     # It has noted itself as the last command, or the subcommand that it stands for.
                     command = None
-                    # It may have closed or opened the node for writes.
-                    find = server.needed_by_every_command[3]
+                    # It may have closed or opened the node, or a scope, for writes.
+                    _, _, _, find, (heads, head, is_kept) = server.needed_by_every_command
                     now = perf()
                     if now > deadline or size > _TURN_OUTPUT or not self.is_free():
                         break

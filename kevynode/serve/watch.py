@@ -64,6 +64,13 @@ class Watches:
                     if not session.watched[key][1]:
                         session.dirty = True
 
+    def moved(self, prefixes: tuple[bytes, ...]) -> None:
+        """Mark the sessions that watch a key under one of the prefixes: another node has become its writer."""
+        for key, watchers in self._by_key.items():
+            if key.startswith(prefixes):
+                for session in watchers:
+                    session.dirty = True
+
     def has_expired(self, session: Session) -> bool:
         """Whether a key that was live when ``session`` began to watch it has expired since."""
         store = self._store

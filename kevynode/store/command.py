@@ -115,6 +115,11 @@ class KeySpec:
             return range(start + first, stop, step)
         return range(0)
 
+    @property
+    def is_second_word(self) -> bool:
+        """Whether it is always one key, directly behind the name of the command."""
+        return self.begin == 1 and self.find[:2] == ("range", 0)
+
     def _start(self, argv: Args) -> int | None:
         if isinstance(self.begin, int):
             return self.begin
@@ -198,11 +203,17 @@ class Command:
     plain: bool = attrs.field(init=False)
     fewest: int = attrs.field(init=False)
     most: int = attrs.field(init=False)
+    # What the gate of scopes asks: the second word is the one key that it may change, and whatever there is.
+    writes_second_word: bool = attrs.field(init=False)
+    writes_everything: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.plain = self.on_store and "blocking" not in self.flags
         self.fewest = abs(self.arity)
         self.most = self.arity if self.arity >= 0 else sys.maxsize
+        written = [spec for spec in self.keys if spec.writes]
+        self.writes_second_word = len(written) == 1 and written[0].is_second_word
+        self.writes_everything = self.writes and not self.keys and self.name.startswith("flush")
 
     @property
     def full_name(self) -> str:

@@ -100,6 +100,10 @@ class ExpirySweeper:
         store, now = self.store, self.store.now
         deadlines = shard.deadlines
         due = [key for key, deadline in deadlines.items() if deadline < now] if deadlines else []
+        if due and store.foreign is not None:
+            # They stay until their writer's stream deletes them.
+            foreign = store.foreign
+            due = [key for key in due if not foreign(key)]
         self._looked += len(deadlines)
         for number, key in enumerate(due):
             if number % _BATCH == _BATCH - 1 and over():

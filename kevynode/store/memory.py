@@ -44,6 +44,13 @@ class MemoryMeter:
             self.measure()
         return store.used + self._structure
 
+    def foreign(self) -> int:
+        """Bytes of :meth:`used` that copies of other nodes' keys take; their part of the dictionaries is a share."""
+        store = self.store
+        if not store.foreign_keys:
+            return 0
+        return max(0, store.foreign_used) + self._structure * store.foreign_keys // max(self._count, 1)
+
     def measure(self) -> None:
         """Measure the structure now; walks the shards, not the keys."""
         keyspace = self.store.keyspace
@@ -57,8 +64,13 @@ def compact_values(store: Store, shard: KeyShard) -> None:
 
     A container that a snapshot may still hold is left alone.
     """
-    for value in shard.values():
+    foreign = store.foreign
+    for key, value in shard.items():
         if not isinstance(value, bytes) and value.epoch == store.epoch:
             before = value.memory()
             value.compact(store.random)
-            store.used += value.memory() - before
+            given_back = before - value.memory()
+            if given_back:
+                store.used -= given_back
+                if foreign is not None and foreign(key):
+                    store.foreign_used -= given_back

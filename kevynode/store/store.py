@@ -73,7 +73,7 @@ class Store:
         # evicted or flushed here. None: there are no such keys.
         self.foreign: Callable[[bytes], bool] | None = None
         # How many keys here are copies of what other nodes write, and the bytes of those keys and their values (part
-        # of ``used``); see count_foreign.
+        # of ``used``); see kevynode.store.foreign.
         self.foreign_keys = self.foreign_used = 0
         # While writes are paused (CLIENT PAUSE) what has expired is hidden and deleted later, as in Valkey.
         self.deletions_paused = False
@@ -260,7 +260,7 @@ class Store:
             self.discarded += self.keyspace.shards()
         self.keyspace = Keyspace(self.keyspace.epoch)
         self.field_deadline_keys = {}
-        self.used = 0
+        self.used = self.foreign_keys = self.foreign_used = 0
         self.touched.clear()
 
     def expire(self, key: bytes) -> bool:

@@ -30,7 +30,11 @@ OUTSIDE_WORLD = {
 #: The modules of ``serve`` that move bytes or live on Trio's clock. Everything else there takes what it needs.
 DRIVERS = {"hub", "hub_connection", "hub_held", "stream_driver", "listener", "limits"}
 #: The same in ``replicate``.
-REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"}
+REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"} | {
+    "mesh_follower",
+    "mesh_service",
+    "mesh_upstream",
+}
 #: The same in ``scope``.
 SCOPE_DRIVERS = {"peers", "peer_link", "coordinator"}
 #: The modules of ``scope`` that are a library of their own.

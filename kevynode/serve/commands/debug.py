@@ -196,6 +196,11 @@ def _populate(session: Session, argv: Args) -> Reply:
     if count * max(size, 64) > _POPULATE_LIMIT:
         raise _TOO_MUCH()
     prefix = argv[3] if len(argv) > 3 else b"key"
+    ownership = session.server.ownership
+    if ownership is not None:
+        error = ownership.check(b"%b:%d" % (prefix, number) for number in range(count))
+        if error is not None:
+            raise error
     for number in range(count):
         key = b"%b:%d" % (prefix, number)
         if store.lookup(key) is None:

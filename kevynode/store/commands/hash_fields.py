@@ -75,13 +75,15 @@ def expire_fields(store: Store, key: bytes, limit: int = _BATCH) -> int:
     """Remove at most ``limit`` expired fields of the hash under ``key`` as a change of its own; how many there were.
 
     For the sweeper that visits ``store.field_deadline_keys``, from which a key without field deadlines is struck. The
-    caller commits. Does nothing on a copy, where the stream deletes.
+    caller commits. Does nothing on a copy, where the stream deletes, nor for keys of other nodes.
     """
     value = store.peek(key)
     if type(value) is not Hash or value.deadlines is None:
         store.field_deadline_keys.pop(key, None)
         return 0
     if not store.deletes_expired or not value.may_have_expired(store.now):
+        return 0
+    if store.foreign is not None and store.foreign(key):
         return 0
     # Housekeeping is no access.
     tracker, store.tracker = store.tracker, None

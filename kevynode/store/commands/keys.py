@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import chain
+
 from ... import errors
 from ...reply import OK, Reply, Status
 from .. import notify
@@ -302,7 +305,7 @@ def dbsize(store: Store, argv: Args) -> Reply:
     flags="write",
     group="server",
     since="1.0.0",
-    summary="Removes every key.",
+    summary="Removes every key, except those that other nodes write.",
     complexity="O(N) for N keys.",
     syntax="[ASYNC|SYNC]",
     categories="keyspace dangerous",
@@ -311,10 +314,23 @@ def dbsize(store: Store, argv: Args) -> Reply:
 def flushall(store: Store, argv: Args) -> Reply:
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() not in (b"SYNC", b"ASYNC")):
         raise errors.SYNTAX()
-    if len(store.keyspace):
+    if store.foreign is not None and any(map(store.foreign, _every_key(store))):
+        _flush_own(store, store.foreign)
+    elif len(store.keyspace):
         store.clear()
         store.emit((b"FLUSHALL",), None)
     return OK
+
+
+def _every_key(store: Store) -> Iterator[bytes]:
+    return chain.from_iterable(store.keyspace.shards())
+
+
+def _flush_own(store: Store, foreign: Callable[[bytes], bool]) -> None:
+    """Delete what is not other nodes' key by key: whoever follows this node holds copies of theirs too."""
+    for key in [key for key in _every_key(store) if not foreign(key)]:
+        store.delete(key)
+        store.emit((b"DEL", key), key)
 
 
 @command(
