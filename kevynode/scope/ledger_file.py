@@ -12,8 +12,11 @@ last, and the record's text::
 
 A file comes into being beside its name, with its first append, and takes the name when it is durable. So the first
 append is always whole; each later one is durable before the next begins. Only the last one can be torn, then, and only
-so that it ends early or has gaps of zeros where blocks were not written. That is left out, and reported. Anything else
-that does not fit is damage, also in the last append, for that may have been relied on: the node must not start with it.
+so that it ends early or has gaps of zeros where blocks were not written. That is cut, and reported. Anything else that
+does not fit is damage, also in the last append, for that may have been relied on: the node must not start with it.
+
+A start writes the file anew. Where a sync had failed and the process ended then, the system may still show the bytes
+that it has dropped: they would be relied on, and be gone after a loss of power, whatever a second sync answers.
 
 Who calls what, and when:
 
@@ -38,7 +41,7 @@ import attrs
 
 from ..disk import Disk, DiskFile, write_all
 from .ledger import LedgerEntry
-from .ledger_records import LedgerState, Record, parse_record
+from .ledger_records import LedgerState, Record, VersionFloor, parse_record
 from .ledger_text import LedgerError
 
 __all__ = [
@@ -117,15 +120,15 @@ class Loaded:
     state: LedgerState
     existed: bool = False
     cut: Cut | None = None
-    #: Appends in the file, and its size; None if it must be written anew before anything is appended.
-    end: tuple[int, int] | None = None
+    #: Bytes in the file as it is now, with one append.
+    size: int = 0
 
 
 def load(disk: Disk, data_dir: str) -> Loaded:
     """Read the ledger of a data directory, which must exist and be locked; without a file an empty one.
 
-    What it returns is durable, and the file is as it was: what was torn goes with the next append. Takes long. Raises
-    NewerLedger, LedgerDamaged, LedgerFileError and OSError.
+    The file is written anew with what is returned, without what was torn, and is durable. Takes long. Raises
+    NewerLedger, LedgerDamaged, LedgerFileError, which leave everything as it is, and OSError.
     """
     path = posixpath.join(data_dir, LEDGER)
     if not disk.exists(path):
@@ -133,16 +136,8 @@ def load(disk: Disk, data_dir: str) -> Loaded:
     size = disk.size(path)
     if size > FILE_LIMIT:
         raise LedgerFileError(path, f"{path} has {size} bytes, more than {FILE_LIMIT}: this is no ledger")
-    data = disk.read(path, 0, FILE_LIMIT)
-    loaded = _Reading(path, data).run()
-    # Whoever wrote and renamed it may not have come to this, and from here on it is relied on.
-    file = disk.open_append(path, create=False)
-    try:
-        file.sync()
-    finally:
-        file.close()
-    disk.sync_folder(data_dir)
-    return loaded
+    state, cut = _Reading(path, disk.read(path, 0, FILE_LIMIT)).run()
+    return Loaded(state, True, cut, _write_anew(disk, data_dir, state))
 
 
 class LedgerFile:
@@ -157,10 +152,11 @@ class LedgerFile:
         self._path = posixpath.join(data_dir, LEDGER)
         # All that has been appended.
         self._state = loaded.state.copy()
-        # Open while it may be appended to; otherwise the next append writes another.
+        # Appends in the file, and its size; None: the next append writes another file.
+        self._end = (1, loaded.size) if loaded.existed else None
+        # Its size when it was written.
+        self._made_size = loaded.size
         self._file: DiskFile | None = None
-        self._end = loaded.end
-        self._made_size = 0
         self._is_appending = False
 
     @property
@@ -203,7 +199,10 @@ class LedgerFile:
         try:
             if end is None or end[1] > max(2 * self._made_size, REWRITE_SIZE):
                 self.close()
-                end = self._write_anew(records)
+                state = self._state.copy()
+                state.add(records)
+                self._made_size = _write_anew(self._disk, self._data_dir, state)
+                end = 1, self._made_size
             else:
                 number, size = end
                 lines = _format(records, number + 1, version)
@@ -220,23 +219,22 @@ class LedgerFile:
         self._state.add(records)
         return version
 
-    def _write_anew(self, records: tuple[Record, ...]) -> tuple[int, int]:
-        """Put a file that holds everything and ``records`` in the place of what is there; where its end is."""
-        disk = self._disk
-        state = self._state.copy()
-        state.add(records)
-        lines = _FIRST_LINE + _format(tuple(state.records()), 1, state.version)
-        temporary = posixpath.join(self._data_dir, "temp-" + LEDGER)
-        file = disk.create(temporary)
-        try:
-            write_all(file, lines)
-            file.sync()
-        finally:
-            _close(file)
-        disk.rename(temporary, self._path)
-        disk.sync_folder(self._data_dir)
-        self._made_size = len(lines)
-        return 1, len(lines)
+
+def _write_anew(disk: Disk, data_dir: str, state: LedgerState) -> int:
+    """Put a file that holds ``state`` in the place of what is there: its size."""
+    # A version alone must be told by some record, too.
+    records = tuple(state.records()) or (VersionFloor(max(state.version - 1, 0)),)
+    lines = _FIRST_LINE + _format(records, 1, state.version)
+    temporary = posixpath.join(data_dir, "temp-" + LEDGER)
+    file = disk.create(temporary)
+    try:
+        write_all(file, lines)
+        file.sync()
+    finally:
+        _close(file)
+    disk.rename(temporary, posixpath.join(data_dir, LEDGER))
+    disk.sync_folder(data_dir)
+    return len(lines)
 
 
 class _Reading:
@@ -250,21 +248,17 @@ class _Reading:
         self._number = 0
         self._end = 0
 
-    def run(self) -> Loaded:
-        """All appends that are whole. Raises as :func:`load`."""
+    def run(self) -> tuple[LedgerState, Cut | None]:
+        """All appends that are whole, and what is behind them. Raises as :func:`load`."""
         self._end = self._first_line()
         while self._end < len(self._data):
             place = self._one_append()
             if place is None:
-                cut = Cut(self._end, len(self._data) - self._end)
-                return Loaded(self._state, True, cut)
+                return self._state, Cut(self._end, len(self._data) - self._end)
             self._end = place
         if self._number == 0:
             raise LedgerDamaged(self._path, self._end, "it ends before its first record")
-        if not self._data.endswith(b"\n"):
-            # Whole but for its line end: it counts, but nothing can be put behind it.
-            return Loaded(self._state, True)
-        return Loaded(self._state, True, None, (self._number, len(self._data)))
+        return self._state, None
 
     def _first_line(self) -> int:
         match = _ANY_FIRST_LINE.match(self._data)
@@ -284,7 +278,7 @@ class _Reading:
             line = self._data[place : stop if stop >= 0 else len(self._data)]
             found = _read_line(line)
             if stop < 0 and found is None:
-                # The byte behind the line may be the only one that is missing or wrong.
+                # The line end may be all that is wrong. (Where it is missing the line fits: it counts.)
                 found = _read_line(line[:-1])
             if found is None:
                 self._check_torn(place, "it does not fit its checksum" if stop >= 0 else "it ends within a line")

@@ -404,7 +404,7 @@ class LedgerState:
                 self.moves.pop(record.move_id, None)
                 self.moves[record.move_id] = record
                 finished = [move_id for move_id, held in self.moves.items() if not held.is_open]
-                for move_id in finished[: len(finished) - FINISHED_KEPT]:
+                for move_id in finished[: max(len(finished) - FINISHED_KEPT, 0)]:
                     del self.moves[move_id]
         elif isinstance(record, AgreedEpoch):
             held = self.agreed.get(record.prefix)

@@ -108,7 +108,7 @@ def lacks_data(keys: int, *, was_opened: bool, has_loaded: bool) -> bool:
 
 
 class Opening:
-    """Decides about the prefixes that this node, ``self_id``, owns by ``ledger`` (it stays the caller's) over ``table``.
+    """Decides about what this node, ``self_id``, owns by ``ledger`` (which stays the caller's) over ``table``.
 
     ``peers``: the ids of the other configured nodes of kind kevynode; facts about others are ignored. ``now`` is the
     monotonic time in seconds, here the time of the start. ``version`` and ``is_settled`` are those of the ledger's
