@@ -8,8 +8,8 @@ one has the data. So it opens a prefix when none of these speaks against it:
   for the answers :data:`PATIENCE` seconds at the most. ``trust_config`` waits for nobody.
 - **Having gone back.** A peer that remembers a higher version of this node's ledger than it has now knows that the node
   lost its newest state: nothing is open until every peer has answered, or with ``trust_config`` those that said so.
-- **Declarations.** A prefix that a peer declares for another writer, or that shares keys with such a one, is closed
-  until both agree, or the ledger has an entry for it.
+- **Declarations.** A prefix that a peer declares for another writer is closed until both agree, or the ledger has an
+  entry for it; one that shares keys with another prefix of another writer, until both agree.
 - **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side.
 - **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy,
   and every peer must say what it holds before that is known. Where nobody holds a key it opens. ``start_empty`` opens
@@ -145,7 +145,7 @@ class Opening:
         # By peer that said so: the version it remembers, above the one that this node had then.
         self._lost: dict[str, int] = {}
         # By peer: what it declares otherwise, by our prefix.
-        self._differing: dict[str, dict[bytes, str]] = {}
+        self._differing: dict[str, dict[bytes, _Difference]] = {}
         self._copies: dict[str, dict[bytes, HeldCopy | None]] = {}
         self._linked: set[str] = set()
         for record in moves:
@@ -269,13 +269,13 @@ class Opening:
         return None
 
     def _wait_for_agreement(self, prefix: bytes) -> Waiting | None:
-        if self._ledger.entry(prefix) is not None:
-            return None
-        others = {peer: differing[prefix] for peer, differing in self._differing.items() if prefix in differing}
+        is_settled = self._ledger.entry(prefix) is not None
+        found = {peer: differing[prefix] for peer, differing in self._differing.items() if prefix in differing}
+        others = {peer: told.text for peer, told in found.items() if not (told.is_same_prefix and is_settled)}
         if not others:
             return None
-        told = ", ".join(f"{peer}, which declares {others[peer]}" for peer in sorted(others))
-        return Waiting(f"agreement with {told}", frozenset(others))
+        listed = ", ".join(f"{peer} (there {others[peer]})" for peer in sorted(others))
+        return Waiting(f"agreement with {listed}", frozenset(others))
 
     def _data(self, prefix: bytes) -> Decision:
         if prefix not in self._lacking:
@@ -309,29 +309,35 @@ def _holds_up(record: MoveRecord) -> bool:
     return record.role is MoveRole.SOURCE or record.state is not MoveState.ACTIVATED
 
 
-def _differences(table: OwnershipTable, writers: Mapping[bytes, str]) -> dict[bytes, str]:
-    """By declared prefix, the writer (and its prefix, if that is another one) that ``writers`` names in its place."""
+@attrs.frozen
+class _Difference:
+    """What a peer declares otherwise about a prefix of ours."""
+
+    text: str
+    #: About the very same prefix, and not about one that shares keys with it.
+    is_same_prefix: bool = False
+
+
+def _differences(table: OwnershipTable, writers: Mapping[bytes, str]) -> dict[bytes, _Difference]:
+    """What ``writers`` has against our declared prefixes, by these."""
     theirs: PrefixMap[str] = PrefixMap()
     for prefix, writer in writers.items():
         theirs.add(prefix, writer)
     ordered = sorted(writers)
-    found: dict[bytes, str] = {}
+    found: dict[bytes, _Difference] = {}
     for scope in table:
-        around = theirs.longest(scope.prefix)
+        outer = theirs.longest(scope.prefix)
         if scope.prefix in writers:
-            around = writers[scope.prefix]
-            if around != scope.writer:
-                found[scope.prefix] = f"the writer {around}"
-                continue
-        elif around is not None and around != scope.writer:
-            found[scope.prefix] = f"the writer {around} for a shorter prefix"
-            continue
+            if writers[scope.prefix] != scope.writer:
+                found[scope.prefix] = _Difference(f"the writer is {writers[scope.prefix]}", is_same_prefix=True)
+        elif outer is not None and outer != scope.writer:
+            found[scope.prefix] = _Difference(f"a shorter prefix has the writer {outer}")
         for index in range(bisect_left(ordered, scope.prefix), len(ordered)):
             inner = ordered[index]
             if not inner.startswith(scope.prefix):
                 break
-            if writers[inner] != scope.writer:
-                found[scope.prefix] = f"the writer {writers[inner]} for a longer prefix"
+            if inner != scope.prefix and writers[inner] != scope.writer:
+                found[scope.prefix] = _Difference(f"a longer prefix has the writer {writers[inner]}")
                 break
     return found
 
