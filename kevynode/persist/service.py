@@ -122,6 +122,8 @@ class PersistenceService:
                 folder.close()
                 raise
         self._folder = folder
+        # Clients may ask from now on.
+        _Progress(self)(0, 0)
         return instance
 
     async def load(self, side: RestoringSide, *, opens: bool) -> None:
@@ -131,18 +133,20 @@ class PersistenceService:
         Raises StartFailure.
         """
         with _start_failures():
+            progress = _Progress(self)
+            progress(0, 0)
             try:
-                found = await self._load(side)
+                found = await self._load(side, progress)
+                lineage = side.restored(found.lineage, found.offset, found.cursors, found.local, opens)
+                self._persistence.lineage = lineage
+                if self._folder is not None:
+                    # It may take as long as the load: all that is in no append-only file is written to one.
+                    await self._begin(self._folder, lineage, found)
             finally:
                 self._persistence.loading = None
-            lineage = side.restored(found.lineage, found.offset, found.cursors, found.local, opens)
-            self._persistence.lineage = lineage
-            if self._folder is not None:
-                await self._begin(self._folder, lineage, found)
 
-    async def _load(self, side: RestoringSide) -> _Found:
+    async def _load(self, side: RestoringSide, progress: _Progress) -> _Found:
         persistence, folder = self._persistence, self._folder
-        progress = _Progress(self)
         if folder is not None and not folder.is_empty:
             loaded = await self._exhaust(
                 load(folder, persistence.store, self._applier, progress, partial(_restore, side))

@@ -288,6 +288,30 @@ async def test_clients_are_told_that_the_node_is_loading(cluster: Cluster) -> No
     assert b"\r\nloading:0\r\n" in shown[-1]
 
 
+@pytest.mark.parametrize("found", ["files", "dump"])
+@in_cluster
+async def test_how_far_it_is_is_told_from_the_beginning_to_the_end(cluster: Cluster, found: str) -> None:
+    """Also while what a dump held is written to the first base."""
+    node = await restarted(cluster, aof=found == "files")
+    fill_much(node, 500_000)
+    await (node.flush() if found == "files" else node.save())
+    await cluster.stop(node)
+    shown: list[str] = []
+
+    async def watch(node: Node) -> None:
+        while not node.addresses:
+            await trio.lowlevel.checkpoint()
+        while not node.loaded:
+            shown.append(node.execute("INFO", "persistence"))
+            await trio.lowlevel.checkpoint()
+
+    cluster.on_node = lambda node: cluster.nursery.start_soon(watch, node)
+    await restarted(cluster)
+    loading = [text for text in shown if "\r\nloading:1\r\n" in text]
+    assert len(loading) > 10
+    assert all("\r\nloading_loaded_perc:" in text for text in loading)
+
+
 @in_cluster
 async def test_replicas_are_not_served_while_the_node_loads(cluster: Cluster) -> None:
     await filled(cluster, much=3_000_000)

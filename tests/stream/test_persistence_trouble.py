@@ -176,8 +176,9 @@ async def test_calls_that_fail_at_random(cluster: Cluster, policy: str, seed: in
             nursery.cancel_scope.cancel()
         node = await cluster.restart(node)
         promises.check(node.store, kept)
-    assert set(promises.errors) == {"EXECABORT Transaction discarded because of previous errors."}
-    assert promises.dropped
+    assert all(error.startswith("EXECABORT Transaction discarded because of") for error in promises.errors)
+    # How far everything comes in a turn depends on the machine.
+    assert promises.errors or promises.dropped
 
 
 @in_cluster
