@@ -17,7 +17,9 @@ ACK_LINE_LIMIT: Final = 64 * 1024
 SCOPES_LIMIT: Final = 1024 * 1024
 
 ReplicaMessage: TypeAlias = (
-    tuple[Literal["ack"], int] | tuple[Literal["resync"], bytes] | tuple[Literal["scopes"], tuple[bytes, ...]]
+    tuple[Literal["ack"], int]
+    | tuple[Literal["resync", "resynced"], bytes]
+    | tuple[Literal["scopes"], tuple[bytes, ...]]
 )
 
 
@@ -31,7 +33,8 @@ def parse_scopes(words: Sequence[bytes]) -> tuple[bytes, ...] | None:
 
 
 class AckDecoder:
-    """Bytes in, messages out: ``("ack", offset)``, ``("resync", prefix)`` and ``("scopes", prefixes)``.
+    """Bytes in, messages out: ``("ack", offset)``, ``("scopes", prefixes)``, and ``("resync", prefix)`` with
+    ``("resynced", prefix)``.
 
     An acknowledgement counts in its inline form only, prefixes in their multibulk form only; as in the kevy server
     every other line is ignored, be it a command or none. After a line or request beyond its limit ``error`` holds that,
@@ -112,9 +115,10 @@ def _inline_message(line: bytes) -> ReplicaMessage | None:
     if verb == b"ACK":
         offset = unsigned(argument, MAX_OFFSET)
         return None if offset is None else ("ack", offset)
-    if verb == b"RESYNC":
+    if verb in (b"RESYNC", b"RESYNCED"):
         try:
-            return "resync", bytes.fromhex(argument.decode("ascii"))
+            prefix = bytes.fromhex(argument.decode("ascii"))
+            return ("resync" if verb == b"RESYNC" else "resynced"), prefix
         except ValueError:
             return None
     return None

@@ -30,6 +30,7 @@ from .decision import Resume, Snapshot
 from .flights import Flights
 from .handshake import CAPABILITIES, Form, Request, format_answer
 from .link_source import LinkSource
+from .resyncs import Resyncs
 from .ships import Ship
 from .slots import Slot
 from .snapshot import encode_snapshot
@@ -111,6 +112,8 @@ class PrimaryLink:
         self._named = not self._filtered
         # Until then it covers nothing.
         self.prefixes: tuple[bytes, ...] | None = () if self._filtered else None
+        # Whether it named none, and so carries what this node owned then.
+        self.carries_owned = False
         slot.prefixes = self.prefixes
         self._decoder = AckDecoder()
         accepted = set(CAPABILITIES) - withheld - (set() if self._filtered else {"scopes"})
@@ -122,9 +125,9 @@ class PrimaryLink:
         self._cursor: Cursor | None = None
         self._pin: Pin | None = None
         self._ship: Ship | None = None
-        # Why a snapshot of everything is due, and prefixes that a scope ship is due for, with the line it begins with.
+        # Why a snapshot of everything is due, and the ships of single prefixes.
         self._ship_due: str | None = None
-        self._scopes_due: dict[bytes, bytes] = {}
+        self._resyncs = Resyncs()
         self._beat_due = self._beats
         self._ask_due = False
         # The next offset that the replica knows of, by frames or by SKIP.
@@ -157,6 +160,9 @@ class PrimaryLink:
                 case ("resync", prefix):
                     self._name_prefixes(())
                     self._resync(prefix)
+                case ("resynced", prefix):
+                    self._resyncs.in_place(prefix)
+                    self._count()
                 case ("ack", offset):
                     self._name_prefixes(())
                     acknowledged = offset
@@ -352,7 +358,7 @@ class PrimaryLink:
         if self._ask_due:
             self._ask_due = False
             parts.append(wire.ACK_REQUEST)
-        if self._scopes_due:
+        if self._resyncs:
             # In its place in the stream: behind every entry before it.
             self._begin_scope_ship(parts, now)
 
@@ -399,14 +405,15 @@ class PrimaryLink:
         # What it holds while this is under way is nothing to go on from.
         self.slot.served = None
         # What a scope ship would bring is in this one.
-        self._scopes_due.clear()
+        self._resyncs.clear()
+        self._count()
         self._begin_ship(parts, self.prefixes, None, wire.SNAPSHOT_BEGIN)
 
     def _begin_scope_ship(self, parts: list[bytes], now: float) -> None:
-        prefix = next(iter(self._scopes_due))
         if not self._source.may_ship(self, now):
             return
-        header = self._scopes_due.pop(prefix)
+        prefix = self._resyncs.first
+        header = self._resyncs.begin(prefix)
         self._source.ship_started(self, "scope", f"the replica asked for {prefix!r}", now)
         self._begin_ship(parts, (prefix,), prefix, header)
 
@@ -465,19 +472,26 @@ class PrimaryLink:
             self.close(f"the replica names {len(prefixes)} prefixes; a link carries at most {_PREFIX_LIMIT}")
         elif not self._named:
             self._named = True
-            self.prefixes = self.slot.prefixes = prefixes or self._source.owned_prefixes()
+            self.carries_owned = not prefixes
+            self.prefixes = prefixes or self._source.owned_prefixes()
+            self._count()
             self.wake()
+
+    def _count(self) -> None:
+        """Have the replica count for what it holds whole of what it follows."""
+        self.slot.prefixes = None if self.prefixes is None else self._resyncs.held(self.prefixes)
 
     def _resync(self, prefix: bytes) -> None:
         if not self._filtered or not prefix.startswith(self.prefixes or ()):
             self.close(f"the replica asked for {prefix!r}, which this link does not carry")
             return
         try:
-            self._scopes_due[prefix] = wire.snapshot_scope(0, prefix)
+            self._resyncs.ask(prefix)
         except ValueError as error:
             self.close(str(error))
-        if len(self._scopes_due) > _PREFIX_LIMIT:
+        if len(self._resyncs) > _PREFIX_LIMIT:
             self.close(f"the replica asked for more than {_PREFIX_LIMIT} scopes at once")
+        self._count()
         self.wake()
 
     def _unpin(self) -> None:

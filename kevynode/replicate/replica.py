@@ -57,7 +57,7 @@ from .stream_events import (
     SnapshotBegin,
     SnapshotEnd,
 )
-from .wire import ack
+from .wire import ack, resync, resynced
 
 __all__ = ["HANDSHAKE_SECONDS", "QUIET_SECONDS", "SILENCE_SECONDS", "TABLE", "ReplicaLink"]
 
@@ -80,7 +80,8 @@ class ReplicaLink:
     """The replica's side of one connection. Never blocks. Times are monotonic seconds.
 
     ``request`` is what to ask for, ``peer`` how texts call the primary. ``prefixes`` narrows a link that asks for
-    ``scopes``. ``bulk_limit`` bounds one argument of an entry in bytes.
+    ``scopes``; of those in ``missing`` nothing is held, so a snapshot of each is asked for where the link goes on.
+    ``bulk_limit`` bounds one argument of an entry in bytes.
 
     The driver sends what :meth:`start` returns, feeds what arrives, applies the events in order and reports it with
     :meth:`applied`; it waits for bytes until :meth:`deadline` and calls :meth:`timed_out` then, and sends
@@ -88,7 +89,13 @@ class ReplicaLink:
     """
 
     def __init__(
-        self, request: Request, peer: str, *, prefixes: Sequence[bytes] = (), bulk_limit: int | None = None
+        self,
+        request: Request,
+        peer: str,
+        *,
+        prefixes: Sequence[bytes] = (),
+        missing: Sequence[bytes] = (),
+        bulk_limit: int | None = None,
     ) -> None:
         self.request = request
         self.peer = peer
@@ -110,6 +117,7 @@ class ReplicaLink:
         self.send_at = math.inf
         self._decoder = StreamDecoder() if bulk_limit is None else StreamDecoder(bulk_limit)
         self._prefixes = tuple(prefixes)
+        self._missing = tuple(missing)
         self._since = 0.0
         self._now = 0.0
         self._outgoing = b""
@@ -198,6 +206,19 @@ class ReplicaLink:
             self._ack_due = True
             self.send_at = min(self.send_at, now)
 
+    def ask_for(self, prefix: bytes) -> None:
+        """Ask for a snapshot of the keys under ``prefix``, in its place in the stream. Only on a filtered link."""
+        self._say(resync(prefix))
+
+    def resynced(self, prefix: bytes) -> None:
+        """Such a snapshot is in place: from now on acknowledgements speak of that prefix, too."""
+        self._say(resynced(prefix))
+
+    def _say(self, line: bytes) -> None:
+        if self.state is not State.LOST:
+            self._outgoing += line
+            self.send_at = self._now
+
     def to_send(self, now: float) -> bytes:
         """What to send at ``send_at``; empty if there is nothing."""
         data, self._outgoing = self._outgoing, b""
@@ -264,7 +285,8 @@ class ReplicaLink:
         self.accepted = event.names
         self.confirmed = True
         if self._prefixes and "scopes" in event.names:
-            self._outgoing += format_scopes(self._prefixes)
+            # In one breath: nothing is acknowledged before it is known what is missing.
+            self._outgoing += format_scopes(self._prefixes) + b"".join(map(resync, self._missing))
             self.send_at = self._now
 
     def _descend(self, event: Ancestors, output: _Output) -> None:

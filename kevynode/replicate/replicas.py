@@ -20,7 +20,7 @@ from .lineage import HISTORY_LIMIT, Lineage
 from .primary import PrimaryLink
 from .ships import ShipGate
 from .slots import Refusal, Slot, Slots, SyncRecord
-from .surroundings import FilesSide, NodeSide, Refused, ReplicationLog, ReplicationSettings
+from .surroundings import FilesSide, NodeSide, OwnedPrefixes, Refused, ReplicationLog, ReplicationSettings
 
 __all__ = ["Replicas", "new_history"]
 
@@ -55,6 +55,8 @@ class Replicas(ABC):
         self.on_news: Callable[[], None] | None = None
         # The node's files, which entries go to before they go to replicas; None: nothing waits for files.
         self.files: FilesSide | None = None
+        # Who writes what; None: no scopes are declared.
+        self.ownership: OwnedPrefixes | None = None
         # Whether what the files hold is still being loaded: until then there is nothing to copy.
         self.loading = False
         # What this node calls itself as a replica; empty: nothing yet.
@@ -99,15 +101,18 @@ class Replicas(ABC):
 
     # -- entries made here ------------------------------------------------------------------------------------------
 
-    def _observe(self, _first: int, group: list[Effect]) -> None:
+    def _observe(self, first: int, group: list[Effect]) -> None:
         """Take what is applied here under numbers of this node's own, beside what it makes itself."""
-        self.backlog.add(group, self._journal.origin is None)
+        if self._journal.origin is None:
+            self.backlog.observe(first, group)
+        else:
+            self.backlog.add(group, own=False)
 
     def _attach(self) -> None:
         """Have the journal's entries enter the backlog."""
         observers = self._journal.observers
         if self.backlog.observe not in observers and self._observe not in observers:
-            # A primary makes all its entries itself, and need not look at each one's origin.
+            # A primary without scopes makes all its entries itself, and need not look at each one's origin.
             observers.append(self._observe if self.copies_others() else self.backlog.observe)
 
     def _activate(self) -> None:
@@ -231,6 +236,7 @@ class Replicas(ABC):
     def forget(self, slot: Slot) -> None:
         """A replica did not come back in time: give up what was kept for it."""
         self.slots.forget(slot)
+        self._track_filters()
         self._release()
 
     def heard(self, slot: Slot, link: PrimaryLink, data: bytes) -> None:
@@ -256,12 +262,18 @@ class Replicas(ABC):
     def hang_up(self, reason: str) -> None:
         """End every link: what their replicas stand on has changed, so each is decided afresh when it comes back."""
         for link in tuple(self.links.values()):
-            link.close(reason)
-            if link.hang_up is not None:
-                link.hang_up()
+            self._end(link, reason)
+
+    @staticmethod
+    def _end(link: PrimaryLink, reason: str) -> None:
+        link.close(reason)
+        if link.hang_up is not None:
+            link.hang_up()
 
     def _track_filters(self) -> None:
-        self._node.tracks_written_keys = any(link.prefixes is not None for link in self.links.values())
+        # Also while such a replica is away, or expected: it has to count for what is written meanwhile.
+        filtered = any(slot.prefixes is not None for slot in self.slots)
+        self._node.tracks_written_keys = filtered or self.ownership is not None
 
     # -- what links take their data from ------------------------------------------------------------------------------
 
@@ -276,8 +288,15 @@ class Replicas(ABC):
         return self.files is None or self.files.may_ship()
 
     def owned_prefixes(self) -> tuple[bytes, ...]:
-        """What a filtered link that names no prefixes follows: this node owns none by name."""
-        return ()
+        """What a filtered link that names no prefixes follows: every one that this node owns."""
+        return () if self.ownership is None else self.ownership.owned()
+
+    def ownership_changed(self) -> None:
+        """This node owns other prefixes than before: have those who follow all of them say so again."""
+        owned = self.owned_prefixes()
+        for link in tuple(self.links.values()):
+            if link.carries_owned and link.prefixes != owned:
+                self._end(link, "this node owns other prefixes than before")
 
     def may_ship(self, link: PrimaryLink, now: float) -> bool:
         """Whether a snapshot may start on ``link`` now; if it never may, the link is closed."""

@@ -15,7 +15,7 @@ from . import wire
 from .lineage import Lineage
 from .primary import PrimaryLink, State
 from .replicas import Replicas, new_history
-from .surroundings import NodeSide, ReplicationLog, ReplicationSettings, UpstreamSide
+from .surroundings import MeshSide, NodeSide, OwnedPrefixes, ReplicationLog, ReplicationSettings, UpstreamSide
 
 __all__ = ["SILENCE_DEADLINE", "Replication"]
 
@@ -58,6 +58,10 @@ class Replication(Replicas):
         # On how many consecutive ports the upstream streams.
         self.upstream_shards = 1
         self.upstream: UpstreamSide | None = None
+        # The copies of other writers' scopes; None: there are none.
+        self.mesh: MeshSide | None = None
+        # Where those copies stood in the data that were found at the start; see scope_cursors.
+        self.found_scopes: dict[str, tuple[int, int]] = {}
         # Whether the data here are, or once were, somebody's whole data: before that there is nothing to serve.
         self._has_data = True
         # Whether an upstream's entries could not be applied, and no fresh copy has come since.
@@ -79,7 +83,18 @@ class Replication(Replicas):
 
     def copies_others(self) -> bool:
         """Whether entries of other nodes are applied here under numbers of this node's own."""
-        return self.role == "slave" and self._renumbers
+        return self.ownership is not None if self.role == "master" else self._renumbers
+
+    def set_ownership(self, ownership: OwnedPrefixes) -> None:
+        """Let ``ownership`` say which prefixes this node writes; others' may be copied here from now on.
+
+        Before data are loaded. Call :meth:`ownership_changed` whenever it says something else.
+        """
+        self.ownership = ownership
+        self._track_filters()
+        if self._active and self.numbers_entries():
+            self._detach()
+            self._attach()
 
     def may_be_copied(self) -> bool:
         """Whether the data here are somebody's whole data, as they ought to be."""
@@ -187,6 +202,9 @@ class Replication(Replicas):
             # What a lone node without data has to show is nothing yet.
             self._has_data = bool(len(self._store.keyspace)) or self._journal.offset > 0
             self.role = "slave"
+            if self.ownership is not None and self.files is not None:
+                # Whose copies these were is of no account any more.
+                self.files.forget_cursors()
             self._detach()
             self._journal.follows = not self._renumbers
             if self._renumbers and self._active:
@@ -276,7 +294,7 @@ class Replication(Replicas):
             backlog.reset(next)
             return
         # On a copy of one stream its entries count as its own.
-        own = own or not self._renumbers
+        own = own or not (self._renumbers or self.ownership is not None)
         if grouped:
             backlog.add([(command, None, ()) for command in commands], own)
         else:
@@ -307,6 +325,7 @@ class Replication(Replicas):
             self.lineage = self._branched(lineage, offset, local) if branches else lineage
             journal.outside = local and not branches
             self._found_cursors = {} if opens else dict(cursors)
+            self.found_scopes = dict(cursors) if opens else {}
             self._expects_until = self.now() + self.reconnect_window
             if not self.settings.standalone:
                 self._hold()
@@ -333,6 +352,11 @@ class Replication(Replicas):
         """The group that is committed next brings a renumbered upstream to this offset of its history."""
         if self.files is not None:
             self.files.note_cursor(upstream, history, offset)
+
+    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
+        """A renumbered upstream is at this offset of its history, and no entry says so; 0 and 0: forget it."""
+        if self.files is not None:
+            self.files.cursor_moved(upstream, history, offset)
 
     def diverged(self) -> None:
         """The data are about to be something that no upstream's history says: nobody is to go on from them."""
@@ -407,6 +431,12 @@ class Replication(Replicas):
             self.files.hand_over()
         self._node.replication_advanced()
 
+    def scopes_applied(self) -> None:
+        """Entries, or a ship, of a scope that another node writes are in the store and the journal."""
+        if self.files is not None:
+            self.files.hand_over()
+        self._node.replication_advanced()
+
     def lost(self, reason: str) -> None:
         """The link to the upstream is gone."""
         self.judge()
@@ -430,7 +460,8 @@ class Replication(Replicas):
     @property
     def received_bytes(self) -> int:
         """Bytes received from upstreams since the start."""
-        return self._received_before + (0 if self.upstream is None else self.upstream.received_bytes)
+        received = self._received_before + (0 if self.upstream is None else self.upstream.received_bytes)
+        return received + (0 if self.mesh is None else self.mesh.received_bytes)
 
     def set_upstream(self, upstream: UpstreamSide | None) -> None:
         """The follower that runs now; None: none does."""

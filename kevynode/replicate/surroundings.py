@@ -10,7 +10,16 @@ import attrs
 from ..replication_view import UpstreamFacts
 from .lineage import Lineage
 
-__all__ = ["FilesSide", "NodeSide", "Refused", "ReplicationLog", "ReplicationSettings", "UpstreamSide"]
+__all__ = [
+    "FilesSide",
+    "MeshSide",
+    "NodeSide",
+    "OwnedPrefixes",
+    "Refused",
+    "ReplicationLog",
+    "ReplicationSettings",
+    "UpstreamSide",
+]
 
 
 class ReplicationLog(Protocol):
@@ -79,6 +88,10 @@ class FilesSide(Protocol):
         """
         ...
 
+    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
+        """A renumbered upstream is at this offset of its history, and no entry says so. 0 and 0: forget where it is."""
+        ...
+
     def forget_cursors(self) -> None:
         """Where renumbered upstreams stood means nothing from here on: the data here go their own way."""
         ...
@@ -102,6 +115,24 @@ class UpstreamSide(Protocol):
     def facts(self, now: float) -> Sequence[UpstreamFacts]: ...
     def position_in(self, history: int) -> int | None:
         """The next offset applied of a history that this node does not adopt (an upstream of several shards)."""
+        ...
+
+
+class OwnedPrefixes(Protocol):
+    """Who writes what, as far as it concerns those who copy this node."""
+
+    def owned(self) -> tuple[bytes, ...]:
+        """The declared prefixes that this node writes, open or not."""
+        ...
+
+
+class MeshSide(Protocol):
+    """The copies of other writers' scopes that this node keeps beside what it writes itself."""
+
+    @property
+    def received_bytes(self) -> int: ...
+    def has_applied(self, history: int, offset: int) -> bool | None:
+        """Whether everything before ``offset`` of a writer's history is here; None: nobody's who is copied here."""
         ...
 
 

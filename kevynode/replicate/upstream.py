@@ -8,14 +8,15 @@ than has been applied.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import trio
 
+from ..clock import Clock
 from ..faults import traceback_line
 from ..replication_view import SyncFacts, UpstreamFacts
-from ..transport import format_address
-from .backoff import Backoff
+from ..transport import Transport, format_address
+from .backoff import Backoff, UniformSource
 from .form_chooser import FormChooser
 from .handshake import Form, Request
 from .replica import ReplicaLink
@@ -34,10 +35,7 @@ from .replica_events import (
 )
 from .snapshot import SnapshotError
 
-if TYPE_CHECKING:
-    from .follower import Follower
-
-__all__ = ["CONNECT_SECONDS", "SEND_SECONDS", "SLICE_SECONDS", "Upstream", "UpstreamLog"]
+__all__ = ["CONNECT_SECONDS", "SEND_SECONDS", "SLICE_SECONDS", "Following", "LinkSink", "Upstream", "UpstreamLog"]
 
 #: Seconds that connecting may take.
 CONNECT_SECONDS: Final = 5.0
@@ -76,10 +74,45 @@ class UpstreamLog(Protocol):
     def error(self, event: str, /, **fields: object) -> None: ...
 
 
+class LinkSink(Protocol):
+    """Who wants to know of the links of a follower."""
+
+    def link_changed(self) -> None: ...
+
+
+class Following(Protocol):
+    """The follower that an upstream belongs to: what it is, and what becomes of what arrives. See :mod:`follower`."""
+
+    host: str
+    replica_id: str
+    client_port: int
+    capabilities: frozenset[str]
+    bulk_limit: int
+    transport: Transport
+    clock: Clock
+    random: UniformSource
+    log: UpstreamLog
+
+    @property
+    def sink(self) -> LinkSink: ...
+    @property
+    def diverged(self) -> str: ...
+    def claim(self, upstream: Upstream) -> tuple[int, int]: ...
+    def applied(self, upstream: Upstream) -> int: ...
+    def resumed(self, upstream: Upstream, event: Resumed, reason: str) -> None: ...
+    def history_known(self, upstream: Upstream, event: HistoryKnown, offset: int) -> None: ...
+    def apply(self, upstream: Upstream, entries: Entries, place: int, until: float) -> int: ...
+    def ship_begins(self, upstream: Upstream, event: ShipBegins | None, reason: str) -> None: ...
+    def ship_data(self, upstream: Upstream, data: bytes) -> None: ...
+    def ship_ends(self, upstream: Upstream, event: ShipEnds | Resumed) -> trio.Event | None: ...
+    def ship_seen(self, upstream: Upstream) -> tuple[float, int, str] | None: ...
+    def link_ended(self, upstream: Upstream, reason: str) -> None: ...
+
+
 class Upstream:
     """The link to one port of a follower's upstream, through all its connections. ``index`` is the shard's."""
 
-    def __init__(self, follower: Follower, index: int, port: int) -> None:
+    def __init__(self, follower: Following, index: int, port: int) -> None:
         self.index = index
         self.port = port
         self.address = format_address(follower.host, port)
@@ -134,12 +167,13 @@ class Upstream:
         self._stopped = True
         self.link.break_off(reason)
 
-    def swapped(self, began: float, size: int, reason: str) -> None:
-        """The snapshot that this link had a part in has replaced the data."""
+    def swapped(self, began: float, size: int, reason: str, kind: Literal["full", "scope"] = "full") -> None:
+        """The snapshot that this link had a part in has replaced the data, or those of one scope."""
         now = self._clock.monotonic()
-        self._whole_at = began
-        self._last_sync = SyncFacts("full", reason, now - began, size)
-        self._log.info("synchronised", upstream=self.address, kind="full", bytes=size, seconds=round(now - began, 3))
+        if kind == "full":
+            self._whole_at = began
+        self._last_sync = SyncFacts(kind, reason, now - began, size)
+        self._log.info("synchronised", upstream=self.address, kind=kind, bytes=size, seconds=round(now - began, 3))
         link = self.link
         if link is not None:
             link.applied(self._follower.applied(self), now)
@@ -192,7 +226,7 @@ class Upstream:
     async def _attempt(self) -> None:
         """One connection, from connecting to its end."""
         now = self._clock.monotonic()
-        link = ReplicaLink(self._request(now), self.address, bulk_limit=self._follower.bulk_limit)
+        link = self._make_link(now)
         self._stopped = self._was_live = False
         self._connecting = True
         self._follower.sink.link_changed()
@@ -212,9 +246,16 @@ class Upstream:
             link.close(reason)
             self._ended(link, reason)
 
+    def _make_link(self, now: float) -> ReplicaLink:
+        return ReplicaLink(self._request(now), self.address, bulk_limit=self._follower.bulk_limit)
+
+    def _form(self, now: float) -> Form:
+        """The form of the next handshake."""
+        return self._chooser.next(now)
+
     def _request(self, now: float) -> Request:
         follower = self._follower
-        form = self._chooser.next(now)
+        form = self._form(now)
         history, offset = follower.claim(self)
         if form is Form.FIVE:
             # Only what came on such a stream, in this process, can be claimed without a history.
@@ -356,8 +397,11 @@ class Upstream:
             case HistoryKnown():
                 follower.history_known(self, event, link.position)
             case _:
-                # A skip, or a ship of one scope, on a link that follows everything: neither was asked for.
-                link.break_off(f"{self.address} sent what is for filtered links only: {type(event).__name__}")
+                await self._obey_filtered(link, event)
+
+    async def _obey_filtered(self, link: ReplicaLink, event: LinkEvent) -> None:
+        # A skip, or a ship of one scope, on a link that follows everything: neither was asked for.
+        link.break_off(f"{self.address} sent what is for filtered links only: {type(event).__name__}")
 
     async def _take_piece(self, data: bytes) -> None:
         """Build what a piece of a snapshot says, in steps short enough for those who read the old data meanwhile."""

@@ -99,6 +99,10 @@ class NodeReplicationView:
             position = replication.upstream.position_in(history)
             if position is not None:
                 return position >= offset
+        if replication.mesh is not None:
+            applied = replication.mesh.has_applied(history, offset)
+            if applied is not None:
+                return applied
         shared = replication.lineage.shared(history)
         if shared is None or offset > shared:
             return None

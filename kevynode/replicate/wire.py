@@ -62,6 +62,7 @@ __all__ = [
     "group",
     "ping",
     "resync",
+    "resynced",
     "skip",
     "snapshot_end",
     "snapshot_scope",
@@ -158,3 +159,8 @@ def ack(offset: int) -> bytes:
 def resync(prefix: bytes) -> bytes:
     """From the replica: asks for a snapshot of the keys under ``prefix``."""
     return b"REPLCONF RESYNC %b\r\n" % prefix.hex().encode("ascii")
+
+
+def resynced(prefix: bytes) -> bytes:
+    """From the replica: a snapshot of the keys under ``prefix`` that it had asked for is in place."""
+    return b"REPLCONF RESYNCED %b\r\n" % prefix.hex().encode("ascii")

@@ -1,4 +1,7 @@
-"""Data that is built aside, to take the place of a store's data in one step (``Store.replace_all``)."""
+"""Data that is built aside, to take the place of a store's data, or of a part of them, in one step.
+
+See ``Store.replace_all`` and ``prefix_keys.replace_keys``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from .keyspace import Keyspace
 from .sharded import SHARD_LIMIT
 from .values import Hash, Value, bytes_memory, value_memory
 
-__all__ = ["Staging"]
+__all__ = ["PrefixStaging", "Staging"]
 
 
 class Staging:
@@ -80,3 +83,20 @@ class Staging:
     def memory(self) -> int:
         """Bytes that keys, values and the dictionaries around them take; walks the shards, not the keys."""
         return self.used + self.keyspace.memory()
+
+
+class PrefixStaging(Staging):
+    """A staging that takes only keys under any of ``prefixes``, and counts in ``left_out`` what else it was given."""
+
+    __slots__ = ("left_out", "prefixes")
+
+    def __init__(self, prefixes: tuple[bytes, ...], epoch: int = 0) -> None:
+        super().__init__(epoch)
+        self.prefixes = prefixes
+        self.left_out = 0
+
+    def put(self, key: bytes, value: Value, deadline: int | None = None) -> None:
+        if key.startswith(self.prefixes):
+            super().put(key, value, deadline)
+        else:
+            self.left_out += 1

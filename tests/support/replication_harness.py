@@ -88,6 +88,9 @@ class FilesProbe:
     def note_cursor(self, upstream: str, history: int, offset: int) -> None:
         self.told.append(("cursor", upstream, history, offset))
 
+    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
+        self.told.append(("moved", upstream, history, offset))
+
     def hand_over(self) -> None:
         """There is nothing to write."""
 

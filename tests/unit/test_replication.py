@@ -207,6 +207,9 @@ def test_a_filtered_replica_counts_for_what_it_covers() -> None:
     assert facts.acknowledged(2, frozenset([b"a:1", b"b:1"])) == 1
     assert facts.acknowledged(2, None) == 1
     primary.disconnect(part)
+    # It will be back.
+    assert primary.node.tracks_written_keys
+    primary.replication.forget(part.slot)
     assert not primary.node.tracks_written_keys
 
 

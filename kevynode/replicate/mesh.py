@@ -1,0 +1,175 @@
+"""Whom this node copies scopes from: one follower for each other writer of what is wanted here. No I/O.
+
+The node gives a :class:`Mesh` what it knows and calls :meth:`Mesh.refresh` when any of it has changed:
+
+- after the data and the ledger have been loaded, for the first time,
+- whenever a scope has another owner (at once, before anything else runs: what arrives for a prefix that has become this
+  node's own must not be applied), and
+- when its role has changed: a plain replica copies one upstream and nobody else.
+
+:class:`~kevynode.replicate.mesh_service.MeshService` runs the followers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from ..replication_view import UpstreamFacts
+from .surroundings import ReplicationLog
+
+__all__ = ["MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer"]
+
+
+@attrs.frozen
+class MeshPeer:
+    """Another node: its id, its replication address, and what it is (``kevynode`` or ``kevy``)."""
+
+    node_id: str
+    host: str
+    port: int
+    kind: str = "kevynode"
+
+
+@attrs.frozen
+class MeshFacts:
+    """The copies of one writer's scopes. ``missing``: those of ``prefixes`` that are yet to be shipped."""
+
+    node_id: str
+    kind: str
+    prefixes: tuple[bytes, ...]
+    missing: tuple[bytes, ...]
+    upstream: UpstreamFacts
+
+
+class MeshFollowing(Protocol):
+    """A follower of one writer, as far as the mesh looks at it."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def prefixes(self) -> tuple[bytes, ...]: ...
+    @property
+    def missing(self) -> tuple[bytes, ...]: ...
+    @property
+    def received_bytes(self) -> int: ...
+    def follow_prefixes(self, prefixes: Sequence[bytes]) -> None: ...
+    def retire(self, reason: str) -> None: ...
+    def facts(self, now: float) -> UpstreamFacts: ...
+    def has_applied(self, history: int, offset: int) -> bool | None: ...
+    async def run(self) -> None: ...
+
+
+#: Makes the follower of a peer for some prefixes; the mapping holds the cursors that were found for it at the start.
+MakeMeshFollower = Callable[[MeshPeer, tuple[bytes, ...], Mapping[str, tuple[int, int]]], MeshFollowing]
+
+
+class Mesh:
+    """The followers of this node, ``self_id``.
+
+    ``owners`` gives the owner of every declared prefix that is wanted here, now; ``is_active`` whether this node is one
+    that copies scopes; ``forget`` is told the name of each cursor among those ``found`` in the files at the start that
+    nobody will go on from.
+    """
+
+    def __init__(
+        self,
+        self_id: str,
+        peers: Sequence[MeshPeer],
+        owners: Callable[[], Mapping[bytes, str]],
+        make_follower: MakeMeshFollower,
+        log: ReplicationLog,
+        *,
+        is_active: Callable[[], bool] = lambda: True,
+        found: Mapping[str, tuple[int, int]] | None = None,
+        forget: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.self_id = self_id
+        self.followers: dict[str, MeshFollowing] = {}
+        #: Called when there are other followers than before.
+        self.on_followers: Callable[[], None] | None = None
+        self._peers = {peer.node_id: peer for peer in peers if peer.node_id != self_id}
+        self._owners = owners
+        self._make_follower = make_follower
+        self._log = log
+        self._is_active = is_active
+        self._found = dict(found or {})
+        self._forget = forget
+        self._received_before = 0
+        self._began = False
+
+    def refresh(self) -> None:
+        """Follow whoever owns what now. Does nothing if that has not changed."""
+        wanted = self._wanted()
+        followers = dict(self.followers)
+        # What is followed no more is let go of first: a prefix must not have two writers for a moment.
+        for node_id, follower in followers.items():
+            if node_id in wanted:
+                follower.follow_prefixes([prefix for prefix in follower.prefixes if prefix in wanted[node_id]])
+            else:
+                follower.retire("none of its scopes is followed any more")
+                self._received_before += follower.received_bytes
+                del self.followers[node_id]
+                self._log.info("scopes_left", node=node_id, upstream=follower.address)
+        for node_id, prefixes in wanted.items():
+            if node_id in self.followers:
+                self.followers[node_id].follow_prefixes(prefixes)
+            else:
+                self._follow(self._peers[node_id], prefixes)
+        self._forget_unused()
+        if self.followers != followers and self.on_followers is not None:
+            self.on_followers()
+
+    def _wanted(self) -> dict[str, tuple[bytes, ...]]:
+        """The prefixes to copy, by their owner; those whose owner is no declared peer cannot be."""
+        wanted: dict[str, tuple[bytes, ...]] = {}
+        if self._is_active():
+            for prefix, owner in sorted(self._owners().items()):
+                if owner in self._peers:
+                    wanted[owner] = (*wanted.get(owner, ()), prefix)
+        return wanted
+
+    def _follow(self, peer: MeshPeer, prefixes: tuple[bytes, ...]) -> None:
+        follower = self._make_follower(peer, prefixes, self._found)
+        self.followers[peer.node_id] = follower
+        # It knows better from here on.
+        for name in [name for name in self._found if name.partition("/")[0] == follower.address]:
+            del self._found[name]
+        self._log.info("scopes_followed", node=peer.node_id, upstream=follower.address, prefixes=len(prefixes))
+
+    def _forget_unused(self) -> None:
+        """What the files say of others than those who are followed from the start on is of no use later."""
+        if not self._began:
+            self._began = True
+            for name in self._found:
+                self._forget(name)
+            self._found = {}
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    def facts(self, now: float) -> list[MeshFacts]:
+        """The state of every follower, by the writers' ids. ``now`` is monotonic."""
+        return [
+            MeshFacts(node_id, self._peers[node_id].kind, follower.prefixes, follower.missing, follower.facts(now))
+            for node_id, follower in sorted(self.followers.items())
+        ]
+
+    def unreachable(self) -> tuple[bytes, ...]:
+        """Wanted prefixes whose owner is neither this node nor a declared peer."""
+        known = {self.self_id, *self._peers}
+        return tuple(sorted(prefix for prefix, owner in self._owners().items() if owner not in known))
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes received from other writers."""
+        return self._received_before + sum(follower.received_bytes for follower in self.followers.values())
+
+    def has_applied(self, history: int, offset: int) -> bool | None:
+        """Whether everything before ``offset`` of a writer's history is here; None: nobody's who is copied here."""
+        for follower in self.followers.values():
+            applied = follower.has_applied(history, offset)
+            if applied is not None:
+                return applied
+        return None

@@ -1,0 +1,168 @@
+"""Where the copies of one writer's scopes stand: how far its stream has been applied, and which prefixes are whole.
+
+All prefixes of a writer come on one stream, so there is one place in that stream. A prefix is **whole** from the ship
+that brought it on; entries of it before that ship are in the ship. One that is not whole has to be shipped before
+anything in the stream means something for it.
+
+The files are told the same in the words that they have: a cursor under the upstream's address is the place in its
+stream, and one under ``address/<hex prefix>`` says that this prefix is whole, and from where in which history on. Only
+the history that the stream's own cursor names counts: when it changes, every prefix is told anew. What is told of a
+prefix is forgotten before its data are touched and told again behind them, so at every end of the file the data of a
+prefix are old or new as a whole, and have no other cursor than the one that belongs to them; at worst none, and then
+they are shipped once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from .lineage import Lineage
+
+__all__ = ["CursorNote", "ScopeCursors", "scope_cursor_name"]
+
+#: Takes upstream, history and offset: where something stands without an entry that says so. 0 and 0: nowhere.
+CursorNote = Callable[[str, int, int], None]
+
+#: Longest prefix in bytes, and longest address, that a line of the files holds: others are shipped after each restart.
+_PREFIX_LIMIT: Final = 256
+_ADDRESS_LIMIT: Final = 280
+# Entries that are passed over before the files are told so.
+_UNTOLD: Final = 4096
+
+
+def scope_cursor_name(upstream: str, prefix: bytes) -> str:
+    """What a prefix of an upstream is called where cursors are kept by upstream."""
+    return f"{upstream}/{prefix.hex()}"
+
+
+class ScopeCursors:
+    """The copies of the scopes of the writer whose replication address is ``upstream``.
+
+    ``note`` tells the files; ``found`` are all cursors that were in them at the start.
+    """
+
+    def __init__(self, upstream: str, note: CursorNote, found: Mapping[str, tuple[int, int]]) -> None:
+        self.upstream = upstream
+        #: History and next offset of the stream; (0, 0): unknown. A history of 0 is not told.
+        self.stream = (0, 0)
+        # Prefixes that are whole, and the offset below which their entries are in the ship that made them so.
+        self._whole: dict[bytes, int] = {}
+        self._note = note
+        self._noted = 0
+        self._is_noted = upstream.isascii() and len(upstream) <= _ADDRESS_LIMIT
+        self._find(found)
+
+    def _find(self, found: Mapping[str, tuple[int, int]]) -> None:
+        stream = found.get(self.upstream, (0, 0))
+        start = f"{self.upstream}/"
+        marks = {}
+        for name, mark in found.items():
+            if name.startswith(start) and mark[0]:
+                try:
+                    marks[bytes.fromhex(name[len(start) :])] = mark
+                except ValueError:
+                    self._note(name, 0, 0)
+        histories = {history for history, _ in marks.values()}
+        if stream[0] not in histories:
+            # The stream's place is from before the ship that brought all that there is.
+            stream = min(marks.values()) if len(histories) == 1 else (0, 0)
+        for prefix, (history, offset) in marks.items():
+            if history == stream[0]:
+                self._whole[prefix] = offset
+            else:
+                self._tell(prefix, 0, 0)
+        if self._whole:
+            self.stream = stream
+            self._noted = stream[1]
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    def is_whole(self, prefix: bytes) -> bool:
+        """Whether the keys under the prefix are what they were in the stream's place."""
+        return prefix in self._whole
+
+    @property
+    def whole(self) -> tuple[bytes, ...]:
+        """The prefixes that are whole."""
+        return tuple(self._whole)
+
+    @property
+    def settled(self) -> int:
+        """The offset from which on no entry can be in a ship already."""
+        return max(self._whole.values(), default=0)
+
+    def holds(self, prefix: bytes, offset: int) -> bool:
+        """Whether the entry of a prefix that is whole came with its ship."""
+        return offset < self._whole[prefix]
+
+    def is_shared(self, lineage: Lineage) -> bool:
+        """Whether the writer, in ``lineage``, shares everything that is held of it."""
+        history, offset = self.stream
+        return lineage.covers(history, max(offset, self.settled))
+
+    def claim(self) -> tuple[int, int]:
+        """Where to ask the writer to go on; (0, 0): nothing is held that could be continued."""
+        return self.stream if self.stream[0] and self._whole else (0, 0)
+
+    # -- changes ------------------------------------------------------------------------------------------------------
+
+    def keep(self, prefixes: Iterable[bytes]) -> None:
+        """Forget every other prefix: from here on what comes of it is passed over."""
+        kept = set(prefixes)
+        for prefix in self.whole:
+            if prefix not in kept:
+                self.forget(prefix)
+
+    def forget(self, prefix: bytes) -> None:
+        """The keys under the prefix are no copy of the stream any more."""
+        if self._whole.pop(prefix, None) is not None:
+            self._tell(prefix, 0, 0)
+
+    def forget_all(self) -> None:
+        """Nothing here is a copy of the stream any more."""
+        self.keep(())
+
+    def shipped(self, prefix: bytes, history: int, offset: int) -> None:
+        """The keys under the prefix are what they were before ``offset`` of ``history``, where the stream is, too."""
+        self._whole[prefix] = offset
+        self._tell(prefix, history, offset)
+
+    def moved(self, offset: int) -> None:
+        """Everything before ``offset`` has been applied or passed over; the files hear of what was applied by itself.
+
+        They are told of what was not only now and then.
+        """
+        history, reached = self.stream
+        if offset <= reached:
+            return
+        self.stream = (history, offset)
+        if offset - self._noted >= _UNTOLD:
+            self._note_stream()
+
+    def applied(self, offset: int) -> None:
+        """As :meth:`moved`, and the files are told with the entry itself."""
+        self.stream = (self.stream[0], offset)
+        self._noted = offset
+
+    def placed(self, history: int, offset: int) -> None:
+        """The stream is at ``offset`` of ``history``, by what has been shipped or by where it goes on."""
+        known, _ = self.stream
+        self.stream = (history, offset)
+        if history != known:
+            for prefix, start in self._whole.items():
+                self._tell(prefix, history, start)
+        self._note_stream()
+
+    # -- the files ----------------------------------------------------------------------------------------------------
+
+    def _note_stream(self) -> None:
+        history, offset = self.stream
+        self._noted = offset
+        if history and self._is_noted:
+            self._note(self.upstream, history, offset)
+
+    def _tell(self, prefix: bytes, history: int, offset: int) -> None:
+        # Where the history is not known yet nobody could go on.
+        if self._is_noted and len(prefix) <= _PREFIX_LIMIT and (history or not offset):
+            self._note(scope_cursor_name(self.upstream, prefix), history, offset)
