@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,6 +17,7 @@ from kevynode.persist.jobs import Job, SyncJob
 from kevynode.persist.persistence import Persistence, PersistenceSettings, Work
 from kevynode.persist.writer import AppendOnlyWriter, Policy
 from kevynode.replicate.lineage import Lineage
+from kevynode.store.staging import Staging
 
 #: The history that every one of them begins with.
 HISTORY: Final = 77
@@ -189,3 +191,32 @@ class FilesHarness:
     def after_power_loss(self, seed: int) -> Content:
         """What would be found after a loss of power now."""
         return content(read_folder(self.disk.crash(seed))[0])
+
+
+def in_trouble(files: FilesHarness) -> None:
+    """Let a write fail."""
+    client = files.connect()
+    files.disk.fail_next("write", errno.ENOSPC)
+    assert client.call("SET", "lost", "1") == "dropped"
+
+
+def replaced(files: FilesHarness, key: str, offset: int, lineage: Lineage) -> None:
+    """Replace all data as a synchronisation does, with one key."""
+    staging = Staging(files.node.store.epoch)
+    staging.put(key.encode(), b"new")
+    files.node.store.replace_all(staging, offset)
+    files.persistence.data_replaced(lineage, {})
+
+
+def as_replica(files: FilesHarness) -> None:
+    """Become a copy of another node's stream."""
+    files.node.store.journal.follows = True
+    files.node.server.become_replica(read_only=True)
+
+
+def promote(files: FilesHarness) -> None:
+    """Become a primary, with a history of one's own."""
+    files.node.store.journal.follows = False
+    files.node.server.become_primary()
+    before = files.persistence.lineage.history
+    files.persistence.note_lineage(Lineage(100, ((before, files.node.store.journal.offset),)))

@@ -1,24 +1,21 @@
-"""What a node decides about its files: trouble and recovery, rewrites and dumps, on and off. No task runs here."""
+"""What a node decides about its files: trouble and recovery, rewrites, data that are replaced. No task runs here."""
 
 from __future__ import annotations
 
 import errno
-import random
 
 import pytest
-from support.append_only import DATA, Node, read_folder
+from support.append_only import Node, read_folder
 from support.memory_disk import Call, MemoryDisk
-from support.persistence_harness import HISTORY, FilesHarness
+from support.persistence_harness import HISTORY, FilesHarness, as_replica, in_trouble, promote, replaced
 from support.store_harness import content
 
 from kevynode.errors import ReplyError
-from kevynode.persist.dump import Dump, load_dump
+from kevynode.persist.dump import Dump
 from kevynode.persist.rewriting import Rewrite
 from kevynode.persist.works import FIRST_RETRY, LAST_RETRY, MOST_INCREMENTS
 from kevynode.persist.writer import Policy
 from kevynode.replicate.lineage import Lineage
-from kevynode.store.staging import Staging
-from kevynode.store.store import Store
 
 ALL_POLICIES = pytest.mark.parametrize("policy", ["always", "everysec", "no"])
 
@@ -29,22 +26,7 @@ def info(files: FilesHarness, field: str) -> str:
     return next(line.partition(":")[2] for line in reply.split("\r\n") if line.startswith(field + ":"))
 
 
-def replaced(files: FilesHarness, key: str, offset: int, lineage: Lineage) -> None:
-    """Replace all data as a synchronisation does, with one key."""
-    staging = Staging(files.node.store.epoch)
-    staging.put(key.encode(), b"new")
-    files.node.store.replace_all(staging, offset)
-    files.persistence.data_replaced(lineage, {})
-
-
 # -- trouble and recovery ----------------------------------------------------------------------------------------------
-
-
-def in_trouble(files: FilesHarness) -> None:
-    """Let a write fail."""
-    client = files.connect()
-    files.disk.fail_next("write", errno.ENOSPC)
-    assert client.call("SET", "lost", "1") == "dropped"
 
 
 def test_trouble_is_told_and_over_when_all_data_are_in_another_file() -> None:
@@ -334,20 +316,6 @@ def test_crashes_at_every_call_of_a_rewrite(policy: Policy) -> None:
 # -- data that are replaced --------------------------------------------------------------------------------------------
 
 
-def as_replica(files: FilesHarness) -> None:
-    """Become a copy of another node's stream."""
-    files.node.store.journal.follows = True
-    files.node.server.become_replica(read_only=True)
-
-
-def promote(files: FilesHarness) -> None:
-    """Become a primary, with a history of one's own."""
-    files.node.store.journal.follows = False
-    files.node.server.become_primary()
-    before = files.persistence.lineage.history
-    files.persistence.note_lineage(Lineage(100, ((before, files.node.store.journal.offset),)))
-
-
 @pytest.mark.parametrize("under_way", ["nothing", "rewrite", "dump"])
 def test_what_was_there_stays_until_what_replaced_it_is_complete(under_way: str) -> None:
     files = FilesHarness()
@@ -433,166 +401,3 @@ def test_what_a_promoted_copy_could_not_store_is_dropped() -> None:
     assert client.dropped
     assert files.persistence.problem
     assert reader.call("GET", "key") == "sent"
-
-
-# -- policies, on and off ----------------------------------------------------------------------------------------------
-
-
-def test_it_can_be_switched_on_while_the_node_runs() -> None:
-    files = FilesHarness(begins=False)
-    client = files.connect()
-    client.call("SET", "key", "1")
-    assert files.persistence.append_only().enabled is False
-    files.persistence.switch_on()
-    files.persistence.switch_on()
-    assert files.persistence.append_only().enabled
-    # Nothing is promised, and nobody waits, until all that there is has been written.
-    assert client.call("SET", "key", "2") == "sent"
-    mark = files.persistence.want_sync()
-    assert not files.persistence.kept(mark)
-    assert not files.persistence.is_durable(client.session.wrote)
-    files.work()
-    assert files.persistence.is_durable(0)
-    files.sync()
-    assert files.persistence.kept(mark)
-    assert files.after_power_loss(1) == content(files.node.store)
-    assert client.call("SET", "key", "3") == "sent"
-    assert files.after_kill() == content(files.node.store)
-
-
-def test_a_switch_on_that_comes_to_nothing_is_tried_again_and_refuses_no_write() -> None:
-    files = FilesHarness(begins=False)
-    files.disk.fill_up(after=0)
-    client = files.connect()
-    client.call("SET", "key", "1")
-    files.persistence.switch_on()
-    files.work()
-    assert client.call("SET", "key", "2") == "sent"
-    files.disk.make_room()
-    assert files.persistence.begin_work() is None
-    files.advance(FIRST_RETRY)
-    files.work()
-    assert files.after_power_loss(1) == content(files.node.store)
-
-
-def test_a_switch_on_that_is_refused_leaves_nothing_locked() -> None:
-    files = FilesHarness(begins=False)
-    files.disk.read_only()
-    with pytest.raises(ReplyError, match="cannot be switched on"):
-        files.persistence.switch_on()
-    files.disk.read_only(False)
-    assert not files.persistence.append_only().enabled
-    files.persistence.switch_on()
-    files.work()
-
-
-@pytest.mark.parametrize("state", ["well", "rewriting", "fresh", "failed", "held"])
-def test_it_can_be_switched_off_at_any_time(state: str) -> None:
-    files = FilesHarness("always" if state == "held" else "everysec")
-    client = files.connect()
-    client.call("SET", "key", "1")
-    work = job = None
-    if state == "failed":
-        in_trouble(files)
-    if state in {"rewriting", "fresh"}:
-        if state == "fresh":
-            as_replica(files)
-            replaced(files, "new", 5, Lineage(99))
-            promote(files)
-        else:
-            files.persistence.rewrite()
-        work, steps = files.begin()
-        files.step(steps)
-        assert client.call("SET", "key", "2") == "held"
-    if state == "held":
-        files.persistence.note_lineage(Lineage(99))
-        job = files.persistence.begin_sync()
-        assert client.call("SET", "key", "2") == "held"
-    files.persistence.switch_off()
-    files.persistence.switch_off()
-    files.release()
-    assert client.held == b""
-    assert not files.persistence.append_only().enabled
-    assert client.call("SET", "key", "3") == "sent"
-    assert files.persistence.kept(0) is None
-    # It begins when the folder is free.
-    files.persistence.switch_on()
-    assert files.persistence.append_only().enabled
-    files.persistence.switch_off()
-    assert not files.persistence.append_only().enabled
-    files.persistence.switch_on()
-    if job is not None:
-        job.run()
-        files.persistence.end_sync(job)
-    if work is not None:
-        files.end(work)
-    retired = files.persistence.retired
-    assert retired is not None
-    retired.close()
-    retired.folder.close()
-    files.persistence.retired_closed()
-    files.work()
-    assert client.call("SET", "key", "4") == "sent"
-    assert files.after_kill() == content(files.node.store)
-    assert not files.persistence.append_only().rewrite_scheduled
-
-
-def test_a_policy_can_be_changed_with_a_sync_under_way() -> None:
-    files = FilesHarness("everysec")
-    client = files.connect()
-    client.call("SET", "key", "1")
-    job = files.persistence.begin_sync(each_second=True)
-    assert job is not None
-    files.persistence.set_policy("always")
-    assert client.call("SET", "key", "2") == "held"
-    job.run()
-    files.persistence.end_sync(job)
-    files.release()
-    assert client.answers == b"+OK\r\n+OK\r\n"
-    for seed in range(10):
-        assert files.after_power_loss(seed) == content(files.node.store)
-    files.persistence.set_policy("no")
-    client.call("SET", "key", "3")
-    assert files.persistence.begin_sync(each_second=True) is None
-    files.persistence.want_sync()
-    assert files.sync() is not None
-
-
-# -- dumps -------------------------------------------------------------------------------------------------------------
-
-
-def dumped(files: FilesHarness) -> Store:
-    """What is in the dump."""
-    store = Store(random.Random(1))
-    steps = load_dump(files.disk.kill(), DATA, store, files.node.wall)
-    for _ in steps:
-        pass
-    return store
-
-
-def test_a_dump_holds_the_data_as_of_its_beginning() -> None:
-    files = FilesHarness()
-    client = files.connect()
-    client.call("SET", "key", "1")
-    files.persistence.save()
-    work, steps = files.begin()
-    before = content(files.node.store)
-    assert client.call("SET", "key", "2") == "sent"
-    files.go_on(work, steps)
-    assert content(dumped(files)) == before
-    assert files.persistence.dumps().changes == 1
-    assert files.persistence.dumps().last_save == files.node.wall // 1000
-
-
-def test_a_dump_that_fails_says_so_and_leaves_the_last_one() -> None:
-    files = FilesHarness()
-    client = files.connect()
-    client.call("SET", "key", "1")
-    assert files.persistence.save_now() == ""
-    client.call("SET", "key", "2")
-    files.disk.fail_next("sync")
-    assert files.persistence.save_now()
-    assert not files.persistence.dumps().last_ok
-    assert content(dumped(files)) == {b"key": (b"1", None)}
-    assert files.persistence.dumps().saves == 1
-    assert client.call("SET", "key", "3") == "sent"
