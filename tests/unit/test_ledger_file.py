@@ -320,6 +320,18 @@ def test_a_line_that_is_right_in_itself_must_fit_the_file() -> None:
         load(with_content(disk.content(PATH) + foreign), DATA)
 
 
+def test_all_records_of_an_append_have_one_version() -> None:
+    lines = []
+    for first in ([Settled()], [VersionFloor(5)]):
+        disk = MemoryDisk()
+        file = opened(disk)
+        file.append(first)
+        file.append([Opened(b"a"), Opened(b"b")])
+        lines.append(disk.content(PATH).splitlines(keepends=True))
+    with pytest.raises(LedgerDamaged, match="does not belong"):
+        load(with_content(b"".join([*lines[0][:3], lines[1][3]])), DATA)
+
+
 @pytest.mark.parametrize("data", [b"", b"\n", b"kevynode-ledger", b"kevynode-ledger version=1", b"#", b"\0" * 600])
 def test_what_is_no_ledger_is_refused(data: bytes) -> None:
     with pytest.raises(LedgerDamaged, match=rf"^{PATH} is damaged at byte 0 \(its first line .* remove it"):

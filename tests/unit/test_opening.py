@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kevynode.scope import OwnershipTable, Scope
@@ -123,8 +123,7 @@ def test_a_node_that_went_back_waits_for_all() -> None:
     answer(made, "b")
     assert app(made, 200.0) == Open()
     made.remembered("c", 8)
-    waiting = Waiting("c to tell what this node has lost of its ledger", frozenset("c"))
-    assert app(made, 200.0) == waiting
+    assert app(made, 200.0) == Waiting("c to tell what this node has lost of its ledger", frozenset("c"))
     assert made.deadline(100.0) is None
     assert made.records_due() == ()
     made.answered("c")
@@ -135,6 +134,15 @@ def test_a_node_that_went_back_waits_for_all() -> None:
     # The same said again, or what others heard since.
     made.remembered("c", 8)
     made.remembered("b", 9)
+    assert app(made, 200.0) == Open()
+
+
+def test_it_waits_for_those_as_well_that_know_of_no_loss() -> None:
+    made = opening(is_settled=True)
+    made.remembered("b", 8)
+    made.answered("b")
+    assert app(made, 200.0) == Waiting("c to tell what this node has lost of its ledger", frozenset("c"))
+    made.answered("c")
     assert app(made, 200.0) == Open()
 
 
@@ -374,6 +382,11 @@ def test_the_newest_copy_is_waited_for_when_its_node_is_gone() -> None:
     assert app(made) == Waiting("b with the newest copy of its data", frozenset("b"))
     made.copies("c", [APP], {APP: copy(9)})
     assert app(made) == RestoreFrom("c", copy(9))
+    for back in (made.answered, lambda peer: made.remembered(peer, 0), lambda peer: made.declared(peer, SAME)):
+        made.disconnected("c")
+        made.disconnected("b")
+        back("b")
+        assert app(made) == RestoreFrom("b", copy(9))
     # It came back, and has lost it.
     made.copies("b", [APP], {})
     made.copies("c", [APP], {APP: copy(7)})
@@ -478,6 +491,7 @@ class Told:
         return newest[-1] > 0
 
 
+@settings(max_examples=300)
 @given(
     st.lists(facts, max_size=40),
     st.booleans(),
