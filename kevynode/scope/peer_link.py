@@ -79,7 +79,8 @@ class PeerHost(Protocol):
     def on_rows(self, node_id: str, entries: tuple[LedgerEntry, ...]) -> Awaitable[None]:
         """Take entries into the ledger: they are durable, and in the ledger's digest, when this returns.
 
-        Never called again before it has returned. Entries may be known already.
+        Never called again before it has returned. Entries may be known already. It is cancelled when the link ends:
+        what is in the file by then must come into the ledger, too.
         """
         ...
 

@@ -289,8 +289,8 @@ class PeerState:
                     yield from self._all_known(link)
             case ConfigurationRows():
                 configuration = link.add_rows(message)
-                if configuration is not None and configuration.digest != own.configuration_digest:
-                    yield from self._configuration_known(link, configuration, configuration.digest)
+                if configuration is not None:
+                    yield from self._configuration_known(link, configuration, own)
             case CopiesAsked() | CopiesHeld():
                 yield message
 
@@ -338,7 +338,7 @@ class PeerState:
     def _compare_configurations(self, link: LinkState, beat: Beat, own: OwnFacts) -> Iterator[Action]:
         if beat.configuration_digest == own.configuration_digest:
             if self._configuration != beat.configuration_digest:
-                yield from self._configuration_known(link, None, beat.configuration_digest)
+                yield from self._configuration_known(link, None, own)
             return
         digests = own.configuration_digest, beat.configuration_digest
         if link.configured != digests:
@@ -346,11 +346,14 @@ class PeerState:
             yield SendConfiguration()
 
     def _configuration_known(
-        self, link: LinkState, configuration: Configuration | None, digest: str
+        self, link: LinkState, configuration: Configuration | None, own: OwnFacts
     ) -> Iterator[Action]:
-        self._configuration = digest
-        self.same_configuration = configuration is None
-        yield ConfigurationKnown(configuration)
+        """The peer's configuration has come, or is ours (None); it comes on each link."""
+        digest = own.configuration_digest if configuration is None else configuration.digest
+        if digest != self._configuration:
+            self._configuration = digest
+            self.same_configuration = digest == own.configuration_digest
+            yield ConfigurationKnown(None if self.same_configuration else configuration)
         if link.ledger_known:
             yield LedgerKnown()
 
