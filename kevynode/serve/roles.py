@@ -7,7 +7,7 @@ commands finds only commands that read, and everything else goes the careful way
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from .. import errors
 from ..errors import ErrorKind, ReplyError
@@ -16,6 +16,7 @@ from ..store.foreign import ForeignCount
 from ..store.journal import Journal
 from ..store.store import Store
 from .blocking import Waiters
+from .fast_guard import NO_GUARD, FastGuard, fast_guard
 from .watch import Watches
 
 if TYPE_CHECKING:
@@ -38,27 +39,6 @@ LOADING_REASONS: Final = ("copy", "files")
 
 #: States of a link to an upstream, in Valkey's words, from the worst to the best.
 LINK_STATES: Final = ("connect", "connecting", "handshake", "sync", "connected")
-
-
-class FastGuard(NamedTuple):
-    """How the loop over commands tells most keys that may be written from those that may not."""
-
-    #: The beginnings of keys to look at closely, all of ``length`` bytes; empty: every key may be written.
-    heads: frozenset[bytes]
-    length: int
-    #: Whether a key that begins so may not be written.
-    is_kept: Callable[[bytes], bool]
-
-
-NO_GUARD: Final = FastGuard(frozenset(), 0, lambda key: False)
-
-
-def _fast_guard(ownership: Ownership) -> FastGuard:
-    if not ownership.guard:
-        return NO_GUARD
-    length = min(length for length, _ in ownership.guard)
-    heads = frozenset(prefix[:length] for _, prefixes in ownership.guard for prefix in prefixes)
-    return FastGuard(heads, length, ownership.is_kept)
 
 
 class Roles:
@@ -124,12 +104,15 @@ class Roles:
     def _choose_fast_commands(self) -> None:
         every = self.table.spellings
         guard = NO_GUARD
-        if self.write_refusals:
+        ownership = self._ownership
+        # The empty key is under no prefix but the empty one, which every key is under.
+        if self.write_refusals or (ownership is not None and ownership.is_kept(b"")):
             self.fast_commands = {name: c for name, c in every.items() if c.plain and "readonly" in c.flags}
-        elif self._ownership is not None:
+        elif ownership is not None:
             # Commands with several keys take the careful way, which asks for all of them.
             self.fast_commands = {name: c for name, c in every.items() if not c.writes or c.writes_second_word}
-            guard = _fast_guard(self._ownership)
+            written = [scope.prefix for scope in ownership.declared() if scope.state == "open"]
+            guard = fast_guard(ownership.guard, written, ownership.is_kept)
         else:
             self.fast_commands = every
         # In one piece, for the loop over commands: store, journal, keys that are ready, look-up, keys not to write.

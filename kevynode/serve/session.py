@@ -214,7 +214,7 @@ class Session:
         server.current = self
         special = False
         # Everything that every command needs is a local: this loop is where the node's time goes.
-        store, journal, ready, find, (heads, head, is_kept) = server.needed_by_every_command
+        store, journal, ready, find, (place, marks, cut, heads, is_kept) = server.needed_by_every_command
         perf = server.perf
         gates, server_gates = self.gates, server.gates
         held_pushes = self._held_pushes
@@ -236,7 +236,14 @@ class Session:
                     or gates
                     or server_gates
                     or not command.fewest <= len(argv) <= command.most
-                    or (heads and command.writes_second_word and argv[1][:head] in heads and is_kept(argv[1]))
+                    or (
+                        marks
+                        and command.writes_second_word
+                        and place < len(argv[1])
+                        and argv[1][place] in marks
+                        and argv[1][cut] in heads
+                        and is_kept(argv[1])
+                    )
                 ):
                     special = True
                     start = len(output)
@@ -248,7 +255,7 @@ class Session:
                     # It has noted itself as the last command, or the subcommand that it stands for.
                     command = None
                     # It may have closed or opened the node, or a scope, for writes.
-                    _, _, _, find, (heads, head, is_kept) = server.needed_by_every_command
+                    _, _, _, find, (place, marks, cut, heads, is_kept) = server.needed_by_every_command
                     now = perf()
                     if now > deadline or size > _TURN_OUTPUT or not self.is_free():
                         break
