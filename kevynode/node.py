@@ -217,13 +217,13 @@ class Node(InProcess):
         return parameters
 
     def _keep_append_only_file(self, keep: bool) -> None:
-        if keep == self.persistence.append_only().enabled:
-            return
         if not self.loaded:
             if keep == self.config.persistence.aof:
                 # What the node starts with.
                 return
             raise ValueError("the data of the last run are being loaded")
+        if keep == self.persistence.append_only().enabled:
+            return
         if keep:
             self.persistence.switch_on()
         else:

@@ -107,12 +107,17 @@ class Gate:
             self.delayed += 1
         self._late = late
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether anything has been committed and not been written."""
+        return self._writer.has_pending
+
     # -- entries for replicas -----------------------------------------------------------------------------------------
 
     def may_ship(self) -> bool:
         """Write what has been committed; whether all of it, and the lineage, may be told to replicas now."""
         writer = self._writer
-        if writer.has_pending:
+        if writer.has_pending or writer.reply_mark < writer.mark:
             self.hand_over()
         if not self.promises:
             return True
@@ -141,12 +146,19 @@ class Gate:
 
     # -- what happens to the file -------------------------------------------------------------------------------------
 
-    def hand_over(self) -> None:
-        """Write what has been committed; with ``always`` make it durable, for everybody at once."""
+    def write(self) -> None:
+        """Write what has been committed and nobody waits for yet: who asks next has it made durable with ``always``."""
         writer = self._writer
         if writer.policy == "everysec" and writer.durable_mark == writer.written_mark:
             self._durable_as_of = self._now()
         writer.write()
+        self._open = self._open and writer.reply_mark >= writer.mark
+        self.notice()
+
+    def hand_over(self) -> None:
+        """Write what has been committed; with ``always`` make it durable, for everybody at once."""
+        self.write()
+        writer = self._writer
         if writer.policy == "always" and writer.durable_mark < writer.mark:
             job = writer.begin_sync()
             if job is not None:
@@ -154,7 +166,6 @@ class Gate:
                 job.run()
                 writer.end_sync(job)
                 self.sync_ended(job.succeeded, self._now())
-        self.notice()
 
     def sync_begins(self) -> None:
         """A sync is about to begin: what has been written by now is covered by it."""

@@ -96,7 +96,8 @@ class Persistence(Works):
 
     def hand_over(self) -> None:
         """Write what has been committed, though nobody waits for an answer."""
-        self.before_answers()
+        if self.gate is not None and self.gate.has_pending:
+            self.gate.write()
 
     def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
         """What is to become of the answers of one session, right after :meth:`before_answers` has said no."""
@@ -224,7 +225,7 @@ class Persistence(Works):
     def kept(self, mark: int) -> bool | None:
         """Whether everything up to a mark is durable; None: that cannot be said any more, and not be hoped for."""
         writer = self.writer
-        if writer is None or self._problem:
+        if writer is None or self.problem:
             return None
         return self._holds_all(writer) and writer.durable_mark >= mark
 
@@ -234,8 +235,9 @@ class Persistence(Works):
 
     @property
     def problem(self) -> str:
-        """Why nothing can be written; empty while it can."""
-        return self._problem
+        """Why nothing can be stored; empty while it can, and while nobody has tried yet."""
+        is_first = self.gate is not None and not self.gate.promises
+        return self._rewrites.reason if is_first else self._problem
 
     def _wake(self) -> None:
         if self.on_work is not None:

@@ -71,11 +71,14 @@ class _Outcome:
     last_ok: bool = True
     began: float | None = None
     retry_at: float = 0.0
+    #: Why it came to nothing the last time; empty if it did not.
+    reason: str = ""
 
-    def end(self, succeeded: bool, now: float) -> None:
+    def end(self, succeeded: bool, now: float, reason: str | None = None) -> None:
         self.last_duration = None if self.began is None else now - self.began
         self.began = None
         self.last_ok = succeeded
+        self.reason = reason or ""
         if succeeded:
             self.succeeded += 1
             self.failed_since = 0
@@ -263,7 +266,7 @@ class Works(ABC):
             self._log.info("rewrite_given_up")
             return
         outcome = self._rewrites
-        outcome.end(rewrite.done, self._now())
+        outcome.end(rewrite.done, self._now(), rewrite.failed)
         if not rewrite.done:
             self._log.error(
                 "rewrite_failed", reason=rewrite.failed or "", again_in=round(outcome.retry_at - self._now(), 1)
@@ -290,7 +293,7 @@ class Works(ABC):
                 self.save_now()
             self._tell_saved()
             return
-        outcome.end(dump.done, self._now())
+        outcome.end(dump.done, self._now(), dump.failed)
         if dump.done:
             self._last_save = int(self._wall())
             self._saved_offset = dump.cursor[1]

@@ -414,3 +414,39 @@ def test_always_ships_nothing_that_is_not_durable() -> None:
     files.disk.fail_next("sync")
     client.run("SET", "key", "2")
     assert not files.persistence.may_ship()
+
+
+
+def test_what_nobody_waits_for_is_synced_when_somebody_asks() -> None:
+    files = FilesHarness("always")
+    writer = files.persistence.writer
+    assert writer is not None
+    program = files.connect()
+    program.run("SET", "key", "1")
+    files.persistence.hand_over()
+    assert (writer.written_mark, writer.durable_mark) == (1, 0)
+    assert files.persistence.may_ship()
+    assert writer.durable_mark == 1
+    files.connect().run("SET", "key", "2")
+    files.persistence.hand_over()
+    assert (writer.written_mark, writer.durable_mark) == (2, 1)
+    # Its reader is not told before it is durable.
+    assert files.connect().call("GET", "key") == "sent"
+    assert writer.durable_mark == 2
+
+
+def test_whoever_waits_for_a_first_base_hears_that_there_is_none() -> None:
+    files = FilesHarness(begins=False)
+    files.persistence.switch_on()
+    mark = files.persistence.want_sync()
+    assert files.persistence.kept(mark) is False
+    files.disk.fill_up()
+    work = files.persistence.begin_work()
+    assert work is not None
+    for job in work.steps():
+        if job is not None:
+            job.run()
+    work.close()
+    files.persistence.end_work(work)
+    assert files.persistence.kept(mark) is None
+    assert "No space left" in files.persistence.problem
