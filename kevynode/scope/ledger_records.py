@@ -11,8 +11,8 @@ Who writes which record, and when, durable before the next step:
 - ``Announced``: whoever hears a peer tell its version; it is what that peer is told when it comes back.
 - ``Settled``: a node once every configured peer of kind kevynode has answered it, and not earlier: with it the ledger
   counts as known at the next start.
-- ``Opened``: a node before it opens a prefix for the first time, and with the ACTIVATED of a move to it: from then on
-  the files of the node know whether there are keys.
+- ``Opened``: a node before it opens a prefix for the first time: from then on its files know whether there are keys.
+  A move to it that is ACTIVATED says the same.
 - ``VersionFloor``: a node that was told that its version had been higher, once it is in sync again.
 """
 
@@ -397,6 +397,8 @@ class LedgerState:
 
     def _add(self, record: Record) -> None:
         if isinstance(record, MoveRecord):
+            if record.role is MoveRole.TARGET and record.state is MoveState.ACTIVATED:
+                self.opened.add(record.prefix)
             if record.is_open:
                 self.moves[record.move_id] = record
             else:

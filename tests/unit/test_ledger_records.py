@@ -188,6 +188,20 @@ def test_what_was_told_and_agreed_never_goes_back() -> None:
     assert state.agreed == {b"app:": AgreedEpoch(b"app:", 5, "m5")}
 
 
+def test_a_prefix_that_came_by_a_move_was_opened() -> None:
+    state = LedgerState()
+    for role in MoveRole:
+        for move_state in MoveState:
+            if (role, move_state) != (MoveRole.TARGET, MoveState.ACTIVATED):
+                state.add([attrs.evolve(MOVE, role=role, state=move_state)])
+    assert state.opened == set()
+    state.add([attrs.evolve(MOVE, role=MoveRole.TARGET, state=MoveState.ACTIVATED)])
+    assert state.opened == {b"app:"}
+    # It stays so when the move is forgotten.
+    state.add([attrs.evolve(MOVE, role=MoveRole.TARGET, state=MoveState.DONE)])
+    assert Opened(b"app:") in state.records()
+
+
 def test_the_latest_finished_moves_are_remembered_and_all_others() -> None:
     state = LedgerState()
     for number in range(FINISHED_KEPT + 10):
