@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from itertools import pairwise
 from pathlib import Path
+from zlib import crc32
 
 import attrs
 import pytest
@@ -318,6 +319,17 @@ def test_a_line_that_is_right_in_itself_must_fit_the_file() -> None:
     foreign = other.content(PATH).splitlines(keepends=True)[-1]
     with pytest.raises(LedgerDamaged, match="version 7 follows where 2 should"):
         load(with_content(disk.content(PATH) + foreign), DATA)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("unheard of", "of a kind that is not known"), ("opened prefix=%61", "spelled in another way")]
+)
+def test_a_whole_line_that_is_no_record_is_refused(text: str, reason: str) -> None:
+    disk = MemoryDisk()
+    opened(disk).append([Settled()])
+    rest = f"2 2 . {text}".encode()
+    with pytest.raises(LedgerDamaged, match=reason):
+        load(with_content(disk.content(PATH) + b"%08x %b\n" % (crc32(rest), rest)), DATA)
 
 
 def test_all_records_of_an_append_have_one_version() -> None:
