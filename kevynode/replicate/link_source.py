@@ -31,8 +31,11 @@ class LinkSource(Protocol):
         """What a filtered link that names no prefixes follows."""
         ...
 
-    def may_ship(self, link: PrimaryLink, now: float) -> bool:
-        """Whether a snapshot may start on ``link`` now."""
+    def may_ship(self, link: PrimaryLink, now: float, prefixes: tuple[bytes, ...] | None) -> bool:
+        """Whether a snapshot of ``prefixes`` (None: of everything) may start on ``link`` now.
+
+        :meth:`PrimaryLink.wake` is called when that may have changed.
+        """
         ...
 
     def may_tell(self) -> bool:

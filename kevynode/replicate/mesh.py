@@ -54,6 +54,8 @@ class MeshFollowing(Protocol):
     @property
     def missing(self) -> tuple[bytes, ...]: ...
     @property
+    def stream(self) -> tuple[int, int]: ...
+    @property
     def received_bytes(self) -> int: ...
     def follow_prefixes(self, prefixes: Sequence[bytes]) -> None: ...
     def retire(self, reason: str) -> None: ...
@@ -155,6 +157,17 @@ class Mesh:
             MeshFacts(node_id, self._peers[node_id].kind, follower.prefixes, follower.missing, follower.facts(now))
             for node_id, follower in sorted(self.followers.items())
         ]
+
+    def copy_of(self, prefix: bytes) -> tuple[int, int] | None:
+        """History and next offset of the writer that the copy of a prefix here stands for; None: it is not whole."""
+        for follower in self.followers.values():
+            if prefix in follower.prefixes and prefix not in follower.missing:
+                return follower.stream
+        return None
+
+    def lacks(self, prefix: bytes) -> bool:
+        """Whether a prefix is copied here and the copy is not whole."""
+        return any(prefix in follower.missing for follower in self.followers.values())
 
     def unreachable(self) -> tuple[bytes, ...]:
         """Wanted prefixes whose owner is neither this node nor a declared peer."""

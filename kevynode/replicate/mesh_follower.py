@@ -16,7 +16,7 @@ of which the rest is passed over here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -44,7 +44,7 @@ from .snapshot import SnapshotDecoder, SnapshotError
 from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
 
-__all__ = ["MESH_CAPABILITIES", "MeshFollower", "MeshSink"]
+__all__ = ["MESH_CAPABILITIES", "MeshFollower", "MeshSink", "Ship"]
 
 #: What a follower of scopes asks a kevynode for.
 MESH_CAPABILITIES: Final = frozenset({"txn", "ackreq", "lineage", "scopes", "skip"})
@@ -74,7 +74,7 @@ class MeshSink(Protocol):
 
 
 @attrs.define(eq=False)
-class _Ship:
+class Ship:
     """A snapshot being built aside. ``scope``: the one prefix that was asked for; None: all that the link carries."""
 
     staging: PrefixStaging
@@ -135,7 +135,7 @@ class MeshFollower:
         self._store = store
         self._applier = applier
         self._prefixes: tuple[bytes, ...] = ()
-        self._ship: _Ship | None = None
+        self._ship: Ship | None = None
         self._retired = False
         self._upstream = MeshUpstream(self)
         self.cursors = ScopeCursors(self._upstream.address, sink.cursor_moved, found)
@@ -191,6 +191,11 @@ class MeshFollower:
     def missing(self) -> tuple[bytes, ...]:
         """Those of the prefixes whose copy is not whole."""
         return tuple(prefix for prefix in self._prefixes if not self.cursors.is_whole(prefix))
+
+    @property
+    def stream(self) -> tuple[int, int]:
+        """History and next offset of the writer's stream, as far as it has been applied or passed over."""
+        return self.cursors.stream
 
     def has_applied(self, history: int, offset: int) -> bool | None:
         """Whether all entries before ``offset`` of a history are here; None: it is not this writer's."""
@@ -399,7 +404,7 @@ class MeshFollower:
         staging = PrefixStaging(self._prefixes if scope is None else (scope,), self._store.epoch)
         now_ms = int(self.clock.wall() * 1000)
         decoder = None if event is None else SnapshotDecoder(staging, now_ms=now_ms)
-        self._ship = _Ship(staging, decoder, scope, reason, self.clock.monotonic())
+        self._ship = Ship(staging, decoder, scope, reason, self.clock.monotonic())
 
     @enable_ki_protection
     def ship_data(self, upstream: Upstream, data: bytes) -> None:
@@ -440,27 +445,30 @@ class MeshFollower:
         self._swap(upstream, ship, held, event)
 
     @enable_ki_protection
-    def _swap(self, upstream: Upstream, ship: _Ship, held: dict[bytes, None], event: ShipEnds | Resumed) -> None:
-        store, prefixes = self._store, ship.staging.prefixes
-        journal = store.journal
+    def _swap(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
         self._ship = None
+        self._exchange(upstream, ship, held, event)
+        self._store.discarded += ship.staging.keyspace.shards()
+        upstream.swapped(ship.began, ship.size, ship.reason, "full" if ship.scope is None else "scope")
+        self.sink.scopes_applied()
+
+    def _exchange(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
+        """Put the ship in place of the keys that are held."""
+        journal, prefixes = self._store.journal, ship.staging.prefixes
         for prefix in prefixes:
             self.cursors.forget(prefix)
         # Not the name that the stream's own entries have: these are none of them.
         journal.origin = Origin(f"{upstream.address}/", event.history)
         try:
-            replace_keys(store, held, ship.staging)
+            replace_keys(self._store, held, ship.staging)
         finally:
             self._leave_nothing_pending()
             journal.origin = None
-        store.discarded += ship.staging.keyspace.shards()
         for prefix in prefixes:
             self.cursors.shipped(prefix, event.history, event.offset)
         self.cursors.placed(event.history, event.offset)
-        upstream.swapped(ship.began, ship.size, ship.reason, "full" if ship.scope is None else "scope")
         if ship.scope is not None and upstream.link is not None:
             upstream.link.resynced(ship.scope)
-        self.sink.scopes_applied()
 
     def ship_seen(self, upstream: Upstream) -> tuple[float, int, str] | None:
         """When the running snapshot began, its bytes so far, and its reason; None while there is none."""

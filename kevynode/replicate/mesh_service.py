@@ -1,15 +1,20 @@
-"""The task that runs a node's followers of scopes."""
+"""The tasks of scopes that are copied: running a node's followers, and getting scopes back from a copy of them."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
+from typing import Any, Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..store.prefix_keys import replace_keys
 from .mesh import Mesh, MeshFollowing
+from .mesh_follower import MeshFollower, Ship
+from .replica_events import Resumed, ShipEnds
+from .upstream import Upstream
 
-__all__ = ["MeshService"]
+__all__ = ["MeshService", "ScopeRestorer"]
 
 #: Seconds between two looks at who owns what, in case nobody said that it has changed.
 _LOOK: Final = 1.0
@@ -51,3 +56,34 @@ class MeshService:
     async def _follow(follower: MeshFollowing, scope: trio.CancelScope) -> None:
         with scope:
             await follower.run()
+
+
+class ScopeRestorer(MeshFollower):
+    """Gets the keys under its prefixes from a node that holds a copy of them, and makes them this node's own entries.
+
+    Made as a :class:`MeshFollower` of the node with the copy, with nothing found. For a writer that has lost its data:
+    it takes no writes of these prefixes until :meth:`restore` has returned.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: How many keys have changed for it; None: the copy has not come yet.
+        self.restored: int | None = None
+        self._arrived = trio.Event()
+
+    async def restore(self) -> None:
+        """Return when the copy is in place. Until then the other node is asked again and again: set a deadline."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.run)
+            await self._arrived.wait()
+            nursery.cancel_scope.cancel()
+
+    def _exchange(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
+        """Put the ship in place of the keys that are held, as changes that are made here."""
+        try:
+            self.restored = replace_keys(self._store, held, ship.staging)
+        finally:
+            self._leave_nothing_pending()
+        # What follows in the stream is nobody's any more.
+        upstream.stop("the copy is here")
+        self._arrived.set()

@@ -396,7 +396,7 @@ class PrimaryLink:
     # -- ships ------------------------------------------------------------------------------------------------------
 
     def _begin_full_ship(self, parts: list[bytes], now: float) -> None:
-        if not self._named or not self._source.may_ship(self, now):
+        if not self._named or not self._source.may_ship(self, now, self.prefixes):
             return
         assert self._ship_due is not None
         self._source.ship_started(self, "full", self._ship_due, now)
@@ -410,9 +410,9 @@ class PrimaryLink:
         self._begin_ship(parts, self.prefixes, None, wire.SNAPSHOT_BEGIN)
 
     def _begin_scope_ship(self, parts: list[bytes], now: float) -> None:
-        if not self._source.may_ship(self, now):
-            return
         prefix = self._resyncs.first
+        if not self._source.may_ship(self, now, (prefix,)):
+            return
         header = self._resyncs.begin(prefix)
         self._source.ship_started(self, "scope", f"the replica asked for {prefix!r}", now)
         self._begin_ship(parts, (prefix,), prefix, header)

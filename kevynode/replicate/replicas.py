@@ -57,6 +57,9 @@ class Replicas(ABC):
         self.files: FilesSide | None = None
         # Who writes what; None: no scopes are declared.
         self.ownership: OwnedPrefixes | None = None
+        # Whether what is here under a prefix is nothing to give to others: it is this node's and has yet to be restored
+        # from a copy, or it is a copy that is not whole.
+        self.is_withheld: Callable[[bytes], bool] | None = None
         # Whether what the files hold is still being loaded: until then there is nothing to copy.
         self.loading = False
         # What this node calls itself as a replica; empty: nothing yet.
@@ -292,16 +295,25 @@ class Replicas(ABC):
         return () if self.ownership is None else self.ownership.owned()
 
     def ownership_changed(self) -> None:
-        """This node owns other prefixes than before: have those who follow all of them say so again."""
+        """This node owns other prefixes than before, or more of them are good to be given to others.
+
+        Those who follow all of them are to say so again; those who wait for a ship may get it.
+        """
         owned = self.owned_prefixes()
         for link in tuple(self.links.values()):
             if link.carries_owned and link.prefixes != owned:
                 self._end(link, "this node owns other prefixes than before")
+        self._wake_links()
 
-    def may_ship(self, link: PrimaryLink, now: float) -> bool:
-        """Whether a snapshot may start on ``link`` now; if it never may, the link is closed."""
+    def may_ship(self, link: PrimaryLink, now: float, prefixes: tuple[bytes, ...] | None) -> bool:
+        """Whether a snapshot of ``prefixes`` may start on ``link`` now; if it never may, the link is closed.
+
+        Whoever follows a scope keeps the copy that it has until there is good data of it here.
+        """
         if self._holds_own_writes():
             link.close(_OWN_WRITES)
+            return False
+        if prefixes is not None and self.is_withheld is not None and any(map(self.is_withheld, prefixes)):
             return False
         return self._gate.may_start(now)
 

@@ -51,7 +51,7 @@ class Source:
     def owned_prefixes(self) -> tuple[bytes, ...]:
         return self.owned
 
-    def may_ship(self, link: PrimaryLink, now: float) -> bool:
+    def may_ship(self, link: PrimaryLink, now: float, prefixes: tuple[bytes, ...] | None) -> bool:
         return self.gate_open
 
     def may_tell(self) -> bool:

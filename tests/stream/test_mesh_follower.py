@@ -1,0 +1,456 @@
+"""A follower of scopes against a scripted writer: what is believed of it, where it goes on, and kevy servers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from support.fake_primary import FakeConnection, FakePrimary, answer, frames, group, payload, ship
+from support.follower_harness import HISTORY, Log, TrioClock
+from support.memory_transport import MemoryTransport
+from support.store_harness import content
+from trio.testing import MockClock
+
+import kevynode.store.commands  # noqa: F401  enters the commands into the table
+from kevynode.replicate import wire
+from kevynode.replicate.handshake import Form
+from kevynode.replicate.mesh_follower import MESH_CAPABILITIES, MeshFollower
+from kevynode.replicate.mesh_service import ScopeRestorer
+from kevynode.replicate.scope_cursors import scope_cursor_name
+from kevynode.store.apply import Applier
+from kevynode.store.journal import Effect, Origin
+from kevynode.store.store import Store
+
+ADDRESS = "primary:16004"
+A, B = b"a:", b"b:"
+
+
+class Sink:
+    """The rest of the node: the cursors that its files hold, and what the journal has committed with which."""
+
+    def __init__(self, store: Store) -> None:
+        self.cursors: dict[str, tuple[int, int]] = {}
+        self.next: tuple[str, int, int] | None = None
+        # Commands of each group, who made it, and where that is in its stream.
+        self.groups: list[tuple[list[str], Origin | None, int | None]] = []
+        self.applied = 0
+        store.journal.observers.append(self.observe)
+        self._store = store
+
+    def observe(self, first: int, group: list[Effect]) -> None:
+        """A group is committed."""
+        told, self.next = self.next, None
+        if told is not None:
+            self.cursors[told[0]] = told[1:]
+        commands = [b" ".join(command).decode() for command, _, _ in group]
+        self.groups.append((commands, self._store.journal.origin, None if told is None else told[2]))
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """With the next group."""
+        assert self._store.journal.pending
+        self.next = upstream, history, offset
+
+    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
+        """Without one."""
+        self.cursors[upstream] = (history, offset)
+        if not history:
+            del self.cursors[upstream]
+
+    def scopes_applied(self) -> None:
+        """Something is in."""
+        assert not self._store.journal.pending
+        assert not self._store.touched
+        self.applied += 1
+
+    def link_changed(self) -> None:
+        """Nobody looks."""
+
+
+class Copy:
+    """A store with a follower of whoever listens at ``primary``."""
+
+    def __init__(self, found: Mapping[str, tuple[int, int]], prefixes: Sequence[bytes], **options: Any) -> None:
+        self.transport = MemoryTransport()
+        self.clock = TrioClock()
+        self.log = Log()
+        self.store = Store(random.Random(1))
+        self.sink = Sink(self.store)
+        self.sink.cursors.update(found)
+        self.running = trio.CancelScope()
+        make = options.pop("make", MeshFollower)
+        self.follower: MeshFollower = make(
+            "writer",
+            "primary",
+            16004,
+            prefixes,
+            store=self.store,
+            applier=Applier(self.store),
+            transport=self.transport,
+            clock=self.clock,
+            random=random.Random(1),
+            log=self.log,
+            sink=self.sink,
+            replica_id="kevynode-mesh-6004#test",
+            found=found,
+            client_port=6004,
+            **options,
+        )
+
+    async def run(self) -> None:
+        """Follow until ``running`` is cancelled."""
+        with self.running:
+            await self.follower.run()
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The strings held."""
+        return {key.decode(): value.decode() for key, (value, _) in content(self.store).items()}
+
+    @property
+    def problem(self) -> str:
+        """Why the link is down."""
+        return self.follower.facts(self.clock.monotonic()).problem
+
+    def put(self, **data: str) -> None:
+        """Own data that no stream has brought."""
+        for key, value in data.items():
+            self.store.put(key.replace("_", ":").encode(), value.encode())
+
+
+@asynccontextmanager
+async def copying(
+    found: Mapping[str, tuple[int, int]] | None = None, prefixes: Sequence[bytes] = (A, B), **options: Any
+) -> AsyncIterator[tuple[Copy, FakePrimary]]:
+    copy = Copy(found or {}, prefixes, **options)
+    async with FakePrimary(copy.transport) as primary, trio.open_nursery() as nursery:
+        nursery.start_soon(copy.run)
+        yield copy, primary
+        copy.running.cancel()
+
+
+async def accepted(
+    primary: FakePrimary, expected: tuple[int, int], *, history: int = HISTORY, lineage: Sequence[tuple[int, int]] = ()
+) -> FakeConnection:
+    """The next connection, of a follower that asks in the extended form, with its handshake answered."""
+    connection, request = await primary.greet(expected)
+    assert request.capabilities == MESH_CAPABILITIES
+    await connection.send(answer(history, request.offset, request.capabilities, lineage))
+    return connection
+
+
+async def said(connection: FakeConnection, count: int) -> list[bytes]:
+    """So many lines of what the follower says."""
+    return [await connection.line() for _ in range(count)]
+
+
+async def shipped(primary: FakePrimary, data: dict[str, str] | None = None, offset: int = 5) -> FakeConnection:
+    """A follower that holds both prefixes as of an offset."""
+    connection = await accepted(primary, (0, 0))
+    assert await said(connection, 11) == b"*5 $8 REPLCONF $6 SCOPES $1 2 $2 a: $2 b:".split()
+    await connection.send(ship(offset, {"a:1": "v", "b:1": "v"} if data is None else data))
+    return connection
+
+
+def scope_ship(prefix: bytes, offset: int, data: dict[str, str]) -> bytes:
+    chunks = b"".join(wire.chunks(payload(data)))
+    return wire.snapshot_scope(1, prefix) + chunks + wire.snapshot_end(offset)
+
+
+def whole(history: int, stream: int, *ships: int) -> dict[str, tuple[int, int]]:
+    """The cursors of a stream with prefixes that were shipped at these offsets."""
+    marks = {scope_cursor_name(ADDRESS, prefix): (history, at) for prefix, at in zip((A, B), ships, strict=False)}
+    return {ADDRESS: (history, stream), **marks}
+
+
+# -- the stream -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_ship_replaces_the_prefixes_and_nothing_else(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        copy.put(a_old="x", a_1="x", own="x")
+        await shipped(primary)
+        assert copy.data == {"a:1": "v", "b:1": "v", "own": "x"}
+        ((commands, origin, at),) = copy.sink.groups
+        assert sorted(commands) == ["DEL a:old", "SET a:1 v", "SET b:1 v"]
+        # They are no entries of the stream, and do not count as such.
+        assert (origin, at) == (Origin(f"{ADDRESS}/", HISTORY), None)
+        assert copy.sink.cursors == whole(HISTORY, 5, 5, 5)
+
+
+async def test_entries_are_journaled_with_their_origin_and_place(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary, {})
+        await connection.send(frames(5, "SET a:1 x", "SET b:1 x") + group(7, "SET a:2 x", "RPUSH b:l 1"))
+        origin = Origin(ADDRESS, HISTORY)
+        assert copy.sink.groups == [
+            (["SET a:1 x"], origin, 6),
+            (["SET b:1 x"], origin, 7),
+            (["SET a:2 x", "RPUSH b:l 1"], origin, 9),
+        ]
+        assert copy.sink.cursors == whole(HISTORY, 9, 5, 5)
+        assert copy.store.journal.offset == 4
+
+
+async def test_skips_move_what_is_acknowledged(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary, {})
+        assert await connection.position() == 5
+        await connection.send(wire.skip(9) + wire.ACK_REQUEST)
+        assert await connection.position() == 9
+        await connection.send(frames(9, "SET a:1 x") + wire.skip(20) + wire.ping(HISTORY, 20))
+        while (position := await connection.position()) < 20:
+            assert position >= 9
+        assert copy.follower.has_applied(HISTORY, 20) is True
+        assert copy.follower.has_applied(HISTORY, 21) is False
+        assert copy.follower.has_applied(HISTORY + 1, 1) is None
+        assert copy.follower.facts(copy.clock.monotonic()).staleness_ms == 0
+
+
+async def test_a_flush_clears_what_the_link_carries(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        copy.put(own="x")
+        await connection.send(group(5, "SET a:2 x", "FLUSHALL", "SET b:2 x"))
+        assert copy.data == {"own": "x", "b:2": "x"}
+        commands, _, at = copy.sink.groups[-1]
+        assert (sorted(commands[1:4]), at) == (["DEL a:1", "DEL a:2", "DEL b:1"], 8)
+        await connection.send(frames(8, "FLUSHALL", "FLUSHALL"))
+        assert copy.data == {"own": "x"}
+        assert copy.follower.stream == (HISTORY, 10)
+
+
+# -- where it goes on -------------------------------------------------------------------------------------------------
+
+
+async def test_it_goes_on_where_it_was_and_asks_for_what_it_lacks(autojump_clock: MockClock) -> None:
+    async with copying(whole(HISTORY, 9, 5)) as (copy, primary):
+        copy.put(a_1="v", b_1="stale")
+        connection = await accepted(primary, (HISTORY, 9))
+        assert (await said(connection, 12))[-1] == b"REPLCONF RESYNC 623a"
+        # What comes of it before its ship is in the ship.
+        await connection.send(frames(9, "SET a:1 x", "RPUSH b:l 1", "SET a:2 x"))
+        assert copy.data == {"a:1": "x", "a:2": "x", "b:1": "stale"}
+        assert copy.follower.missing == (B,)
+        assert copy.follower.has_applied(HISTORY, 9) is False
+        await connection.send(scope_ship(B, 12, {"b:2": "v"}) + frames(12, "SET b:3 x"))
+        assert copy.data == {"a:1": "x", "a:2": "x", "b:2": "v", "b:3": "x"}
+        assert copy.sink.cursors == whole(HISTORY, 13, 5, 12)
+        lines = await said(connection, 3)
+        assert b"REPLCONF RESYNCED 623a" in lines
+        # Nothing is acknowledged behind the ship before it is said that it is in place.
+        assert lines.index(b"REPLCONF RESYNCED 623a") < lines.index(b"REPLCONF ACK 13")
+
+
+async def test_what_a_ship_holds_already_is_not_applied_again(autojump_clock: MockClock) -> None:
+    # The files end behind the ship of b, and before the stream's place was told again.
+    async with copying(whole(HISTORY, 9, 5, 12)) as (copy, primary):
+        connection = await accepted(primary, (HISTORY, 9))
+        await connection.send(frames(9, "RPUSH a:l 1", "RPUSH b:l 1") + group(11, "RPUSH a:l 2", "RPUSH b:l 2"))
+        # A group that is not in the ship as a whole is not in it.
+        assert {key: len(value[1]) for key, (value, _) in content(copy.store).items()} == {b"a:l": 2, b"b:l": 1}
+
+
+async def test_a_writer_that_has_lost_what_was_shipped_ships_it_again(autojump_clock: MockClock) -> None:
+    async with copying(whole(HISTORY, 9, 5, 12)) as (copy, primary):
+        connection = await accepted(primary, (HISTORY, 9), history=99, lineage=((HISTORY, 10),))
+        await connection.send(wire.ping(99, 9))
+        assert await connection.ended()
+        await primary.greet((0, 0))
+        assert copy.follower.missing == (A, B)
+
+
+async def test_it_follows_across_a_branch_and_the_files_hear_of_it(autojump_clock: MockClock) -> None:
+    async with copying(whole(HISTORY, 9, 5, 6)) as (copy, primary):
+        connection = await accepted(primary, (HISTORY, 9), history=99, lineage=((HISTORY, 9),))
+        await connection.send(wire.ping(99, 9) + frames(9, "SET a:1 x"))
+        assert copy.sink.cursors == whole(99, 10, 5, 6)
+        assert copy.follower.has_applied(HISTORY, 9) is True
+        assert copy.follower.has_applied(HISTORY, 10) is None
+
+
+async def test_a_ship_that_breaks_off_leaves_everything_as_it_was(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        before = dict(copy.sink.cursors)
+        chunks = b"".join(wire.chunks(payload({"a:9": "x"})))
+        await connection.send(wire.SNAPSHOT_BEGIN + chunks)
+        await connection.close()
+        assert copy.data == {"a:1": "v", "b:1": "v"}
+        assert copy.sink.cursors == before
+        await accepted(primary, (HISTORY, 5))
+
+
+async def test_other_prefixes_take_effect_at_once(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        copy.follower.follow_prefixes([A])
+        assert copy.sink.cursors == whole(HISTORY, 5, 5)
+        assert await connection.ended()
+        connection = await accepted(primary, (HISTORY, 5))
+        assert await said(connection, 9) == b"*4 $8 REPLCONF $6 SCOPES $1 1 $2 a:".split()
+        copy.follower.retire("enough")
+        assert await connection.ended()
+        assert copy.follower.cursors.claim() == (0, 0)
+
+
+# -- what is not believed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        frames(6, "SET c:1 x", "SET a:4 x"),
+        frames(6, "DEL a:1 c:1", "SET a:4 x"),
+        frames(6, "XGROUP CREATE c:1 g 0 MKSTREAM", "SET a:4 x"),
+        group(6, "SET a:3 x", "SET c:1 x") + frames(8, "SET a:4 x"),
+        frames(6, "PING", "SET a:4 x"),
+    ],
+)
+async def test_an_entry_of_another_scope_ends_the_link_loudly(autojump_clock: MockClock, entries: bytes) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        copy.put(c_1="own")
+        await connection.send(frames(5, "SET a:2 x") + entries)
+        assert await connection.ended()
+        assert copy.data == {"a:1": "v", "a:2": "x", "b:1": "v", "c:1": "own"}
+        assert copy.log.of("error") == ["foreign_entry"]
+        assert "none of the scopes that it was asked for" in copy.problem
+        # Nothing is wrong with what came before.
+        await accepted(primary, (HISTORY, 6))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ship(9, {"a:5": "x", "c:1": "x"}),
+        scope_ship(A, 5, {"a:5": "x"}),
+        scope_ship(b"c:", 5, {"c:1": "x"}),
+        scope_ship(b"", 5, {"c:1": "x"}),
+    ],
+)
+async def test_a_ship_of_what_was_not_asked_for_is_thrown_away(autojump_clock: MockClock, sent: bytes) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        copy.put(c_1="own")
+        await connection.send(sent)
+        assert await connection.ended()
+        assert copy.data == {"a:1": "v", "b:1": "v", "c:1": "own"}
+        assert "bad snapshot" in copy.problem
+        await accepted(primary, (HISTORY, 5))
+
+
+@pytest.mark.parametrize("entries", [frames(5, "LPOP a:none"), group(5, "SET a:2 x", "LPOP a:none")])
+async def test_an_entry_that_cannot_be_applied_costs_the_copies_of_that_writer(
+    autojump_clock: MockClock, entries: bytes
+) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        await connection.send(entries)
+        assert await connection.ended()
+        assert copy.log.of("error") == ["diverged"]
+        assert copy.sink.cursors == {ADDRESS: (HISTORY, 5)}
+        await shipped(primary, {"a:1": "v"}, 7)
+        assert copy.data == {"a:1": "v"}
+        assert copy.sink.cursors == whole(HISTORY, 7, 7, 7)
+
+
+# -- kevy servers -----------------------------------------------------------------------------------------------------
+
+
+async def kevy(primary: FakePrimary, expected: tuple[int, int], offset: int, data: dict[str, str]) -> FakeConnection:
+    connection, request = await primary.greet(expected)
+    assert (request.form, request.replica_id) == (Form.SIX, "kevy-replica-6004#0")
+    await connection.send(answer(HISTORY, request.offset) + ship(offset, data))
+    return connection
+
+
+async def test_of_a_kevy_server_everything_else_is_passed_over(autojump_clock: MockClock) -> None:
+    async with copying(kind="kevy") as (copy, primary):
+        copy.put(c_1="own")
+        connection = await kevy(primary, (0, 0), 5, {"a:1": "v", "c:1": "theirs", "d": "x"})
+        assert copy.data == {"a:1": "v", "c:1": "own"}
+        sent = ["SET a:2 x", "SET c:1 x", "MSET b:1 x c:2 x a:3 x", "DEL c:1 a:1", "INCR c:9", "PING"]
+        await connection.send(frames(5, *sent))
+        assert copy.data == {"a:2": "x", "b:1": "x", "a:3": "x", "c:1": "own"}
+        assert [commands for commands, _, _ in copy.sink.groups[1:]] == [
+            ["SET a:2 x"],
+            ["SET b:1 x", "SET a:3 x"],
+            ["DEL a:1"],
+        ]
+        assert copy.follower.stream == (HISTORY, 11)
+        await connection.close()
+        again, _ = await primary.greet((HISTORY, 11))
+        await again.send(answer(HISTORY, 11) + frames(11, "SET a:9 x"))
+        assert copy.data["a:9"] == "x"
+        # Commands that fail there fail here, too.
+        await again.send(frames(12, "LPUSH a:9 x", "SET a:10 x"))
+        assert (copy.data["a:10"], copy.follower.ignored) == ("x", 1)
+
+
+async def test_a_kevy_server_that_flushes_sends_everything_anew(autojump_clock: MockClock) -> None:
+    async with copying(kind="kevy") as (copy, primary):
+        connection = await kevy(primary, (0, 0), 5, {"a:1": "v", "d": "x"})
+        copy.put(own="x")
+        await connection.send(ship(0, {"b:1": "v", "d": "x"}))
+        assert copy.data == {"b:1": "v", "own": "x"}
+        # Its history is told behind it; until then nobody could go on.
+        assert copy.sink.cursors == {ADDRESS: (HISTORY, 5)}
+        await connection.send(frames(0, "SET a:2 x") + wire.ping(99, 1))
+        assert copy.sink.cursors == whole(99, 1, 0, 0)
+        await connection.close()
+        await primary.greet((99, 1))
+
+
+async def test_what_moves_between_scopes_in_a_kevy_server_is_copied_anew(autojump_clock: MockClock) -> None:
+    async with copying(kind="kevy") as (copy, primary):
+        connection = await kevy(primary, (0, 0), 5, {"a:1": "v", "d": "x"})
+        await connection.send(frames(5, "SET a:2 x", "RENAME d a:3", "SET a:4 x"))
+        assert await connection.ended()
+        assert copy.log.of("error") == ["diverged"]
+        assert copy.data == {"a:1": "v", "a:2": "x"}
+        await kevy(primary, (0, 0), 8, {"a:1": "v", "a:2": "x", "a:3": "x", "a:4": "x"})
+        assert copy.data == {"a:1": "v", "a:2": "x", "a:3": "x", "a:4": "x"}
+
+
+async def test_a_peer_that_closes_without_a_word_is_asked_in_weaker_forms(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        forms = []
+        for _ in range(6):
+            connection, request = await primary.greet((0, 0))
+            forms.append(request.form)
+            await connection.close()
+        assert forms == [Form.EXTENDED] * 3 + [Form.SIX] * 3
+        connection, request = await primary.greet((0, 0))
+        assert request.form is Form.FIVE
+        await connection.send(answer(None, 0) + ship(5, {"a:1": "v", "d": "x"}) + frames(5, "SET b:1 x", "SET d y"))
+        assert copy.data == {"a:1": "v", "b:1": "x"}
+        assert copy.follower.missing == ()
+        # It names no history, so nobody goes on from here.
+        await connection.close()
+        await primary.greet((0, 0))
+
+
+# -- getting a scope back ---------------------------------------------------------------------------------------------
+
+
+async def test_a_writer_gets_its_scope_back_as_entries_of_its_own(autojump_clock: MockClock) -> None:
+    copy = Copy({}, (A,), make=ScopeRestorer)
+    copy.put(a_old="x", own="x")
+    restorer = copy.follower
+    assert isinstance(restorer, ScopeRestorer)
+    async with FakePrimary(copy.transport) as primary, trio.open_nursery() as nursery:
+        nursery.start_soon(restorer.restore)
+        connection, _ = await primary.greet((0, 0))
+        await connection.close()
+        connection = await accepted(primary, (0, 0))
+        await connection.send(ship(5, {"a:1": "v", "a:2": "v"}) + frames(5, "SET a:3 x"))
+        assert await connection.ended()
+    assert copy.data == {"a:1": "v", "a:2": "v", "own": "x"}
+    ((commands, origin, at),) = copy.sink.groups
+    assert (sorted(commands), origin, at) == (["DEL a:old", "SET a:1 v", "SET a:2 v"], None, None)
+    assert (restorer.restored, copy.sink.cursors) == (3, {})
