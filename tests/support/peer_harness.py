@@ -280,8 +280,11 @@ class Cluster:
 
     @property
     def agreed(self) -> bool:
-        """Whether all nodes see each other, with equal ledgers."""
-        return all(facts.up and facts.ledger_equal for node in self.nodes.values() for facts in node.links.facts())
+        """Whether all nodes hear each other, with equal ledgers."""
+        found = [facts for node in self.nodes.values() for facts in node.links.facts()]
+        return all(
+            facts.up and facts.ledger_equal and facts.silence is not None and facts.silence < 2 for facts in found
+        )
 
 
 async def until(condition: Callable[[], Any], seconds: float = 60.0, step: float = 0.05) -> float:
