@@ -327,8 +327,8 @@ class Persistence(Works):
         if writer is None:
             return
         writer.write()
-        if writer.observe in self.store.journal.observers:
-            self.store.journal.observers.remove(writer.observe)
+        # What follows is not for this file, which must not say that it holds it.
+        writer.stop()
         self.retired, self.writer, self.gate = writer, None, None
         self._rewrite_due = self._is_scheduled = False
         if isinstance(self.work, Rewrite):
@@ -351,7 +351,8 @@ class Persistence(Works):
         """The state of the append-only file."""
         writer, gate, outcome = self.writer, self.gate, self._rewrites
         if writer is None or gate is None:
-            return AppendOnlyFacts(enabled=self._switch_on_due)
+            # Its first base is yet to be begun.
+            return AppendOnlyFacts(enabled=self._switch_on_due, rewrite_scheduled=self._switch_on_due)
         return AppendOnlyFacts(
             enabled=True,
             size=self._other_size + writer.size,

@@ -53,6 +53,8 @@ class JournalRecorder:
         # Who made the last entries, and the same if their groups need no second look.
         self._origin: Origin | None = None
         self._plain_origin: Origin | None = None
+        # What the journal commits is none of its business any more.
+        self._stopped = False
         # What the file says of writes beside the stream (Journal.outside).
         self._local = False
         journal.observers.append(self.observe)
@@ -62,7 +64,13 @@ class JournalRecorder:
         """Whether anything is observed that has not been handed to the system."""
         if self._parts or self._pieces:
             return True
-        return self._records and self._journal.offset != self.offset
+        return self._records and not self._stopped and self._journal.offset != self.offset
+
+    def stop(self) -> None:
+        """Observe no more, and write down nothing but what has been observed; a second call does nothing."""
+        self._stopped = True
+        if self.observe in self._journal.observers:
+            self._journal.observers.remove(self.observe)
 
     def observe(self, first: int, group: list[Effect]) -> None:
         """Take a group that the journal has committed. Never raises."""
@@ -169,7 +177,7 @@ class JournalRecorder:
 
     def _note_local(self) -> None:
         """Say it where writes have been made beside the stream, and where they count no more."""
-        if self._journal.outside != self._local:
+        if not self._stopped and self._journal.outside != self._local:
             self._local = self._journal.outside
             self._parts.append(Local(self._local).line())
 

@@ -146,7 +146,7 @@ class AppendOnlyWriter(JournalRecorder):
         if not self._records or self._waits:
             return False
         self._note_local()
-        if self._journal.offset != self.offset:
+        if self._journal.offset != self.offset and not self._stopped:
             if self._journal.offset < self.offset:
                 self._fail(f"the journal went back from offset {self.offset}, and no new base was begun")
                 return False
@@ -357,8 +357,7 @@ class AppendOnlyWriter(JournalRecorder):
 
     def close(self) -> None:
         """Stop observing, and close the file; nothing is written or synced. No job may be under way."""
-        if self.observe in self._journal.observers:
-            self._journal.observers.remove(self.observe)
+        self.stop()
         self._fail("the append-only file is closed")
         self._leave()
         self._release()

@@ -251,3 +251,12 @@ def test_nothing_is_answered_that_the_files_do_not_say(tmp_path: Path) -> None:
             # The second command may be the first that is done.
             assert told in ([*expected], [expected[1]]), answers[-10:]
             server.kill()
+
+
+def test_a_file_that_is_switched_on_is_told_to_be_on_its_way(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.connect() as client:
+        words = [(b"CONFIG", b"SET", b"appendonly", word) for word in (b"no", b"yes")]
+        *done, info = client.pipeline([*words, (b"INFO", b"persistence")])
+        assert done == [OK, OK]
+        text = info.value.decode()
+        assert "aof_rewrite_in_progress:1" in text or "aof_rewrite_scheduled:1" in text, text

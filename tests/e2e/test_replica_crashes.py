@@ -211,3 +211,22 @@ def test_a_promoted_replica_keeps_what_it_was_told(tmp_path: Path) -> None:
             with pair.clients.writing(primary) as writing:
                 writing.wait_for_answers(500)
             pair.check(primary, replica)
+
+
+def test_what_was_written_without_a_file_is_not_taken_for_kept(tmp_path: Path) -> None:
+    """A replica may have what its primary wrote while it kept no file, and lost."""
+    pair = Pair(FIRST_SEED, tmp_path)
+    with pair.start_primary() as first:
+        first.wait_until_serving()
+        with pair.start_replica() as replica:
+            wait_for_link(replica)
+            pair.clients.fill(first, 1000)
+            with first.connect() as client:
+                commands = [(b"CONFIG", b"SET", b"appendonly", b"no"), (b"SET", b"x:1", b"v"), (b"SET", b"x:2", b"v")]
+                assert client.pipeline(commands) == [Reply("simple", b"OK")] * 3
+            replica.wait_until(lambda: position_of(replica) == position_of(first), "the replica has everything")
+            # Whatever is done about the file in the background has been done.
+            assert first.call(b"SAVE") == Reply("simple", b"OK")
+            first.kill()
+            with pair.start_primary() as second:
+                pair.check(second, replica)
