@@ -51,14 +51,21 @@ def replace_keys(store: Store, keys: Collection[bytes], staging: Staging) -> int
     """Hold, of ``keys`` and of those in ``staging``, exactly what ``staging`` holds; how many keys have changed.
 
     The staging must not be used any more. One step: the effects, which are pending then, build each changed key anew;
-    a string that is the same here as there is no change. Takes time in proportion to the keys.
+    a string that is the same here as there is no change. Takes time in proportion to the keys, a few microseconds each.
     """
     store.settle()
     arrived = staging.keyspace
     changed = drop_keys(store, (key for key in keys if key not in arrived))
-    for shard in arrived.shards():
-        for key, value in shard.items():
-            changed += _replace(store, key, value, shard.deadlines.get(key))
+    now = store.now
+    # Nothing has expired at 0: what is hidden here is replaced as anything else.
+    store.now = 0
+    try:
+        for shard in arrived.shards():
+            deadlines = shard.deadlines
+            for key, value in shard.items():
+                changed += _replace(store, key, value, deadlines.get(key) if deadlines else None)
+    finally:
+        store.now = now
     return changed
 
 
@@ -67,21 +74,28 @@ def _replace(store: Store, key: bytes, value: Value, deadline: int | None) -> bo
     keyspace = store.keyspace
     shard: KeyShard = keyspace.directory[hash(key) >> keyspace.shift]
     held = shard.get(key)
-    if held is not None:
-        if type(value) is bytes and held == value and shard.deadlines.get(key) == deadline:
+    pending = store.journal.pending
+    # What is told is that the key has been replaced, as RESTORE tells it, and not each step that says so.
+    told = ((notify.GENERIC, b"restore", key),) if store.settings.notify_keyspace_events else ()
+    if type(value) is bytes:
+        if held is not None and held == value and shard.deadlines.get(key) == deadline:
             return False
+        # SET takes the place of anything; what builds other types adds to what there is.
+        store.put(key, value)
+        pending.append(((b"SET", key, value), key, told))
+        if deadline is not None:
+            store.set_deadline(key, deadline)
+            pending.append(((b"PEXPIREAT", key, b"%d" % deadline), key, ()))
+        return True
+    if held is not None:
         store.delete(key)
-        if type(value) is not bytes:
-            # SET, which builds a string, takes the place of anything; what builds the others adds to what there is.
-            store.emit((b"DEL", key), key)
+        pending.append(((b"DEL", key), key, ()))
     store.put(key, value)
     if deadline is not None:
         store.set_deadline(key, deadline)
     if type(value) is Hash and value.deadlines:
         store.field_deadline_keys[key] = None
-    commands = rebuild_commands(key, value, deadline)
-    # What is told is that the key has been replaced, as RESTORE tells it, and not each step that says so.
-    store.emit(commands[0], key, (notify.GENERIC, b"restore", key))
-    for command in commands[1:]:
-        store.emit(command, key)
+    for command in rebuild_commands(key, value, deadline):
+        pending.append((command, key, told))
+        told = ()
     return True

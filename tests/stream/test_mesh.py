@@ -11,6 +11,9 @@ from support.cluster import HOST, Cluster, fill, in_cluster
 from support.mesh import MeshCluster
 from support.store_harness import content
 
+from kevynode import Node
+from kevynode.replicate.client import Frame, ReplicaClient, ReplicaEvent, Skip, SnapshotData, SnapshotEnd
+
 THREE = {b"a:": "anna", b"b:": "bert", b"c:": "cleo"}
 PORTS = {"anna": 7000, "bert": 7001, "cleo": 7002}
 
@@ -374,3 +377,91 @@ async def test_a_node_that_becomes_a_plain_replica_copies_no_scopes(cluster: Clu
     assert bert.mesh.followers == {}
     await cluster.settle(other, bert.node)
     assert set(content(bert.node.store)) == {b"plain"}
+
+
+@pytest.mark.parametrize("policy", ["always", "everysec", "no"])
+@pytest.mark.parametrize("seed", range(4))
+@in_cluster
+async def test_whatever_a_loss_of_power_leaves_is_continued_exactly(cluster: Cluster, policy: str, seed: int) -> None:
+    chance = random.Random(f"{policy} {seed}")
+    mesh = three(cluster, persistence={"aof": True, "appendfsync": policy})
+    mesh.owners |= {b"x:": "anna", b"y:": "bert"}
+    await mesh.start("anna", "bert", "cleo")
+    for round_ in range(8):
+        write_some(mesh, chance, 40)
+        for member in mesh.members.values():
+            mesh.wanted[member.name] = {prefix for prefix in mesh.owners if chance.random() < 0.8}
+        mesh.refresh()
+        for _ in range(chance.randrange(6)):
+            # Ships and entries are on their way, and some of it is in the files.
+            await trio.sleep(chance.choice((0.001, 0.01, 0.1, 1.1)))
+            write_some(mesh, chance, 10)
+        name = chance.choice(sorted(PORTS))
+        await mesh.end(name, lambda node, at=round_: cluster.lose_power(node, seed * 100 + at))  # type: ignore[misc]
+        write_some_others(mesh, chance, name)
+        await mesh.restart(name)
+    mesh.wanted = {}
+    mesh.refresh()
+    write_some(mesh, chance, 20)
+    await mesh.settle()
+
+
+@in_cluster
+async def test_a_writer_that_lost_its_data_wipes_no_copy_and_gets_it_back(cluster: Cluster) -> None:
+    mesh = three(cluster)
+    await mesh.start("anna", "bert", "cleo")
+    for number in range(100):
+        mesh.members["anna"].run("RPUSH", f"a:{number}", "x", "y")
+    await mesh.settle()
+    await mesh.end("anna", cluster.kill)
+    closed = {b"a:"}
+    introduce = cluster.on_node
+
+    def close(node: Node) -> None:
+        assert introduce is not None
+        introduce(node)
+        node.replication.is_withheld = closed.__contains__
+
+    cluster.on_node = close
+    await mesh.restart("anna")
+    anna, bert = mesh.members["anna"], mesh.members["bert"]
+    await trio.sleep(20)
+    assert len(bert.under(b"a:")) == 100
+    assert bert.mesh.copy_of(b"a:") is not None
+    assert anna.under(b"a:") == {}
+    restorer = mesh.restorer("anna", "bert", (b"a:",))
+    await restorer.restore()
+    assert restorer.restored == 100
+    assert anna.under(b"a:") == bert.under(b"a:")
+    closed.clear()
+    anna.node.replication.ownership_changed()
+    anna.run("RPUSH", "a:1", "z")
+    await mesh.settle()
+    assert bert.run("LRANGE", "a:1", 0, -1) == [b"x", b"y", b"z"]
+    only_own(mesh)
+
+
+@in_cluster
+async def test_copies_are_shipped_to_who_asks_for_them_and_never_streamed(cluster: Cluster) -> None:
+    mesh = three(cluster)
+    await mesh.start("anna", "bert")
+    anna, bert = mesh.members["anna"], mesh.members["bert"]
+    anna.run("SET", "a:1", "v")
+    await mesh.settle()
+    got: list[ReplicaEvent] = []
+    async with ReplicaClient(HOST, 17001, prefixes=[b"a:", b"b:"], transport=cluster.network) as client:
+        async for event in client:
+            got.append(event)
+            match event:
+                case SnapshotEnd():
+                    anna.run("SET", "a:2", "v")
+                    anna.run("FLUSHALL")
+                    await mesh.settle()
+                    bert.run("SET", "b:1", "v")
+                case Frame():
+                    break
+    shipped = b"".join(event.data for event in got if isinstance(event, SnapshotData))
+    assert b"a:1" in shipped
+    # What bert has journaled of anna's it passes over.
+    assert [event.command for event in got if isinstance(event, Frame)] == [[b"SET", b"b:1", b"v"]]
+    assert any(isinstance(event, Skip) for event in got)

@@ -454,3 +454,14 @@ async def test_a_writer_gets_its_scope_back_as_entries_of_its_own(autojump_clock
     ((commands, origin, at),) = copy.sink.groups
     assert (sorted(commands), origin, at) == (["DEL a:old", "SET a:1 v", "SET a:2 v"], None, None)
     assert (restorer.restored, copy.sink.cursors) == (3, {})
+
+
+async def test_no_cursor_speaks_of_data_that_are_being_exchanged(autojump_clock: MockClock) -> None:
+    async with copying(whole(HISTORY, 9, 5, 5)) as (copy, primary):
+        seen: list[dict[str, tuple[int, int]]] = []
+        copy.store.journal.observers.append(lambda *_: seen.append(dict(copy.sink.cursors)))
+        connection = await accepted(primary, (HISTORY, 9), history=99)
+        await connection.send(ship(3, {"a:1": "v"}))
+        # However the files end: the data are those of the cursors that they hold, or have none.
+        assert seen == [{ADDRESS: (HISTORY, 9)}]
+        assert copy.sink.cursors == whole(99, 3, 3, 3)

@@ -5,7 +5,7 @@ The nodes are whole ones; who owns what is a table of the test's, which all of t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import trio
@@ -17,7 +17,7 @@ from support.wire_harness import decode
 from kevynode import Node
 from kevynode.replicate.mesh import Mesh, MeshPeer
 from kevynode.replicate.mesh_follower import MeshFollower
-from kevynode.replicate.mesh_service import MeshService
+from kevynode.replicate.mesh_service import MeshService, ScopeRestorer
 from kevynode.replicate.stream_events import Event, Frames
 from kevynode.store.apply import Applier
 
@@ -101,24 +101,8 @@ class MeshCluster:
     def _join(self, name: str, node: Node) -> None:
         replication = node.replication
 
-        def make(peer: MeshPeer, prefixes: tuple[bytes, ...], found: Any) -> MeshFollower:
-            return MeshFollower(
-                peer.node_id,
-                peer.host,
-                peer.port,
-                prefixes,
-                store=node.store,
-                applier=Applier(node.store),
-                transport=node.transport,
-                clock=node.clock,
-                random=node.random,
-                log=node.log,
-                sink=replication,
-                replica_id=f"kevynode-mesh-{node.port}#{name}.{peer.node_id}",
-                found=found,
-                client_port=node.port,
-                kind=peer.kind,
-            )
+        def make(peer: MeshPeer, prefixes: tuple[bytes, ...], found: Mapping[str, tuple[int, int]]) -> MeshFollower:
+            return MeshFollower(peer.node_id, peer.host, peer.port, prefixes, **_options(name, node, peer), found=found)
 
         peers = [
             MeshPeer(other, HOST, port + 10000, "kevy" if other in self.kevys else "kevynode")
@@ -142,6 +126,11 @@ class MeshCluster:
         mesh.refresh()
         member = self.members[name] = Member(name, node, mesh)
         self.cluster.nursery.start_soon(self._follow, member)
+
+    def restorer(self, name: str, other: str, prefixes: tuple[bytes, ...]) -> ScopeRestorer:
+        """What gets a node's own scopes back from the copy that another one holds."""
+        node, peer = self.members[name].node, MeshPeer(other, HOST, self.ports[other] + 10000)
+        return ScopeRestorer(peer.node_id, peer.host, peer.port, prefixes, **_options("restore", node, peer), found={})
 
     @staticmethod
     async def _follow(member: Member) -> None:
@@ -209,6 +198,21 @@ class MeshCluster:
                 assert wire.outward.record is not None
                 commands += entries(decode(bytes(wire.outward.record))[0])
         return commands
+
+
+def _options(name: str, node: Node, peer: MeshPeer) -> dict[str, Any]:
+    return {
+        "store": node.store,
+        "applier": Applier(node.store),
+        "transport": node.transport,
+        "clock": node.clock,
+        "random": node.random,
+        "log": node.log,
+        "sink": node.replication,
+        "replica_id": f"kevynode-mesh-{node.port}#{name}.{peer.node_id}",
+        "client_port": node.port,
+        "kind": peer.kind,
+    }
 
 
 def entries(events: Iterable[Event]) -> list[list[bytes]]:
