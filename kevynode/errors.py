@@ -35,7 +35,7 @@ class Misdirected(ReplyError):
     """A write for a key whose writer is another node. ``writer`` is that node's client address, ``host:port``."""
 
     def __init__(self, writer: str) -> None:
-        super().__init__("MISDIRECTED", f"writer is {writer}")
+        super().__init__(MISDIRECTED.prefix, MISDIRECTED.template.format(writer))
         self.writer = writer
 
 
@@ -43,7 +43,7 @@ class Quiesced(ReplyError):
     """A write for a key whose scope is moving. ``target`` is the new writer's client address, ``host:port``."""
 
     def __init__(self, target: str) -> None:
-        super().__init__("QUIESCED", f"migrating to {target}")
+        super().__init__(QUIESCED.prefix, QUIESCED.template.format(target))
         self.target = target
 
 
@@ -132,6 +132,13 @@ STALE = ErrorKind(
     "Read from the primary or another replica, or try again once this one has caught up.",
 )
 LOADING = ErrorKind("LOADING", "kevynode is loading the dataset in memory", "Try again in a moment.")
+# Scopes. The first two are raised as Misdirected and Quiesced.
+MISDIRECTED = ErrorKind("MISDIRECTED", "writer is {}", "Send the write there, and the next ones of the same scope too.")
+QUIESCED = ErrorKind(
+    "QUIESCED",
+    "migrating to {}",
+    "Try again in a moment, here: the move may still come to nothing. After it this node says who the writer is.",
+)
 SCOPE_CLOSED = ErrorKind(
     "LOADING",
     "scope {} is waiting for {}",

@@ -166,6 +166,7 @@ class Roles:
         """
         self.role = "slave"
         self.store.deletes_expired = False
+        self._keep_foreign_keys()
         self.set_replica_read_only(read_only)
         self.ask_for_room(self._make_room_as_primary)
         self.waiters.unblock_all(errors.ROLE_CHANGED())
@@ -176,6 +177,7 @@ class Roles:
         """Serve as a primary from the next command on."""
         self.role = "master"
         self.store.deletes_expired = True
+        self._keep_foreign_keys()
         self.open_writes("readonly")
         self.set_stale(False)
         self.ask_for_room(self._make_room_as_primary)
@@ -215,8 +217,7 @@ class Roles:
     def _ownership_changed(self) -> None:
         """Take on what may be written here now, and tell those who wait for keys or watch keys that have moved."""
         ownership = self._ownership
-        guard = () if ownership is None else ownership.guard
-        self.store.foreign = ownership.is_kept if ownership is not None and guard else None
+        self._keep_foreign_keys()
         self._choose_fast_commands()
         owners = {} if ownership is None else {scope.prefix: scope.owner for scope in ownership.declared()}
         if owners != self._owners:
@@ -224,10 +225,16 @@ class Roles:
             self.watches.moved(tuple(prefix for prefix, owner in before.items() if owners.get(prefix) != owner))
             foreign = None if ownership is None or not ownership.elsewhere() else ownership.is_elsewhere
             self.foreign_count.restart(foreign)
-        if ownership is not None:
+        if ownership is not None and self.waiters.count:
             for command, error in self.waiters.refuse(ownership.check):
                 command.failed += 1
                 self.count_error(error)
+
+    def _keep_foreign_keys(self) -> None:
+        """Tell the store which keys to leave alone; a replica leaves all to its primary, and tells none apart."""
+        ownership = self._ownership
+        tells = ownership is not None and ownership.guard and self.role == "master"
+        self.store.foreign = ownership.is_kept if ownership is not None and tells else None
 
     # -- replication ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from . import notify
 from .arguments import parse_int
 from .command import TABLE, Args, Command, Table
 from .commands.hash_fields import remove_fields
+from .commands.keys import flush_everything
 from .commands.strings import set_
 from .sharded import Shard
 from .store import Store
@@ -96,6 +97,8 @@ class Applier:
             self._enter(name.encode(), found.handler, found.fewest, found.most)
         self._enter(b"set", self._set, 3, _ANY)
         self._enter(b"append", _append, 3, 3)
+        self._enter(b"flushall", flush_everything, 1, 2)
+        self._enter(b"flushdb", flush_everything, 1, 2)
         self._enter(b"setex", self._set_for(_SECOND), 4, 4)
         self._enter(b"psetex", self._set_for(1), 4, 4)
         self._enter(b"expire", self._expire_in(b"PEXPIREAT", _SECOND), 3, _ANY)

@@ -218,6 +218,28 @@ def test_flushall_waits_for_every_scope_of_ours(node: ServerHarness, client: Cli
     assert len(node.store.keyspace) == 0
 
 
+@pytest.mark.parametrize("name", ["FLUSHALL", "flushdb"])
+def test_flushall_of_a_stream_or_a_file_is_of_all_keys(node: ServerHarness, client: Client, name: str) -> None:
+    applied(node, "SET web:1 v")
+    client.call("SET", "k", "v")
+    effects = recorded(node.store)
+    applied(node, name)
+    assert len(node.store.keyspace) == 0
+    assert [command for command, _, _ in effects] == [(b"FLUSHALL",)]
+
+
+def test_a_replica_leaves_it_to_its_primary(node: ServerHarness) -> None:
+    applied(node, "SET web:1 v")
+    node.server.become_replica(read_only=False)
+    client = node.connect()
+    client.call("FLUSHALL")
+    assert client.call("DBSIZE") == b":0\r\n"
+    node.server.become_primary()
+    applied(node, "SET web:1 v")
+    client.call("FLUSHALL")
+    assert client.call("DBSIZE") == b":1\r\n"
+
+
 def test_flushall_breaks_the_watch_of_what_it_removes(node: ServerHarness, client: Client) -> None:
     applied(node, "SET web:1 v")
     client.call("SET", "k", "v")

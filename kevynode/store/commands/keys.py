@@ -16,7 +16,7 @@ from ..rebuild import deep_copy, rebuild_commands
 from ..store import Store
 from ..values import Hash, Value
 
-__all__ = ["emit_rebuild"]
+__all__ = ["emit_rebuild", "flush_everything"]
 
 DATABASE_OUT_OF_RANGE = errors.ErrorKind("ERR", "DB index is out of range", "Use database 0, the only one.")
 INVALID_FIRST_DATABASE = errors.ErrorKind("ERR", "invalid first DB index", errors.FIX)
@@ -316,10 +316,16 @@ def flushall(store: Store, argv: Args) -> Reply:
         raise errors.SYNTAX()
     if store.foreign is not None and any(map(store.foreign, _every_key(store))):
         _flush_own(store, store.foreign)
-    elif len(store.keyspace):
+    else:
+        flush_everything(store, argv)
+    return OK
+
+
+def flush_everything(store: Store, argv: Args) -> None:
+    """Remove every key, whoever writes it: FLUSHALL as a stream or a file means it. ``argv`` is not looked at."""
+    if len(store.keyspace):
         store.clear()
         store.emit((b"FLUSHALL",), None)
-    return OK
 
 
 def _every_key(store: Store) -> Iterator[bytes]:
