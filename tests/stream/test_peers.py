@@ -771,3 +771,53 @@ async def test_stopping_ends_all_links_at_any_moment(autojump_clock: MockClock) 
             assert not any(facts.up for facts in a.links.facts())
             await trio.sleep(0.1)
             assert not cluster["b"].facts("a").up
+
+
+async def test_what_the_node_does_not_expect_costs_no_task(autojump_clock: MockClock) -> None:
+    async with open_cluster("ab", start=False) as cluster:
+        a = await cluster.start("a")
+
+        def fail(facts: object) -> None:
+            raise ZeroDivisionError("oops")
+
+        a.on_peer_state = fail  # type: ignore[method-assign]
+        failures = iter([ZeroDivisionError("in the transport")])
+        connect = cluster.network.connect
+
+        async def connect_badly(host: str, port: int) -> trio.abc.Stream:
+            for failure in failures:
+                raise failure
+            return await connect(host, port)
+
+        cluster.network.connect = connect_badly  # type: ignore[method-assign]
+        await trio.sleep(0.5)
+        await cluster.start("b")
+        await until(lambda: cluster.agreed)
+        errors = [str(facts["error"]) for _, event, facts in a.log.records if event == "peer_failed"]
+        assert errors[0] == "in the transport"
+        assert set(errors[1:]) == {"oops"}
+
+
+async def test_refusals_are_bounded_at_once_and_in_the_log(autojump_clock: MockClock) -> None:
+    async with open_cluster("ab") as cluster:
+        a = cluster["a"]
+
+        def stuck(wire: Wire) -> None:
+            wire.outward.capacity = 0
+
+        cluster.network.on_connect = stuck
+        streams = []
+        for number in range(2 * peers.REFUSALS):
+            streams.append(await cluster.network.connect("node-a", 16004))
+            await streams[-1].send_all(encode(Hello(1, f"n{number}", "i", "a")))
+        await settled()
+        assert a.links._refusing == len(a.links._refusals) == peers.REFUSALS
+        # Those beyond are closed without a word, some of the others give up, and the rest is closed in time.
+        assert await ends(streams[-1], 0.1)
+        for stream in streams[: peers.REFUSALS // 2]:
+            await stream.aclose()
+        await settled()
+        assert a.links._refusing == peers.REFUSALS // 2
+        await trio.sleep(peer_link.SILENCE_SECONDS + 0.1)
+        assert a.links._refusing == 0
+        assert cluster.agreed
