@@ -2,9 +2,10 @@
 
 Pure: it only keeps what it is told and answers. Who applies ledger entries calls :meth:`Ownership.set_owner`, who
 decides when a scope opens calls :meth:`Ownership.close` and :meth:`Ownership.open`, who moves scopes calls
-:meth:`Ownership.quiesce` and :meth:`Ownership.resume`. After each change ``on_change`` is called, which a server takes
-for itself when it is given the ownership (``server.ownership = ownership``). At a start, apply the ledger first, close
-what is not to be open yet, and then hand the ownership to the server.
+:meth:`Ownership.quiesce` and :meth:`Ownership.resume`. After each change everybody in ``observers`` is called, among
+them the server that has been given the ownership (``server.ownership = ownership``), and then ``on_change``. At a
+start, apply the ledger first, close what is not to be open yet, and then hand the ownership to the server; apply many
+entries at once inside :meth:`Ownership.together`.
 
 >>> from kevynode.scope import OwnershipTable, Scope
 >>> ownership = Ownership("a", OwnershipTable([Scope(b"app:", "a"), Scope(b"web:", "b")]), {"b": "10.0.0.2:6004"})
@@ -16,7 +17,8 @@ CROSSSCOPE keys of the scopes app: and web: in one command or transaction
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeAlias
 
 from .. import errors
@@ -79,8 +81,12 @@ class Ownership:
         self._held: PrefixMap[_Held] = PrefixMap()
         for scope in table:
             self._held.add(scope.prefix, _Held(scope))
-        #: Called without arguments after every change.
+        #: Called without arguments after every change, in their order, and ``on_change`` after them.
+        self.observers: list[Callable[[], object]] = []
         self.on_change: Callable[[], object] = lambda: None
+        # Inside together(), and whether anything has changed there.
+        self._together = False
+        self._changed_together = False
         #: (length, declared prefixes of that length that are not ours and open): a key may be written here iff none of
         #: the sets holds the beginning of the key of that length. Empty while all declared scopes are ours and open.
         self.guard: tuple[tuple[int, frozenset[bytes]], ...] = ()
@@ -212,6 +218,24 @@ class Ownership:
             held.target = None
             self._changed()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the changes inside one: observers hear of them at the end. Nothing may be awaited before, nor run.
+
+        A change costs observers a walk over all scopes. Inside another one it does nothing of its own.
+        """
+        if self._together:
+            yield
+            return
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            if self._changed_together:
+                self._changed_together = False
+                self._changed()
+
     def set_address(self, node_id: str, address: str) -> None:
         """Send the clients of the node ``node_id`` to ``address`` (``host:port``) from now on."""
         self._addresses[node_id] = address
@@ -259,5 +283,10 @@ class Ownership:
         self.guard = tuple((length, frozenset(prefixes)) for length, prefixes in sorted(kept.items()))
 
     def _changed(self) -> None:
+        if self._together:
+            self._changed_together = True
+            return
         self._rebuild()
+        for observer in tuple(self.observers):
+            observer()
         self.on_change()

@@ -203,15 +203,17 @@ class Roles:
     def ownership(self) -> Ownership | None:
         """Who may write which keys; None while no scopes are declared, and then it costs nothing.
 
-        Whoever sets it hands ``on_change`` over to the server. Everything it says holds from the next command on.
+        The server is among its observers from then on, and what it says holds from the next command on.
         """
         return self._ownership
 
     @ownership.setter
     def ownership(self, ownership: Ownership | None) -> None:
+        if self._ownership is not None:
+            self._ownership.observers.remove(self._ownership_changed)
         self._ownership = ownership
         if ownership is not None:
-            ownership.on_change = self._ownership_changed
+            ownership.observers.append(self._ownership_changed)
         self._ownership_changed()
 
     def _ownership_changed(self) -> None:

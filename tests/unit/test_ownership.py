@@ -221,6 +221,22 @@ def test_a_move_from_here(ownership: Ownership) -> None:
     assert ownership.owner(b"app:") == "b"
 
 
+def test_several_changes_together_are_told_once(ownership: Ownership) -> None:
+    told: list[str] = []
+    ownership.observers.append(lambda: told.append("observer"))
+    ownership.on_change = lambda: told.append("on_change")
+    with ownership.together():
+        ownership.set_owner(b"app:", "b", 1)
+        with ownership.together():
+            ownership.quiesce(b"own:", "b")
+        assert told == []
+    assert told == ["observer", "on_change"]
+    assert ownership.guard == ((4, frozenset((b"app:", b"own:", b"web:"))),)
+    with ownership.together():
+        pass
+    assert told == ["observer", "on_change"]
+
+
 def test_a_move_to_here(ownership: Ownership) -> None:
     ownership.quiesce(b"web:", "a")
     assert shown(ownership.refuse_key(b"web:1")) == "QUIESCED migrating to 10.0.0.1:6004"

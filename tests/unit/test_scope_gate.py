@@ -204,6 +204,15 @@ def test_most_writes_stay_on_the_fast_path(
     assert careful == []
 
 
+def test_a_server_hears_only_of_the_ownership_it_has(node: ServerHarness, client: Client, ownership: Ownership) -> None:
+    node.server.ownership = scopes()
+    ownership.set_owner(b"app:", "b", 1)
+    assert client.call("SET", "app:1", "v") == OK
+    node.server.ownership = ownership
+    assert client.call("SET", "app:1", "v") == MISDIRECTED
+    assert len(ownership.observers) == 1
+
+
 def test_a_node_without_a_key_of_its_own(client: Client, node: ServerHarness) -> None:
     node.server.ownership = Ownership("a", OwnershipTable([Scope(b"", "b")]), {"b": "10.0.0.2:6004"})
     for key in ("", "k", "web:1"):
