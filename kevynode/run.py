@@ -55,6 +55,7 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
         if bar.is_wanted and config.log.output == "stderr":
             # People look at it as it happens, and want no line for each second.
             node.files.on_progress = partial(_show_load, bar)
+            node.files.on_loaded = bar.clear
         failure: StartError | None = None
         try:
             await node.open_files()

@@ -92,6 +92,8 @@ class PersistenceService:
         # Held while a sync is under way.
         self._syncing = trio.Lock()
         self.on_progress: Callable[[LoadFacts], None] = self._log_progress
+        #: Called when a load has ended, before anything is said about it.
+        self.on_loaded: Callable[[], None] | None = None
         persistence.on_work = self._wake
 
     def _wake(self) -> None:
@@ -178,6 +180,8 @@ class PersistenceService:
             try:
                 next(steps)
             except StopIteration as stop:
+                if self.on_loaded is not None:
+                    self.on_loaded()
                 result: T = stop.value
                 return result
             await trio.lowlevel.checkpoint()
