@@ -50,7 +50,7 @@ from .peer_messages import (
     Welcome,
     row_size,
 )
-from .peer_wire import VERSION, PeerWireError
+from .peer_wire import STATE, TEXT_LIMIT, VERSION, PeerWireError
 
 __all__ = [
     "DeclaredPeer",
@@ -89,13 +89,16 @@ class DeclaredPeer:
 
 @attrs.frozen
 class OwnFacts:
-    """What this node tells its peers about itself with each heartbeat."""
+    """What this node tells its peers about itself with each heartbeat.
+
+    ``state`` is one word of lower-case letters, ``-`` and ``_``. Raises ValueError for what no peer would take.
+    """
 
     ledger_digest: str
     ledger_version: int
     configuration_digest: str
-    state: str
-    client_address: str
+    state: str = attrs.field(validator=attrs.validators.matches_re(STATE))
+    client_address: str = attrs.field(validator=attrs.validators.max_len(TEXT_LIMIT))
 
 
 @attrs.frozen
@@ -199,9 +202,9 @@ class PeerState:
         self._exchanged: tuple[str, str] | None = None
         self._exchange_link: LinkState | None = None
         self._exchange_wait = EXCHANGE_SECONDS
-        self._exchange_after = now
+        self._exchange_after = -math.inf
         self._takeovers: deque[float] = deque(maxlen=TAKEOVER_LIMIT - 1)
-        self._refused_until = now
+        self._refused_until = -math.inf
 
     @property
     def up(self) -> bool:

@@ -58,6 +58,8 @@ from .peer_messages import (
 
 __all__ = [
     "MESSAGE_LIMIT",
+    "STATE",
+    "TEXT_LIMIT",
     "VERSION",
     "AnswerDecoder",
     "PeerDecoder",
@@ -74,15 +76,17 @@ VERSION: Final = 1
 MESSAGE_LIMIT: Final = 256 * 1024
 #: Longest answer to a hello in bytes; as a handshake.
 ANSWER_LIMIT: Final = 4096
+#: Longest text of a node about itself, in characters.
+TEXT_LIMIT: Final = 256
+#: What a node may call its state.
+STATE: Final = re.compile(r"[a-z_-]{1,32}")
 
 # Words of one message at most.
 _WORD_LIMIT: Final = 4096
-_TEXT_LIMIT: Final = 256
 _LARGEST_VERSION: Final = 2**31 - 1
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 _INSTANCE: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-:#]{0,63}")
-_STATE: Final = re.compile(r"[a-z_-]{1,32}")
 
 
 class PeerWireError(Exception):
@@ -118,7 +122,7 @@ def _words(message: Hello | Welcome | Refused | Message) -> Sequence[bytes | str
         case Welcome():
             return "PEER", message.version, message.node_id, message.instance
         case Refused():
-            return "REFUSED", message.version, message.code, message.text[:_TEXT_LIMIT]
+            return "REFUSED", message.version, message.code, message.text[:TEXT_LIMIT]
         case Beat():
             return ("BEAT", *attrs.astuple(message))
         case LedgerPage():
@@ -285,7 +289,7 @@ def _beat(words: list[bytes]) -> Beat:
         _number(version, MAX_NUMBER),
         _number(remembered, MAX_NUMBER),
         _digest(configuration_digest),
-        _matched(_STATE, state),
+        _matched(STATE, state),
         _text(address),
     )
 
@@ -384,14 +388,14 @@ def _name(word: bytes) -> str:
 def _text(word: bytes) -> str:
     """A short text of printable characters; it may be empty."""
     text = word.decode("utf-8")
-    if len(text) > _TEXT_LIMIT or not text.isprintable():
+    if len(text) > TEXT_LIMIT or not text.isprintable():
         raise ValueError
     return text
 
 
 def _shown(word: bytes) -> str:
     """What somebody sent who need not be understood, for the log."""
-    return word[:_TEXT_LIMIT].decode("utf-8", "backslashreplace")
+    return word[:TEXT_LIMIT].decode("utf-8", "backslashreplace")
 
 
 def _show(words: Sequence[bytes]) -> str:

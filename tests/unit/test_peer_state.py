@@ -158,6 +158,12 @@ def test_nothing_is_known_of_a_peer_that_has_not_said_what_it_is() -> None:
 # -- versions ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("facts", [{"state": "Waiting for b"}, {"state": ""}, {"client_address": "x" * 257}])
+def test_a_node_does_not_say_of_itself_what_no_peer_takes(facts: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(facts))):
+        attrs.evolve(OWN, **facts)
+
+
 def test_a_version_is_noted_until_it_is_remembered() -> None:
     peer = Peer(announced=3)
     link = peer.link()
