@@ -437,16 +437,22 @@ class Backlog:
             cursor.at_flush = False
 
     def read_filtered(
-        self, cursor: Cursor, accept: Callable[[bytes], bool], limit_bytes: int, expected: int | None = None
+        self,
+        cursor: Cursor,
+        accept: Callable[[bytes], bool],
+        limit_bytes: int,
+        expected: int | None = None,
+        released: list[bytes] | None = None,
     ) -> tuple[list[bytes], int]:
         """The sealed entries of this node's own from the cursor on whose key is accepted, and move it behind all.
 
         ``expected`` is the offset that the peer waits for (None: the cursor's). Where others are left out before a
         frame, a ``+SKIP`` stands before it. Of a group what is accepted stays a group. Returns the bytes and the
         offset that the peer waits for then, which is below ``cursor.offset`` if the last entries were left out.
+        ``released``: see :class:`Filter`.
         Stops when ``limit_bytes`` have been looked at, as :meth:`read`. Raises TooOld if the cursor has fallen off.
         """
-        picker = Filter(accept, cursor.offset if expected is None else expected)
+        picker = Filter(accept, cursor.offset if expected is None else expected, released)
         block = self._enter(cursor)
         while block is not None and limit_bytes > 0:
             part = bisect_right(block.ends, cursor.place)

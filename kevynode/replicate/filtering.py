@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ..store.marks import MARK_COMMAND, Release, parse_mark
 from . import wire
 from .block import FLUSHES, read_frame
 
@@ -16,14 +17,17 @@ _PLUS: Final = 0x2B
 class Filter:
     """Picks entries for one filtered link: ``out`` gets the bytes, ``expected`` is the offset its peer waits for.
 
-    ``accept`` is asked with the key of each entry. Entries without one concern everybody. Where frames are left out, a
-    ``+SKIP`` line stands before the next one.
+    ``accept`` is asked with the key of each entry. Entries without one, and marks, concern everybody. What is written
+    under a prefix behind the mark that releases it is none of the link's, up to the one that acquires it again;
+    ``released`` is the list of such prefixes, which is kept up to date. Where frames are left out, a ``+SKIP`` line
+    stands before the next one.
     """
 
-    __slots__ = ("_accept", "expected", "out")
+    __slots__ = ("_accept", "_released", "expected", "out")
 
-    def __init__(self, accept: Callable[[bytes], bool], expected: int) -> None:
+    def __init__(self, accept: Callable[[bytes], bool], expected: int, released: list[bytes] | None = None) -> None:
         self._accept = accept
+        self._released = [] if released is None else released
         self.expected = expected
         self.out: list[bytes] = []
 
@@ -86,10 +90,22 @@ class Filter:
         return place, offset + count
 
     def _wants(self, words: list[bytes]) -> bool:
+        if words[0] == MARK_COMMAND and self._passes_mark(words):
+            return True
         name = words[0].upper()
         if len(words) < 2 or name in FLUSHES:
             return True
-        return self._accept(words[2] if name == b"XGROUP" and len(words) > 2 else words[1])
+        key = words[2] if name == b"XGROUP" and len(words) > 2 else words[1]
+        return self._accept(key) and not (self._released and key.startswith(tuple(self._released)))
+
+    def _passes_mark(self, words: list[bytes]) -> bool:
+        """Whether an entry is a mark, which then counts for those behind it."""
+        mark = parse_mark(words)
+        if mark is not None and mark.prefix in self._released:
+            self._released.remove(mark.prefix)
+        if isinstance(mark, Release):
+            self._released.append(mark.prefix)
+        return mark is not None
 
     def _skip_to(self, offset: int) -> None:
         if self.expected != offset:

@@ -31,6 +31,10 @@ class LinkSource(Protocol):
         """What a filtered link that names no prefixes follows."""
         ...
 
+    def released_before(self, offset: int) -> list[bytes]:
+        """The prefixes that this node released by a mark before ``offset``, and has not acquired again."""
+        ...
+
     def may_ship(self, link: PrimaryLink, now: float, prefixes: tuple[bytes, ...] | None) -> bool:
         """Whether a snapshot of ``prefixes`` (None: of everything) may start on ``link`` now.
 

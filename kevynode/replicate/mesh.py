@@ -7,20 +7,29 @@ The node gives a :class:`Mesh` what it knows and calls :meth:`Mesh.refresh` when
   node's own must not be applied), and
 - when its role has changed: a plain replica copies one upstream and nobody else.
 
+A prefix that moves from one writer to another is followed by the marks in their own streams: up to the first one's
+release, and from the second one's acquisition on. Who has all that the first one wrote goes on without a ship. Marks
+that do not come are waited for a while; then the new owner's ship takes the place of what is here. Of a kevy server,
+which sets no marks, a ship is taken at once.
+
 :class:`~kevynode.replicate.mesh_service.MeshService` runs the followers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
 from ..replication_view import UpstreamFacts
+from ..store.marks import Acquire, Release
 from .surroundings import ReplicationLog
 
-__all__ = ["MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer"]
+__all__ = ["Acquired", "MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer", "Released"]
+
+#: Seconds that the marks of a move are waited for.
+PATIENCE: Final = 10.0
 
 
 @attrs.frozen
@@ -44,8 +53,31 @@ class MeshFacts:
     upstream: UpstreamFacts
 
 
+@attrs.frozen
+class Released:
+    """A writer's stream has come to this mark; ``at`` is the history and the offset behind it.
+
+    The copy of the prefix was whole then.
+    """
+
+    mark: Release
+    at: tuple[int, int]
+
+
+@attrs.frozen
+class Acquired:
+    """A writer's stream has come to this mark; ``at`` is the history and the offset behind it."""
+
+    mark: Acquire
+    at: tuple[int, int]
+
+
 class MeshFollowing(Protocol):
     """A follower of one writer, as far as the mesh looks at it."""
+
+    released: dict[bytes, Released]
+    acquired: dict[bytes, Acquired]
+    on_marks: Callable[[], None]
 
     @property
     def address(self) -> str: ...
@@ -58,6 +90,7 @@ class MeshFollowing(Protocol):
     @property
     def received_bytes(self) -> int: ...
     def follow_prefixes(self, prefixes: Sequence[bytes]) -> None: ...
+    def adopt(self, prefix: bytes) -> None: ...
     def retire(self, reason: str) -> None: ...
     def facts(self, now: float) -> UpstreamFacts: ...
     def has_applied(self, history: int, offset: int) -> bool | None: ...
@@ -71,9 +104,9 @@ MakeMeshFollower = Callable[[MeshPeer, tuple[bytes, ...], Mapping[str, tuple[int
 class Mesh:
     """The followers of this node, ``self_id``.
 
-    ``owners`` gives the owner of every declared prefix that is wanted here, now; ``is_active`` whether this node is one
-    that copies scopes; ``forget`` is told the name of each cursor among those ``found`` in the files at the start that
-    nobody will go on from.
+    ``owners`` gives the owner of every declared prefix that is wanted here, now; ``monotonic`` seconds; ``is_active``
+    whether this node is one that copies scopes; ``forget`` is told the name of each cursor among those ``found`` in the
+    files at the start that nobody will go on from.
     """
 
     def __init__(
@@ -84,6 +117,7 @@ class Mesh:
         make_follower: MakeMeshFollower,
         log: ReplicationLog,
         *,
+        monotonic: Callable[[], float],
         is_active: Callable[[], bool] = lambda: True,
         found: Mapping[str, tuple[int, int]] | None = None,
         forget: Callable[[str], None] = lambda name: None,
@@ -97,6 +131,12 @@ class Mesh:
         self._make_follower = make_follower
         self._log = log
         self._is_active = is_active
+        self._now = monotonic
+        # Whose stream each prefix is followed in, or was last; what this node itself has released; and since when a
+        # prefix has been between two writers.
+        self._sources: dict[bytes, str] = {}
+        self._released_here: dict[bytes, Released] = {}
+        self._moving: dict[bytes, float] = {}
         self._found = dict(found or {})
         self._forget = forget
         self._received_before = 0
@@ -104,7 +144,8 @@ class Mesh:
 
     def refresh(self) -> None:
         """Follow whoever owns what now. Does nothing if that has not changed."""
-        wanted = self._wanted()
+        adopted: dict[bytes, str] = {}
+        wanted = self._wanted(adopted)
         followers = dict(self.followers)
         # What is followed no more is let go of first: a prefix must not have two writers for a moment.
         for node_id, follower in followers.items():
@@ -115,6 +156,9 @@ class Mesh:
                 self._received_before += follower.received_bytes
                 del self.followers[node_id]
                 self._log.info("scopes_left", node=node_id, upstream=follower.address)
+        for prefix, node_id in adopted.items():
+            self.followers[node_id].adopt(prefix)
+            self._log.info("scope_continued", node=node_id, prefix=prefix)
         for node_id, prefixes in wanted.items():
             if node_id in self.followers:
                 self.followers[node_id].follow_prefixes(prefixes)
@@ -124,17 +168,82 @@ class Mesh:
         if self.followers != followers and self.on_followers is not None:
             self.on_followers()
 
-    def _wanted(self) -> dict[str, tuple[bytes, ...]]:
-        """The prefixes to copy, by their owner; those whose owner is no declared peer cannot be."""
+    def released_here(self, mark: Release, history: int, offset: int) -> None:
+        """This node has entered a mark into its own journal, where the next offset is ``offset`` now.
+
+        What it holds under the prefix is what the next owner begins with. Before anything of it is cleaned up; call
+        :meth:`refresh` then.
+        """
+        self._released_here[mark.prefix] = Released(mark, (history, offset))
+        self._sources[mark.prefix] = self.self_id
+
+    def _wanted(self, adopted: dict[bytes, str]) -> dict[str, tuple[bytes, ...]]:
+        """The prefixes to copy, by whom from; those whose owner is no declared peer cannot be.
+
+        ``adopted`` gets those that go on with another writer where they are.
+        """
         wanted: dict[str, tuple[bytes, ...]] = {}
-        if self._is_active():
-            for prefix, owner in sorted(self._owners().items()):
-                if owner in self._peers:
-                    wanted[owner] = (*wanted.get(owner, ()), prefix)
+        owners = self._owners() if self._is_active() else {}
+        for prefix, owner in sorted(owners.items()):
+            source = self._source(prefix, owner, adopted)
+            if source in self._peers:
+                wanted[source] = (*wanted.get(source, ()), prefix)
+        for prefix in [prefix for prefix in self._sources if prefix not in owners]:
+            self._moving.pop(prefix, None)
+            del self._sources[prefix]
         return wanted
+
+    def _source(self, prefix: bytes, owner: str, adopted: dict[bytes, str]) -> str:
+        """From whom to copy a prefix now; from nobody if it is this node, or no peer."""
+        before = self._sources.get(prefix, owner)
+        released = self._released(prefix, before)
+        if released is not None and owner == before:
+            # Its stream knows it earlier than the ledger here.
+            owner = released.mark.owner
+        if before == owner and prefix in self._sources:
+            self._moving.pop(prefix, None)
+            return owner
+        if owner == self.self_id or before == owner or not self._sets_marks(owner) or not self._sets_marks(before):
+            self._settle(prefix, owner)
+            return owner
+        if released is not None and self._continues(prefix, released, owner):
+            adopted[prefix] = owner
+        elif self._now() - self._moving.setdefault(prefix, self._now()) < PATIENCE:
+            # Up to the release what comes from there counts; behind it nothing does.
+            return before if released is None else ""
+        self._settle(prefix, owner)
+        return owner
+
+    def _settle(self, prefix: bytes, source: str) -> None:
+        """Copy a prefix from ``source`` from here on: what was said before of its release is over."""
+        self._sources[prefix] = source
+        self._moving.pop(prefix, None)
+        self._released_here.pop(prefix, None)
+        if source in self.followers:
+            self.followers[source].released.pop(prefix, None)
+
+    def _sets_marks(self, node_id: str) -> bool:
+        return node_id == self.self_id or (node_id in self._peers and self._peers[node_id].kind != "kevy")
+
+    def _released(self, prefix: bytes, node_id: str) -> Released | None:
+        """What is known of the release of a prefix by the node that it was followed from."""
+        if node_id == self.self_id:
+            return self._released_here.get(prefix)
+        follower = self.followers.get(node_id)
+        return None if follower is None else follower.released.get(prefix)
+
+    def _continues(self, prefix: bytes, released: Released, owner: str) -> bool:
+        """Whether what is held of a prefix is what ``owner`` began with, and its stream is known from there on."""
+        follower = self.followers.get(owner)
+        acquired = None if follower is None else follower.acquired.get(prefix)
+        if follower is None or acquired is None or acquired.at[0] != follower.stream[0]:
+            return False
+        history, offset = released.at
+        return acquired.mark.history == history and acquired.mark.tail <= offset
 
     def _follow(self, peer: MeshPeer, prefixes: tuple[bytes, ...]) -> None:
         follower = self._make_follower(peer, prefixes, self._found)
+        follower.on_marks = self.refresh
         self.followers[peer.node_id] = follower
         # It knows better from here on.
         for name in [name for name in self._found if name.partition("/")[0] == follower.address]:

@@ -16,7 +16,7 @@ of which the rest is passed over here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -29,12 +29,14 @@ from ..faults import traceback_line
 from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
 from ..store.journal import Effect, Origin
+from ..store.marks import Acquire, Mark
 from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
 from ..store.staging import PrefixStaging
 from ..store.store import Store
 from ..transport import Transport
 from .backoff import UniformSource
 from .lineage import Lineage
+from .mesh import Acquired, Released
 from .mesh_upstream import MeshUpstream
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
@@ -132,6 +134,12 @@ class MeshFollower:
         self.sink = sink
         # Commands of a kevy server that failed here, as they did there.
         self.ignored = 0
+        #: What the writer's stream has said of prefixes: those that it released when their copy here was whole, and
+        #: those that it acquired. ``on_marks`` is called when there is more of it, between two entries.
+        self.released: dict[bytes, Released] = {}
+        self.acquired: dict[bytes, Acquired] = {}
+        self.on_marks: Callable[[], None] = lambda: None
+        self._marks_passed = False
         self._store = store
         self._applier = applier
         self._prefixes: tuple[bytes, ...] = ()
@@ -164,7 +172,6 @@ class MeshFollower:
             return
         self._prefixes = chosen
         self.cursors.keep(chosen)
-        self._entries.prefixes = chosen
         self._upstream.start_over("other scopes are followed")
 
     async def run(self) -> None:
@@ -225,6 +232,11 @@ class MeshFollower:
     def applied(self, upstream: Upstream) -> int:
         """How far the stream has been applied or passed over."""
         return self.cursors.stream[1]
+
+    def link_made(self) -> tuple[bytes, ...]:
+        """A link is made that names the prefixes of now, which are the result."""
+        self._entries.begin(self._prefixes)
+        return self._prefixes
 
     @enable_ki_protection
     def resumed(self, upstream: Upstream, event: Resumed, reason: str) -> None:
@@ -300,6 +312,9 @@ class MeshFollower:
         if reached > place:
             self.cursors.moved(entries.next if reached == size else entries.first + reached)
             link.applied(self.cursors.stream[1], self.clock.monotonic())
+        if self._marks_passed:
+            self._marks_passed = False
+            self.on_marks()
         self.sink.scopes_applied()
         return reached
 
@@ -307,13 +322,17 @@ class MeshFollower:
         """Apply what is held here of a group, as a group."""
         # All of them are in a ship, or none.
         for run in list(self._entries.pick(entries.commands, entries.first, at=entries.next - 1)):
+            if run.mark is not None:
+                raise Forbidden("sent a mark in the midst of a group")
             self._apply_together(run)
         self._commit(upstream, entries.next)
 
     def _apply_run(self, upstream: Upstream, commands: list[list[bytes]], first: int) -> None:
         """Apply lone entries at consecutive offsets, and commit each by itself."""
         for run in self._entries.pick(commands, first):
-            if run.clears:
+            if run.mark is not None:
+                self._pass(run.mark, run.offsets[0] + 1)
+            elif run.clears:
                 self._apply_together(run)
                 self._commit(upstream, run.offsets[0] + 1)
             elif self._applier.lenient:
@@ -322,6 +341,29 @@ class MeshFollower:
                     self._commit(upstream, offset + 1)
             else:
                 self._apply_exactly(upstream, run)
+
+    def _pass(self, mark: Mark, offset: int) -> None:
+        """Take a mark in the writer's stream, behind which the next entry is at ``offset``."""
+        self.cursors.moved(offset)
+        prefix = mark.prefix
+        if isinstance(mark, Acquire):
+            self.released.pop(prefix, None)
+            self._entries.acquire(prefix)
+            self.acquired[prefix] = Acquired(mark, self.cursors.stream)
+        else:
+            self.acquired.pop(prefix, None)
+            if self.cursors.is_whole(prefix):
+                self.released[prefix] = Released(mark, self.cursors.stream)
+            # What comes of it from here on is not the writer's to send.
+            self._prefixes = tuple(other for other in self._prefixes if other != prefix)
+            self._entries.release(prefix)
+            self.cursors.forget(prefix)
+        self._marks_passed = True
+        self.log.info("mark_passed", node=self.node_id, mark=type(mark).__name__, prefix=prefix, epoch=mark.epoch)
+
+    def adopt(self, prefix: bytes) -> None:
+        """Go on with a prefix that this writer has acquired: what is held of it is what the last writer left."""
+        self.cursors.adopt(prefix, self.acquired[prefix].at[1])
 
     def _apply_together(self, run: EntryRun) -> None:
         if run.clears:

@@ -34,7 +34,7 @@ class MeshUpstream(Upstream):
     def _make_link(self, now: float) -> ReplicaLink:
         mesh = self._mesh
         request = self._request(now)
-        self._prefixes = mesh.prefixes
+        self._prefixes = mesh.link_made()
         missing = mesh.missing if request.history else ()
         return ReplicaLink(request, self.address, prefixes=mesh.prefixes, missing=missing, bulk_limit=mesh.bulk_limit)
 

@@ -123,6 +123,8 @@ class PrimaryLink:
         self._held = False
         self._tellable = 0
         self._cursor: Cursor | None = None
+        # Prefixes that this node has released before the cursor.
+        self._released: list[bytes] = []
         self._pin: Pin | None = None
         self._ship: Ship | None = None
         # Why a snapshot of everything is due, and the ships of single prefixes.
@@ -135,8 +137,7 @@ class PrimaryLink:
         self._flights = Flights()
         self._behind_since: float | None = None
         if isinstance(decision, Resume):
-            self._cursor = source.backlog.cursor(decision.offset)
-            self._told = decision.offset
+            self._follow_from(decision.offset)
             slot.resumed(source.lineage.history, decision.offset, now)
             self._move("resume")
         else:
@@ -365,7 +366,7 @@ class PrimaryLink:
     def _take_filtered(self, parts: list[bytes], cursor: Cursor) -> None:
         prefixes = self.prefixes or ()
         frames, expected = self._source.backlog.read_filtered(
-            cursor, lambda key: key.startswith(prefixes), TAKE, self._told
+            cursor, lambda key: key.startswith(prefixes), TAKE, self._told, self._released
         )
         parts += frames
         self._told = expected
@@ -455,8 +456,7 @@ class PrimaryLink:
         ship.size += taken
         parts.append(wire.snapshot_end(ship.offset))
         self._ship = None
-        self._cursor = self._source.backlog.cursor(ship.offset)
-        self._told = ship.offset
+        self._follow_from(ship.offset)
         self.heard = now
         if not self._beats:
             self.slot.served_from = ship.offset
@@ -500,6 +500,12 @@ class PrimaryLink:
             self._pin = None
 
     # -- bookkeeping ------------------------------------------------------------------------------------------------
+
+    def _follow_from(self, offset: int) -> None:
+        """Send the entries from ``offset`` on next."""
+        self._cursor = self._source.backlog.cursor(offset)
+        self._released = self._source.released_before(offset)
+        self._told = offset
 
     def _sent(self, offset: int) -> None:
         slot = self.slot

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
+from ..store.marks import Mark, Release
 from ..store.store import Store
 from .backlog import Backlog
 from .decision import Held, Refuse, Resume, Snapshot, decide
@@ -60,6 +61,8 @@ class Replicas(ABC):
         # Whether what is here under a prefix is nothing to give to others: it is this node's and has yet to be restored
         # from a copy, or it is a copy that is not whole.
         self.is_withheld: Callable[[bytes], bool] | None = None
+        # Where this node has released prefixes that it has not acquired again.
+        self._released: dict[bytes, int] = {}
         # Whether what the files hold is still being loaded: until then there is nothing to copy.
         self.loading = False
         # What this node calls itself as a replica; empty: nothing yet.
@@ -293,6 +296,29 @@ class Replicas(ABC):
     def owned_prefixes(self) -> tuple[bytes, ...]:
         """What a filtered link that names no prefixes follows: every one that this node owns."""
         return () if self.ownership is None else self.ownership.owned()
+
+    def released_before(self, offset: int) -> list[bytes]:
+        """The prefixes that this node released by a mark before ``offset``, and has not acquired again."""
+        return [prefix for prefix, at in self._released.items() if at < offset]
+
+    def mark(self, mark: Mark) -> int:
+        """Enter a mark into the journal, as an entry of its own; its offset. Not in the midst of a command.
+
+        What is written under a prefix behind the mark that releases it goes to no follower of scopes: so a slice can
+        be cleaned up where it was, and the copies of it stay.
+        """
+        offset = self._journal.offset
+        command = mark.command()
+        self._store.emit(command, command[1])
+        self._store.commit()
+        self._passed_mark(mark, offset)
+        return offset
+
+    def _passed_mark(self, mark: Mark, offset: int) -> None:
+        if isinstance(mark, Release):
+            self._released[mark.prefix] = offset
+        else:
+            self._released.pop(mark.prefix, None)
 
     def ownership_changed(self) -> None:
         """This node owns other prefixes than before, or more of them are good to be given to others.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal
 
 from ..errors import LOADING, ErrorKind
+from ..store.marks import MARK_COMMAND, parse_mark
 from ..store.store import Store
 from . import wire
 from .lineage import Lineage
@@ -284,6 +285,11 @@ class Replication(Replicas):
         ``own``: no upstream made them.
         """
         backlog, count = self.backlog, len(commands)
+        if own and next - first == count:
+            for offset, command in enumerate(commands, first):
+                mark = parse_mark(command) if command[0] == MARK_COMMAND else None
+                if mark is not None:
+                    self._passed_mark(mark, offset)
         if self.settings.standalone or first == next:
             # What took no number was written beside the stream, and replicas never get it.
             return

@@ -128,6 +128,22 @@ class ScopeCursors:
         self._whole[prefix] = offset
         self._tell(prefix, history, offset)
 
+    def adopt(self, prefix: bytes, offset: int) -> None:
+        """The keys under the prefix are what they were before ``offset`` of the stream, though nothing was shipped.
+
+        The stream goes on from there; of other prefixes what has been applied since is not applied again.
+        """
+        history, reached = self.stream
+        if offset < reached:
+            for other, start in self._whole.items():
+                if start < reached:
+                    self._whole[other] = reached
+                    self._tell(other, history, reached)
+            # Before the prefix is told: at no end of the files is its place further than its data.
+            self.stream = (history, offset)
+            self._note_stream()
+        self.shipped(prefix, history, offset)
+
     def moved(self, offset: int) -> None:
         """Everything before ``offset`` has been applied or passed over; the files hear of what was applied by itself.
 

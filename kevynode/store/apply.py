@@ -19,6 +19,7 @@ from .command import TABLE, Args, Command, Table
 from .commands.hash_fields import remove_fields
 from .commands.keys import flush_everything
 from .commands.strings import set_
+from .marks import MARK_COMMAND, MARK_KEY
 from .sharded import Shard
 from .store import Store
 from .stream_effects import STREAM_HANDLERS, StreamHandler
@@ -97,6 +98,8 @@ class Applier:
             self._enter(name.encode(), found.handler, found.fewest, found.most)
         self._enter(b"set", self._set, 3, _ANY)
         self._enter(b"append", _append, 3, 3)
+        delete, fewest, most, has_one_key = self._entries[MARK_COMMAND]
+        self._entries[MARK_COMMAND] = (_mark_or(delete), fewest, most, has_one_key)
         self._enter(b"flushall", flush_everything, 1, 2)
         self._enter(b"flushdb", flush_everything, 1, 2)
         self._enter(b"setex", self._set_for(_SECOND), 4, 4)
@@ -283,6 +286,18 @@ class Applier:
             store.now = 0
 
         return track
+
+
+def _mark_or(delete: _Handler) -> _Handler:
+    """Deletes keys, and takes a mark for the entry that it is."""
+
+    def handler(store: Store, argv: Args) -> None:
+        if len(argv) == 2 and argv[1].startswith(MARK_KEY):
+            store.emit(argv, argv[1])
+        else:
+            delete(store, argv)
+
+    return handler
 
 
 def _append(store: Store, argv: Args) -> None:

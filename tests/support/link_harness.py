@@ -34,6 +34,7 @@ class Source:
         self.tellable = True
         self.asked = 0
         self.owned: tuple[bytes, ...] = ()
+        self.released: dict[bytes, int] = {}
         self.slots = Slots()
         self.calls: list[tuple[Any, ...]] = []
 
@@ -50,6 +51,9 @@ class Source:
 
     def owned_prefixes(self) -> tuple[bytes, ...]:
         return self.owned
+
+    def released_before(self, offset: int) -> list[bytes]:
+        return [prefix for prefix, at in self.released.items() if at < offset]
 
     def may_ship(self, link: PrimaryLink, now: float, prefixes: tuple[bytes, ...] | None) -> bool:
         return self.gate_open

@@ -20,6 +20,7 @@ from kevynode.replicate.mesh_follower import MeshFollower
 from kevynode.replicate.mesh_service import MeshService, ScopeRestorer
 from kevynode.replicate.stream_events import Event, Frames
 from kevynode.store.apply import Applier
+from kevynode.store.marks import Acquire, Release
 
 
 class Owned:
@@ -118,6 +119,7 @@ class MeshCluster:
             },
             make,
             node.log,
+            monotonic=node.clock.monotonic,
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
             forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
@@ -148,6 +150,18 @@ class MeshCluster:
         self.owners[prefix] = owner
         self.refresh()
 
+    def move(self, prefix: bytes, owner: str, epoch: int = 1) -> None:
+        """Move a prefix as a move does it that is done: both writers say so in their streams."""
+        source, target = self.members[self.owners[prefix]], self.members[owner]
+        history, tail = source.node.replication.history, source.node.replication.position
+        release = Release(prefix, epoch, owner)
+        self.owners[prefix] = owner
+        source.node.replication.mark(release)
+        source.mesh.released_here(release, history, source.node.replication.position)
+        target.mesh.refresh()
+        target.node.replication.mark(Acquire(prefix, epoch, history, tail))
+        self.refresh()
+
     def refresh(self) -> None:
         """Tell everybody that the table has changed."""
         for member in self.members.values():
@@ -162,11 +176,17 @@ class MeshCluster:
 
     def _has_all(self, member: Member) -> bool:
         now = member.node.clock.monotonic()
-        for other, follower in member.mesh.followers.items():
+        for prefix, owner in self.owners.items():
+            wanted = owner != member.name and prefix in self.wanted.get(member.name, self.owners)
+            if wanted and owner in self.members:
+                follower = member.mesh.followers.get(owner)
+                if follower is None or prefix not in follower.prefixes:
+                    return False
+        for other, following in member.mesh.followers.items():
             if other not in self.members:
                 continue
             writer = self.members[other].node.replication
-            if follower.missing or follower.facts(now).state != "connected":
+            if following.missing or following.facts(now).state != "connected":
                 return False
             if member.follower(other).cursors.stream != (writer.history, writer.position):
                 return False
