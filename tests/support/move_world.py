@@ -12,13 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from kevynode.scope import OwnershipTable, Scope, moves
 from kevynode.scope import move_messages as messages
-from kevynode.scope.ledger_records import LedgerState, MoveRole, MoveState
+from kevynode.scope.ledger_records import LedgerState, MoveRecord, MoveRole, MoveState
 from kevynode.scope.ownership import Ownership
 from kevynode.scope.source_move import MoveOrder, SourceMove, SourceState, stray_at_source
 from kevynode.scope.target_move import TargetFacts, TargetMove, TargetState, consider, stray_at_target
@@ -97,10 +97,29 @@ class Weather:
         return cls(loss, duplicate, disorder, record, trouble, crash, unlinked, operator)
 
 
+@attrs.frozen
+class Trap:
+    """What happens when the first record of that role and state is written.
+
+    ``written``: it is durable, it is lost, or nobody can know because the write failed, though the file shows it.
+    ``told``: the machine hears of it before ``crash``: the writing node, the other one, both or none of them. ``power``:
+    they lose power rather than being killed. ``repeated``: crashes go on from there.
+    """
+
+    role: MoveRole
+    state: MoveState
+    written: Literal["durable", "lost", "unsure"]
+    told: bool
+    crash: Literal["writer", "other", "both", "none"]
+    power: bool
+    repeated: bool
+
+
 class World:
     """Both nodes, and everything that can go wrong between and under them."""
 
-    def __init__(self, seed: int, rough: bool) -> None:
+    def __init__(self, seed: int, rough: bool, trap: Trap | None = None) -> None:
+        self.trap = trap
         self.rng = random.Random(seed)
         self.now = 0.0
         self.nodes = {"a": Node("a"), "b": Node("b")}
@@ -315,6 +334,13 @@ class World:
         written = node.state.copy()
         written.add(records)
         file = node.file
+        trap = self.trap
+        if trap is not None and any(
+            isinstance(record, MoveRecord) and (record.role, record.state) == (trap.role, trap.state)
+            for record in records
+        ):
+            self.spring(trap, node, move_id, written)
+            return
         if self.happens(self.weather.record):
             if self.happens(0.5):
                 file.visible = written
@@ -328,6 +354,24 @@ class World:
                 self.resolve(self.other(node))
             return
         self.feed(node, move_id, moves.Recorded())
+
+    def spring(self, trap: Trap, node: Node, move_id: str, written: LedgerState) -> None:
+        self.trap = None
+        self.trace.append(f"{node.id}: {trap}")
+        file = node.file
+        if trap.written == "durable":
+            file.safe = file.visible = written
+            node.state = written.copy()
+        elif trap.written == "unsure":
+            file.visible = written
+        if trap.told:
+            self.feed(node, move_id, moves.Recorded() if trap.written == "durable" else moves.RecordFailed("disk"))
+        if trap.crash in ("writer", "both"):
+            self.crash(node, trap.power)
+        if trap.crash in ("other", "both"):
+            self.crash(self.other(node), trap.power)
+        if trap.repeated:
+            self.weather = attrs.evolve(self.weather, crash=0.05)
 
     def ship(self, node: Node, move_id: str, attempt: int) -> None:
         ids = list(node.log)
@@ -425,7 +469,8 @@ class World:
     def follow(self, node: Node) -> None:
         """A live copy takes what its owner has journaled; an owner has none."""
         owner = self.other(node)
-        if node.takes_writes:
+        if node.takes_writes or (node.copied is not None and node.copied > len(owner.log)):
+            # It is an owner itself, or what it followed is gone.
             node.copied, node.copied_durably = None, 0
         elif node.copied is not None and node.up and owner.up and not owner.dropping:
             node.copied = min(len(owner.log), node.copied + 1)
