@@ -183,8 +183,6 @@ def _run(parsed: argparse.Namespace) -> int:
 def _warn(config: NodeConfig, log: Logger) -> None:
     for warning in config.warnings:
         log.warning("config", warning=warning)
-    for path in config.without_effect_yet():
-        log.warning("config_without_effect", key=path, reason="this version does not have the feature yet")
     for name in without_effect(config.parameters):
         log.warning("config_without_effect", key=f"config.{name}", reason="accepted for Valkey's sake only")
 
@@ -214,8 +212,6 @@ def _check_config(parsed: argparse.Namespace) -> int:
         return _fail_config(error)
     for warning in config.warnings:
         print(f"warning: {warning}")
-    for path in config.without_effect_yet():
-        print(f"warning: {parsed.file}: {path}: has no effect in this version")
     for name in without_effect(config.parameters):
         print(f"warning: {parsed.file}: config.{name}: accepted for Valkey's sake only, has no effect")
     print(f"{parsed.file}: good")

@@ -118,13 +118,6 @@ _WITHOUT_MEANING = frozenset(
 )
 _KEVY_SECTIONS = frozenset({"advanced", "slowlog", "notification"})
 
-# Keys whose feature this version lacks, with the values that describe what it does anyway.
-_WITHOUT_EFFECT_YET: dict[str, tuple[object, ...]] = {
-    "cluster.replicate": (),
-    "cluster.peers": ((),),
-    "cluster.scopes": ((),),
-}
-
 # Values of these never show in an error or a log.
 _SECRETS = frozenset({"config.requirepass", "config.masterauth", "config.primaryauth", "config.tls-key-file-pass"})
 
@@ -257,20 +250,6 @@ class NodeConfig:
     def own_peer(self) -> PeerConfig | None:
         """This node's entry in the peer list, which says what it advertises."""
         return next((peer for peer in self.cluster.peers if peer.id == self.cluster.node_id), None)
-
-    def without_effect_yet(self) -> list[str]:
-        """Dotted paths of keys, and flags, that ask for something this version does not do."""
-        keys = [
-            path
-            for path, anyway in _WITHOUT_EFFECT_YET.items()
-            if path in self.explicit and self._value(path) not in anyway
-        ]
-        flags = {"--trust-config": self.trust_config, "--start-empty": self.start_empty}
-        return keys + [name for name, given in flags.items() if given]
-
-    def _value(self, path: str) -> object:
-        section, _, name = path.partition(".")
-        return getattr(getattr(self, section), name)
 
 
 def _check_parameter(name: str, value: str) -> str | None:

@@ -37,6 +37,7 @@ from .disk import Disk, SystemDisk
 from .errors import ReplyError
 from .in_process import InProcess
 from .log import Logger
+from .member import Member
 from .persist.persistence import Persistence, PersistenceSettings
 from .persist.service import PersistenceService, StartFailure
 from .persist.writer import Policy
@@ -47,6 +48,7 @@ from .replicate.sender import ReplicaEntrance
 from .replicate.service import ReplicationService
 from .replicate.surroundings import ReplicationSettings
 from .replicate.view import NodeReplicationView
+from .scope.keeper import LedgerUnusable
 from .serve.housekeeping import Housekeeper
 from .serve.listener import Admission, ClientEntrance
 from .serve.parameters import Parameters
@@ -104,6 +106,9 @@ class Node(InProcess):
         self.persistence = self._persist(disk if disk is not None else SystemDisk())
         super().__init__(self.server, self.replication, self.persistence)
         self.files = PersistenceService(self.persistence, Applier(self.store, TABLE), log)
+        # Scopes and peers, where any are declared.
+        self.member = self._join() if config.cluster.scopes else None
+        self._instance = ""
         #: Whether the data of the last run are here, so that this run has begun.
         self.loaded = False
         self._opened = False
@@ -152,6 +157,21 @@ class Node(InProcess):
         self.server.persistence = persistence
         self.replication.files = persistence
         return persistence
+
+    def _join(self) -> Member:
+        member = Member(
+            self.config,
+            self.server,
+            self.replication,
+            self.files,
+            self.flush,
+            self.transport,
+            self.clock,
+            self.random,
+            self.log,
+        )
+        member.identify(lambda: self._replica_id, lambda: self.port)
+        return member
 
     def _client_address(self, host: str, port: int) -> str:
         """Where clients find the node with this replication address: as the peer list says, or where it usually is."""
@@ -275,13 +295,15 @@ class Node(InProcess):
         Raises StartError: another process has it, or what is in it is not as it should be.
         """
         await trio.lowlevel.checkpoint()
-        if self._opened or not self.config.persistence.aof:
+        keeps_file = self.config.persistence.aof
+        if self._opened or not (keeps_file or self.config.cluster.scopes):
             return
         self._opened = True
         try:
-            instance = await self.files.open(self.random.getrandbits)
+            instance = await self.files.open(self.random.getrandbits, keeps_file=keeps_file)
         except StartFailure as failure:
             raise StartError(str(failure)) from failure
+        self._instance = instance
         # It is the same node after a restart, and replicas and upstreams are to know that.
         node_id = self.config.cluster.node_id
         self._own_name = f"{node_id}.{instance[:8]}" if node_id else instance
@@ -330,7 +352,8 @@ class Node(InProcess):
             if hub is not None:
                 await sessions.start(hub.run)
             entrance = ClientEntrance(self.admission, self._open_session, sessions, self.log, hub=hub, streams=streams)
-            replicas = ReplicaEntrance(self.replication, sessions, self.log)
+            others = {} if self.member is None else {b"PEER": self.member.admit}
+            replicas = ReplicaEntrance(self.replication, sessions, self.log, others=others)
             try:
                 with self._work:
                     async with trio.open_nursery() as work:
@@ -365,6 +388,11 @@ class Node(InProcess):
         """Have the data that the last run left, and stand where it stood."""
         server, replication = self.server, self.replication
         await self.files.load(replication, opens=self.config.replication.role != "replica")
+        if self.member is not None:
+            try:
+                await self.member.load(self._instance)
+            except LedgerUnusable as error:
+                raise StartFailure(str(error)) from error
         replication.loading = False
         server.set_loading(False, "files")
         self.loaded = True
@@ -378,6 +406,8 @@ class Node(InProcess):
         work.start_soon(service.beat)
         work.start_soon(service.follow)
         work.start_soon(self._keep_house)
+        if self.member is not None:
+            work.start_soon(self.member.run)
         self.log.info(
             "started",
             id=self.id,

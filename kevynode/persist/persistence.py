@@ -66,6 +66,8 @@ class Persistence(Works):
         self.on_open: Callable[[], None] | None = None
         self.on_durable: Callable[[], None] | None = None
         self.on_saved: Callable[[], None] | None = None
+        #: Whether the data directory is this node's for other reasons than its append-only file.
+        self.is_locked = False
         #: The load under way.
         self.loading: LoadFacts | None = None
         self.writer: AppendOnlyWriter | None = None
@@ -303,7 +305,7 @@ class Persistence(Works):
             self._switch_on_due = True
             return
         try:
-            folder = AppendOnlyFolder.open(self.disk, self.data_dir)
+            folder = AppendOnlyFolder.open(self.disk, self.data_dir, is_locked=self.is_locked)
         except (FolderError, OSError) as error:
             raise CANNOT_SWITCH_ON(error) from error
         writer = AppendOnlyWriter(folder, self.store.journal, self.lineage, policy=self.settings.policy)

@@ -21,12 +21,13 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..disk import Disk, Lock
 from ..persistence_view import LoadFacts
 from ..replicate.lineage import Lineage
 from ..store.apply import Applier
 from ..store.journal import Origin
 from .dump import DumpError, load_dump, sweep_dumps
-from .folder import FOLDER, AppendOnlyFolder, Cursors, FolderError, read_manifest
+from .folder import FOLDER, AppendOnlyFolder, Cursors, FolderError, lock_data_dir, read_manifest
 from .instance import InstanceError, read_instance
 from .jobs import Job, SyncJob
 from .loader import Loaded, LoadError, load
@@ -87,6 +88,9 @@ class PersistenceService:
         self._log = log
         self._limiter = trio.CapacityLimiter(THREADS)
         self._folder: AppendOnlyFolder | None = None
+        self._lock: Lock | None = None
+        #: Whether files with data were loaded at the start, whatever was in them.
+        self.has_loaded = False
         self._sync_alarm = trio.Event()
         self._work_alarm = trio.Event()
         # Held while a sync is under way.
@@ -100,6 +104,20 @@ class PersistenceService:
         self._sync_alarm.set()
         self._work_alarm.set()
 
+    @property
+    def disk(self) -> Disk:
+        """Where the files are."""
+        return self._persistence.disk
+
+    @property
+    def keeps_file(self) -> bool:
+        """Whether an append-only file is kept."""
+        return self._persistence.writer is not None
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Call what may take long, and wait for it whatever happens."""
+        return await self._in_thread(call)
+
     async def _in_thread(self, call: Callable[[], T]) -> T:
         """Call what may take long, and wait for it whatever happens."""
         if self._persistence.disk.blocks:
@@ -109,13 +127,20 @@ class PersistenceService:
 
     # -- the start -----------------------------------------------------------------------------------------------------
 
-    async def open(self, random_bits: Callable[[int], int]) -> str:
+    async def open(self, random_bits: Callable[[int], int], *, keeps_file: bool = True) -> str:
         """Take the data directory for this node alone, and read its append-only folder; the instance of the node.
 
-        Raises StartFailure.
+        Without ``keeps_file`` the directory is taken for other files. Raises StartFailure.
         """
         persistence = self._persistence
         with _start_failures():
+            if not keeps_file:
+                lock = partial(lock_data_dir, persistence.disk, persistence.data_dir)
+                self._lock = await self._in_thread(lock)
+                persistence.is_locked = True
+                return await self._in_thread(
+                    partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
+                )
             folder = await self._in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
             try:
                 read = partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
@@ -154,6 +179,7 @@ class PersistenceService:
                 load(folder, persistence.store, self._applier, progress, partial(_restore, side))
             )
             self._report_load(loaded)
+            self.has_loaded = True
             await self._in_thread(partial(sweep_dumps, persistence.disk, persistence.data_dir))
             return _Found(loaded.lineage, loaded.offset, loaded.cursors, loaded.local, True, loaded.last_is_empty)
         if folder is None and self._has_stale_files():
@@ -163,6 +189,7 @@ class PersistenceService:
         dump = await self._exhaust(steps)
         if dump is None:
             return _Found()
+        self.has_loaded = True
         self._log.info("dump_loaded", keys=dump.keys, bytes=dump.bytes, checked=dump.is_checked)
         return _Found(dump.lineage, dump.offset, dump.cursors, dump.local)
 
@@ -351,6 +378,8 @@ class PersistenceService:
             folder, self._folder = self._folder, None
             if folder is not None:
                 folder.close()
+            if self._lock is not None:
+                self._lock.release()
 
     async def _sync_and_close(self, writer: AppendOnlyWriter) -> None:
         writer.write()

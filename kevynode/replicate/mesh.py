@@ -18,6 +18,7 @@ which sets no marks, a ship is taken at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import attrs
@@ -135,7 +136,7 @@ class Mesh:
         # Whose stream each prefix is followed in, or was last; what this node itself has released; and since when a
         # prefix has been between two writers.
         self._sources: dict[bytes, str] = {}
-        self._released_here: dict[bytes, Released] = {}
+        self._released: dict[bytes, tuple[str, Released]] = {}
         self._moving: dict[bytes, float] = {}
         self._found = dict(found or {})
         self._forget = forget
@@ -174,7 +175,7 @@ class Mesh:
         What it holds under the prefix is what the next owner begins with. Before anything of it is cleaned up; call
         :meth:`refresh` then.
         """
-        self._released_here[mark.prefix] = Released(mark, (history, offset))
+        self._released[mark.prefix] = self.self_id, Released(mark, (history, offset))
         self._sources[mark.prefix] = self.self_id
 
     def _wanted(self, adopted: dict[bytes, str]) -> dict[str, tuple[bytes, ...]]:
@@ -184,6 +185,9 @@ class Mesh:
         """
         wanted: dict[str, tuple[bytes, ...]] = {}
         owners = self._owners() if self._is_active() else {}
+        if owners:
+            # Who writes nothing yet may acquire something: its marks are heard in time only by who listens already.
+            wanted = {node_id: () for node_id, peer in self._peers.items() if peer.kind != "kevy"}
         for prefix, owner in sorted(owners.items()):
             source = self._source(prefix, owner, adopted)
             if source in self._peers:
@@ -196,7 +200,7 @@ class Mesh:
     def _source(self, prefix: bytes, owner: str, adopted: dict[bytes, str]) -> str:
         """From whom to copy a prefix now; from nobody if it is this node, or no peer."""
         before = self._sources.get(prefix, owner)
-        released = self._released(prefix, before)
+        released = self._released_by(before, prefix)
         if released is not None and owner == before:
             # Its stream knows it earlier than the ledger here.
             owner = released.mark.owner
@@ -218,19 +222,28 @@ class Mesh:
         """Copy a prefix from ``source`` from here on: what was said before of its release is over."""
         self._sources[prefix] = source
         self._moving.pop(prefix, None)
-        self._released_here.pop(prefix, None)
-        if source in self.followers:
-            self.followers[source].released.pop(prefix, None)
+        self._released.pop(prefix, None)
 
     def _sets_marks(self, node_id: str) -> bool:
         return node_id == self.self_id or (node_id in self._peers and self._peers[node_id].kind != "kevy")
 
-    def _released(self, prefix: bytes, node_id: str) -> Released | None:
+    def _released_by(self, node_id: str, prefix: bytes) -> Released | None:
         """What is known of the release of a prefix by the node that it was followed from."""
-        if node_id == self.self_id:
-            return self._released_here.get(prefix)
+        writer, released = self._released.get(prefix, ("", None))
+        return released if writer == node_id else None
+
+    def _marks_passed(self, node_id: str) -> None:
+        """The stream of a writer has come to marks."""
         follower = self.followers.get(node_id)
-        return None if follower is None else follower.released.get(prefix)
+        if follower is None:
+            return
+        for prefix in follower.acquired:
+            if self._released_by(node_id, prefix) is not None:
+                del self._released[prefix]
+        for prefix, released in follower.released.items():
+            self._released[prefix] = node_id, released
+        follower.released.clear()
+        self.refresh()
 
     def _continues(self, prefix: bytes, released: Released, owner: str) -> bool:
         """Whether what is held of a prefix is what ``owner`` began with, and its stream is known from there on."""
@@ -239,11 +252,13 @@ class Mesh:
         if follower is None or acquired is None or acquired.at[0] != follower.stream[0]:
             return False
         history, offset = released.at
-        return acquired.mark.history == history and acquired.mark.tail <= offset
+        mark = acquired.mark
+        # Both are of one move: there may have been others before, to and fro.
+        return mark.epoch == released.mark.epoch and mark.history == history and mark.tail <= offset
 
     def _follow(self, peer: MeshPeer, prefixes: tuple[bytes, ...]) -> None:
         follower = self._make_follower(peer, prefixes, self._found)
-        follower.on_marks = self.refresh
+        follower.on_marks = partial(self._marks_passed, peer.node_id)
         self.followers[peer.node_id] = follower
         # It knows better from here on.
         for name in [name for name in self._found if name.partition("/")[0] == follower.address]:

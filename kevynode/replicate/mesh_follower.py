@@ -29,7 +29,7 @@ from ..faults import traceback_line
 from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
 from ..store.journal import Effect, Origin
-from ..store.marks import Acquire, Mark
+from ..store.marks import MARK_KEY, Acquire, Mark
 from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
 from ..store.staging import PrefixStaging
 from ..store.store import Store
@@ -225,6 +225,9 @@ class MeshFollower:
 
     def claim(self, upstream: Upstream) -> tuple[int, int]:
         """The history and next offset to ask for; (0, 0): a fresh copy."""
+        if not self._prefixes:
+            # A link for marks alone has nothing to lose.
+            return self.cursors.stream if self.cursors.stream[0] else (0, 0)
         if not self.cursors.claim()[0]:
             self.cursors.forget_all()
         return self.cursors.claim()
@@ -234,9 +237,12 @@ class MeshFollower:
         return self.cursors.stream[1]
 
     def link_made(self) -> tuple[bytes, ...]:
-        """A link is made that names the prefixes of now, which are the result."""
-        self._entries.begin(self._prefixes)
-        return self._prefixes
+        """A link is made that names the prefixes of now, which are the result.
+
+        Where there are none, the link names what no data are under, so that it carries marks alone.
+        """
+        self._entries.begin(self._prefixes or (MARK_KEY,))
+        return self._entries.prefixes
 
     @enable_ki_protection
     def resumed(self, upstream: Upstream, event: Resumed, reason: str) -> None:
@@ -245,6 +251,11 @@ class MeshFollower:
         if link is None or self._is_lost(upstream, event):
             return
         self._know(link)
+        if self.missing and not self._entries.refuses:
+            # Who knows no links of scopes has no ships of scopes.
+            self.cursors.forget_all()
+            upstream.start_over("scopes are missing that the upstream cannot send by themselves")
+            return
         self.cursors.placed(event.history, event.offset)
 
     def _is_lost(self, upstream: Upstream, event: Resumed) -> bool:
@@ -456,7 +467,7 @@ class MeshFollower:
             raise SnapshotError("no snapshot was begun")
         ship.size += len(data)
         ship.decoder.feed(data)
-        if ship.staging.left_out and self._entries.refuses:
+        if ship.staging.left_out and self._entries.refuses and self._prefixes:
             raise SnapshotError("it holds keys that are not under the prefixes asked for")
 
     def ship_ends(self, upstream: Upstream, event: ShipEnds | Resumed) -> trio.Event | None:

@@ -24,7 +24,7 @@ class MeshUpstream(Upstream):
         super().__init__(follower, 0, follower.port)
         self._mesh = follower
         # What the connection under way was made for.
-        self._prefixes: tuple[bytes, ...] = ()
+        self._made_for: tuple[bytes, ...] = ()
 
     def _form(self, now: float) -> Form:
         # A server that is declared as a kevy need not be tried with what it does not know.
@@ -34,12 +34,13 @@ class MeshUpstream(Upstream):
     def _make_link(self, now: float) -> ReplicaLink:
         mesh = self._mesh
         request = self._request(now)
-        self._prefixes = mesh.link_made()
+        self._made_for = mesh.prefixes
         missing = mesh.missing if request.history else ()
-        return ReplicaLink(request, self.address, prefixes=mesh.prefixes, missing=missing, bulk_limit=mesh.bulk_limit)
+        named = mesh.link_made()
+        return ReplicaLink(request, self.address, prefixes=named, missing=missing, bulk_limit=mesh.bulk_limit)
 
     async def _serve(self, link: ReplicaLink, stream: trio.abc.Stream) -> None:
-        if self._prefixes == self._mesh.prefixes:
+        if self._made_for == self._mesh.prefixes:
             await super()._serve(link, stream)
         else:
             # They changed while it connected.

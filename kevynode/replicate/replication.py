@@ -443,6 +443,19 @@ class Replication(Replicas):
             self.files.hand_over()
         self._node.replication_advanced()
 
+    def number_above(self, offset: int) -> None:
+        """Give entries that are made from now on numbers above ``offset`` (0: any), if they would not get them anyway.
+
+        Nobody can go on from below: what has no number there was never there.
+        """
+        if offset and self._journal.offset <= offset:
+            self._journal.offset = offset + 1
+            if self._active:
+                self.backlog.reset(self._journal.offset)
+            self.hang_up("this node numbers on above what others hold of it")
+            if self.files is not None:
+                self.files.hand_over()
+
     def lost(self, reason: str) -> None:
         """The link to the upstream is gone."""
         self.judge()

@@ -102,7 +102,7 @@ class ScopeCursors:
         return lineage.covers(history, max(offset, self.settled))
 
     def claim(self) -> tuple[int, int]:
-        """Where to ask the writer to go on; (0, 0): nothing is held that could be continued."""
+        """Where to ask the writer to go on if any prefix is whole; (0, 0): nothing is held that could be continued."""
         return self.stream if self.stream[0] and self._whole else (0, 0)
 
     # -- changes ------------------------------------------------------------------------------------------------------

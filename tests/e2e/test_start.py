@@ -140,12 +140,6 @@ def test_the_log_may_go_to_standard_output() -> None:
         assert node.log() == ""
 
 
-def test_what_has_no_effect_yet_is_named() -> None:
-    with NodeProcess("--no-aof", "--trust-config", config='[cluster]\nreplicate = "none"\n') as node:
-        named = re.findall(r" warning config_without_effect key=(\S+) ", node.log())
-    assert sorted(named) == ["--trust-config", "cluster.replicate"]
-
-
 def test_an_address_of_another_machine_is_a_start_error() -> None:
     said = start_error("--port", "0", "--bind", "192.0.2.1")
     assert said.startswith("server.bind: ")

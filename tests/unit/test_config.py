@@ -65,7 +65,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert attrs.asdict(config.cluster) == {"node_id": "", "replicate": "all", "peers": (), "scopes": ()}
     assert dict(config.parameters) == {}
     assert (config.trust_config, config.start_empty) == (False, False)
-    assert (config.explicit, config.warnings, config.without_effect_yet()) == (frozenset(), (), [])
+    assert (config.explicit, config.warnings) == (frozenset(), ())
     assert config == NodeConfig()
 
 
@@ -156,8 +156,6 @@ def test_every_key_is_read_from_a_file(tmp_path: Path) -> None:
     )
     assert config.own_peer == config.cluster.peers[0]
     assert config == NodeConfig.from_dict(tomli.loads(FULL))
-    # Everything but the keys this version acts on is named.
-    assert {path.partition(".")[0] for path in config.without_effect_yet()} == {"cluster"}
 
 
 def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
@@ -425,23 +423,6 @@ def test_a_kevy_file_keeps_its_meaning_and_warns_about_the_rest() -> None:
 def test_the_replication_port_follows_the_client_port(port: int, listen_port: int, expected: int) -> None:
     config = NodeConfig.from_dict({"server": {"port": port}, "replication": {"listen_port": listen_port}})
     assert config.replication_port == expected
-
-
-def test_what_has_no_effect_yet_is_named_unless_it_says_what_happens_anyway() -> None:
-    config = NodeConfig.from_dict(
-        {
-            "server": {"port": 0},
-            "persistence": {"aof": False},
-            "replication": {"role": "standalone", "min_replicas_to_write": 1},
-            "cluster": {"node_id": "a", "scope": [{"prefix": "", "writer": "a"}]},
-        }
-    )
-    assert config.without_effect_yet() == ["cluster.scopes"]
-
-
-def test_flags_without_effect_are_named_too() -> None:
-    config = NodeConfig.from_dict({}, trust_config=True, start_empty=True)
-    assert config.without_effect_yet() == ["--trust-config", "--start-empty"]
 
 
 def test_parameters_are_checked_unless_the_caller_brings_a_check_of_its_own() -> None:

@@ -1,0 +1,253 @@
+"""The node as a member of a cluster: whose keys it writes, what it copies of others, and the links to its peers.
+
+Composition only. What is decided is decided in :mod:`kevynode.scope` and :mod:`kevynode.replicate.mesh`, which know
+nothing of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from random import Random
+from typing import TYPE_CHECKING
+
+import trio
+
+from .clock import Clock
+from .config import NodeConfig
+from .config_values import split_address
+from .log import Logger
+from .persist.service import PersistenceService
+from .replicate.mesh import Mesh, MeshPeer
+from .replicate.mesh_follower import MeshFollower
+from .replicate.mesh_service import MeshService, ScopeRestorer
+from .replicate.replication import Replication
+from .scope.keeper import DeclaredNode, ScopeKeeper, ScopeSettings
+from .scope.ledger_records import LedgerState
+from .scope.opening import HeldCopy, lacks_data
+from .scope.ownership import Ownership
+from .scope.peer_state import DeclaredPeer, PeerFacts
+from .scope.peers import PeerLinks, PeerVisitor
+from .scope.scope import Scope
+from .serve.server import Server
+from .serve.table import TABLE
+from .store.apply import Applier
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Member"]
+
+#: Seconds that getting one scope back from a copy may take before it is begun anew.
+RESTORE_SECONDS = 3600.0
+
+
+class Member:
+    """What a node with declared scopes does about them. Made with the node; everything else belongs to its Trio thread.
+
+    :meth:`load` when the data are loaded and before anybody is served; then :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        server: Server,
+        replication: Replication,
+        files: PersistenceService,
+        flush: Callable[[], Awaitable[None]],
+        transport: Transport,
+        clock: Clock,
+        random: Random,
+        log: Logger,
+    ) -> None:
+        self._config = config
+        self._server = server
+        self._store = server.store
+        self._replication = replication
+        self._files = files
+        self._flush = flush
+        self._transport = transport
+        self._clock = clock
+        self._random = random
+        self._log = log
+        cluster = config.cluster
+        self._settings = ScopeSettings(
+            cluster.node_id,
+            tuple(DeclaredNode(peer.id, peer.address, peer.replication, peer.kind) for peer in cluster.peers),
+            tuple(Scope(scope.prefix, scope.writer, scope.fallback) for scope in cluster.scopes),
+            trust_config=config.trust_config,
+            start_empty=config.start_empty,
+        )
+        self.keeper = ScopeKeeper(
+            self._settings,
+            files.disk,
+            config.server.data_dir,
+            self,
+            clock,
+            log,
+            files.in_thread,
+        )
+        self.links: PeerLinks | None = None
+        self.mesh: Mesh | None = None
+        self._replica_id: Callable[[], str] = lambda: cluster.node_id
+        self._port: Callable[[], int] = lambda: 0
+        replication.set_ownership(self.ownership)
+        replication.is_withheld = self._is_withheld
+
+    @property
+    def ownership(self) -> Ownership:
+        """Who may write what here, now."""
+        return self.keeper.ownership
+
+    def identify(self, replica_id: Callable[[], str], port: Callable[[], int]) -> None:
+        """What this node calls itself as a replica, and its client port, once it listens."""
+        self._replica_id, self._port = replica_id, port
+
+    # -- the start -----------------------------------------------------------------------------------------------------
+
+    async def load(self, instance: str) -> None:
+        """Read the ledger, close what is not to be open yet, and make links and copies. Raises LedgerUnusable."""
+        await trio.lowlevel.checkpoint()
+        self.keeper.load()
+        self._server.ownership = self.ownership
+        self.ownership.observers.append(self._replication.ownership_changed)
+        self.links = PeerLinks(
+            self._settings.node_id,
+            instance,
+            [DeclaredPeer(node.node_id, node.replication, node.kind) for node in self._settings.nodes],
+            self.keeper,
+            self._transport,
+            self._clock,
+            self._random,
+            self._log,
+        )
+        self.keeper.links = self.links
+        self.mesh = self._make_mesh()
+        self._replication.mesh = self.mesh
+        self.ownership.observers.append(self.mesh.refresh)
+        self.mesh.refresh()
+
+    def _make_mesh(self) -> Mesh:
+        replication = self._replication
+        return Mesh(
+            self._settings.node_id,
+            [MeshPeer(node.node_id, *split_address(node.replication), node.kind) for node in self._settings.nodes],
+            self._owners_of_wanted,
+            self._make_follower,
+            self._log,
+            monotonic=self._clock.monotonic,
+            is_active=lambda: replication.role == "master",
+            found=replication.found_scopes,
+            forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
+        )
+
+    def _owners_of_wanted(self) -> Mapping[bytes, str]:
+        wanted = self._config.cluster.replicate
+        return {
+            row.prefix: row.owner
+            for row in self.ownership.declared()
+            if row.owner != self._settings.node_id and (wanted == "all" or row.prefix in wanted)
+        }
+
+    def _make_follower(
+        self, peer: MeshPeer, prefixes: Sequence[bytes], found: Mapping[str, tuple[int, int]]
+    ) -> MeshFollower:
+        return self._following(MeshFollower, peer, prefixes, self._replica_id(), found)
+
+    def _following(
+        self,
+        kind: type[MeshFollower],
+        peer: MeshPeer,
+        prefixes: Sequence[bytes],
+        replica_id: str,
+        found: Mapping[str, tuple[int, int]],
+    ) -> MeshFollower:
+        return kind(
+            peer.node_id,
+            peer.host,
+            peer.port,
+            prefixes,
+            store=self._store,
+            applier=Applier(self._store, TABLE),
+            transport=self._transport,
+            clock=self._clock,
+            random=self._random,
+            log=self._log,
+            sink=self._replication,
+            replica_id=replica_id,
+            found=found,
+            client_port=self._port(),
+            kind=peer.kind,
+        )
+
+    # -- while the node runs -------------------------------------------------------------------------------------------
+
+    def admit(self, visitor: PeerVisitor) -> bool:
+        """Take a connection of a peer; False while there is nobody for it."""
+        return self.links is not None and self.links.admit(visitor)
+
+    async def run(self) -> None:
+        """Keep peers, ledger and copies up to date until cancelled."""
+        assert self.mesh is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.keeper.run)
+            nursery.start_soon(MeshService(self.mesh).run)
+
+    def peers(self) -> tuple[PeerFacts, ...]:
+        """What is known of each peer."""
+        return () if self.links is None else self.links.facts()
+
+    def _is_withheld(self, prefix: bytes) -> bool:
+        """Whether a scope of this node must not be shipped: followers would lose the copy that they have."""
+        return any(row.prefix == prefix and row.state == "waiting" for row in self.ownership.declared())
+
+    # -- what scopes need of the node ----------------------------------------------------------------------------------
+
+    def lacking(self, state: LedgerState) -> Iterable[bytes]:
+        """The declared prefixes whose data must be taken for lost."""
+        counts = self._count([scope.prefix for scope in self._settings.scopes])
+        has_loaded = self._files.has_loaded
+        return [
+            prefix
+            for prefix, keys in counts.items()
+            if lacks_data(keys, was_opened=prefix in state.opened, has_loaded=has_loaded)
+        ]
+
+    def _count(self, prefixes: Iterable[bytes]) -> dict[bytes, int]:
+        """How many keys there are under each of some declared prefixes. Walks all keys."""
+        counts = dict.fromkeys(prefixes, 0)
+        prefix_of = self.ownership.prefix_of
+        for shard in self._store.keyspace.shards():
+            for key in shard:
+                prefix = prefix_of(key)
+                if prefix in counts:
+                    counts[prefix] += 1
+        return counts
+
+    def copies(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
+        """What whole copies of these prefixes are held here."""
+        held: dict[bytes, tuple[int, int]] = {}
+        for prefix in prefixes:
+            copy = None if self.mesh is None else self.mesh.copy_of(prefix)
+            if copy is not None:
+                held[prefix] = copy
+        counts = self._count(held)
+        return {
+            prefix: HeldCopy(history, offset, counts[prefix], self.ownership.epoch(prefix))
+            for prefix, (history, offset) in held.items()
+        }
+
+    def number_above(self, offset: int) -> None:
+        """Give entries that are made from now on numbers above ``offset``."""
+        self._replication.number_above(offset)
+
+    async def restore(self, prefix: bytes, peer: str) -> None:
+        """Put a peer's copy of a prefix in place of what is here, durably."""
+        node = next(node for node in self._settings.nodes if node.node_id == peer)
+        mesh_peer = MeshPeer(node.node_id, *split_address(node.replication), node.kind)
+        restorer = self._following(ScopeRestorer, mesh_peer, (prefix,), f"{self._replica_id()}.restore", {})
+        assert isinstance(restorer, ScopeRestorer)
+        with trio.fail_after(RESTORE_SECONDS):
+            await restorer.restore()
+        if self._files.keeps_file:
+            await self._flush()

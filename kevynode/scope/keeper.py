@@ -1,0 +1,408 @@
+"""Keeps what this node knows about scopes: its ledger on the disk, what peers say of theirs, and what is open here.
+
+::
+
+    keeper nursery
+    ├─ decisions                what to open, close, write down and ask; whenever something has changed
+    ├─ questions × peers        what copies they hold, while this node lacks data of its own
+    └─ restore × prefix         getting one back from a peer's copy, while it is closed
+
+Everything that is decided is decided in :mod:`opening`, :mod:`ledger` and :mod:`ownership`; here records become durable
+and time passes. :class:`ScopeKeeper` is the host of the peer links (``peer_link.PeerHost``): make the links with it,
+and set them as its ``links`` before :meth:`ScopeKeeper.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..clock import Clock
+from ..disk import Disk
+from .ledger import LedgerEntry
+from .ledger_file import LedgerFile, LedgerFileError, load
+from .ledger_records import Announced, LedgerState, Opened, Record
+from .opening import HeldCopy, Open, Opening, RestoreFrom, Waiting
+from .ownership import Ownership
+from .peer_link import PeerLog, PeerUnreachable
+from .peer_messages import Configuration, PeerRow, ScopeRow
+from .peer_state import OwnFacts, PeerFacts
+from .scope import Scope
+from .table import OwnershipTable
+
+__all__ = ["DeclaredNode", "LedgerUnusable", "ScopeKeeper", "ScopeSettings", "ScopeWorld"]
+
+#: Seconds that a peer may take to say what copies it holds.
+ASK_SECONDS: Final = 10.0
+#: Seconds until what has failed is tried again.
+RETRY_SECONDS: Final = 1.0
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class DeclaredNode:
+    """A node as the configuration declares it: id, client and replication address, ``kevynode`` or ``kevy``."""
+
+    node_id: str
+    address: str
+    replication: str
+    kind: str = "kevynode"
+
+
+@attrs.frozen
+class ScopeSettings:
+    """What the configuration says about scopes: this node, all nodes, itself included, and what is declared."""
+
+    node_id: str
+    nodes: tuple[DeclaredNode, ...]
+    scopes: tuple[Scope, ...]
+    trust_config: bool = False
+    start_empty: bool = False
+
+    def configuration(self) -> Configuration:
+        """As peers are told it."""
+        return Configuration(
+            [ScopeRow(scope.prefix, scope.writer, scope.fallback or "") for scope in self.scopes],
+            [PeerRow(node.node_id, node.address, node.replication, node.kind) for node in self.nodes],
+        )
+
+
+class LedgerUnusable(Exception):
+    """The ledger's file cannot be used as it is; the text says why, and where."""
+
+
+class ScopeWorld(Protocol):
+    """The rest of the node, as far as scopes need it."""
+
+    def lacking(self, state: LedgerState) -> Iterable[bytes]:
+        """The declared prefixes whose data must be taken for lost: see ``opening.lacks_data``."""
+        ...
+
+    def copies(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
+        """What whole copies of these prefixes are held here, of scopes that others or this node own."""
+        ...
+
+    def number_above(self, offset: int) -> None:
+        """Give entries that are made from now on numbers above ``offset``."""
+        ...
+
+    async def restore(self, prefix: bytes, peer: str) -> None:
+        """Put a peer's copy of a prefix in place of what is here, durably. May raise what it likes; tried again."""
+        ...
+
+
+class PeerLinksSide(Protocol):
+    """The peer links, as the keeper uses them."""
+
+    def announce(self, entries: Iterable[LedgerEntry]) -> None: ...
+    def changed(self) -> None: ...
+    async def ask_copies(self, node_id: str, prefixes: Iterable[bytes]) -> dict[bytes, HeldCopy]: ...
+    async def run(self) -> None: ...
+
+
+class ScopeKeeper:
+    """The scopes of one node. :meth:`load` first, when the data are loaded; then :meth:`run`.
+
+    ``ownership`` is what clients' writes are held against; the keeper changes it. ``in_thread`` calls what may take
+    long and waits for it, whatever happens.
+    """
+
+    def __init__(
+        self,
+        settings: ScopeSettings,
+        disk: Disk,
+        data_dir: str,
+        world: ScopeWorld,
+        clock: Clock,
+        log: PeerLog,
+        in_thread: Callable[[Callable[[], int]], Awaitable[int]],
+    ) -> None:
+        self.settings = settings
+        self.table = OwnershipTable(settings.scopes)
+        addresses = {node.node_id: node.address for node in settings.nodes}
+        self.ownership = Ownership(settings.node_id, self.table, addresses)
+        self.state = LedgerState()
+        self.links: PeerLinksSide | None = None
+        self._disk = disk
+        self._data_dir = data_dir
+        self._world = world
+        self._clock = clock
+        self._log = log
+        self._in_thread = in_thread
+        self._configuration = settings.configuration()
+        self._peers = frozenset(node.node_id for node in settings.nodes if node.kind == "kevynode") - {settings.node_id}
+        self._file: LedgerFile | None = None
+        self._opening: Opening | None = None
+        # One append at a time, and what comes of it, before the next.
+        self._appending = trio.Lock()
+        self._alarm = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        # Peers that are up and could be asked, those that are being asked, and prefixes that are being restored.
+        self._askable: set[str] = set()
+        self._asked: set[str] = set()
+        self._restoring: set[bytes] = set()
+        # What was last said of each prefix, so that it is said once.
+        self._said: dict[bytes, str] = {}
+
+    # -- the start -----------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the ledger, and close what is not to be open yet. Takes long; nobody may be served before it returns.
+
+        Raises LedgerUnusable.
+        """
+        try:
+            loaded = load(self._disk, self._data_dir)
+        except LedgerFileError as error:
+            raise LedgerUnusable(str(error)) from error
+        except OSError as error:
+            raise LedgerUnusable(f"{error.filename or self._data_dir}: {error.strerror or error}") from error
+        if loaded.cut is not None:
+            self._log.warning("ledger_cut", file=self._data_dir, offset=loaded.cut.offset, bytes=loaded.cut.size)
+        self.state = state = loaded.state
+        self._file = LedgerFile(self._disk, self._data_dir, loaded)
+        self._apply(state.ledger)
+        for entry in state.ledger.inert({scope.prefix for scope in self.table}):
+            self._log.warning("ledger_entry_undeclared", prefix=entry.prefix, owner=entry.owner, epoch=entry.epoch)
+        for scope in self.table:
+            owner = state.ledger.owner(scope.prefix, scope.writer)
+            if owner != scope.writer:
+                self._log.warning("ledger_differs", prefix=scope.prefix, declared=scope.writer, owner=owner)
+        self._opening = Opening(
+            self.settings.node_id,
+            self.table,
+            state.ledger,
+            self._peers,
+            now=self._clock.monotonic(),
+            version=state.version,
+            is_settled=state.settled,
+            lacking=self._world.lacking(state),
+            moves=state.open_moves(),
+            trust_config=self.settings.trust_config,
+            start_empty=self.settings.start_empty,
+        )
+        with self.ownership.together():
+            for scope in self.table:
+                if self.ownership.owner(scope.prefix) == self.settings.node_id:
+                    self.ownership.close(scope.prefix, "this node to look at its ledger")
+
+    @property
+    def opening(self) -> Opening:
+        """What decides when scopes open. There once :meth:`load` has returned."""
+        assert self._opening is not None
+        return self._opening
+
+    def _apply(self, entries: Iterable[LedgerEntry]) -> None:
+        """Let the ledger's owners be the owners."""
+        with self.ownership.together():
+            for prefix in {entry.prefix for entry in entries}:
+                entry = self.state.ledger.entry(prefix)
+                if entry is not None:
+                    self.ownership.set_owner(prefix, entry.owner, entry.epoch)
+
+    # -- while the node runs -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep links with the peers, and open what may be opened, until cancelled."""
+        assert self.links is not None
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.links.run)
+            while True:
+                self._alarm = trio.Event()
+                if await self._take_step(nursery):
+                    continue
+                now = self._clock.monotonic()
+                deadline = self.opening.deadline(now)
+                with trio.move_on_after(60.0 if deadline is None else max(0.0, deadline - now)):
+                    await self._alarm.wait()
+
+    def wake(self) -> None:
+        """Something has changed: look again."""
+        self._alarm.set()
+
+    async def _take_step(self, nursery: trio.Nursery) -> bool:
+        """Do one thing that is due; whether there may be more to do at once."""
+        opening = self.opening
+        try:
+            records = opening.records_due()
+            if records:
+                await self.append(records)
+                return True
+            due = self._decide(nursery)
+            if due is not None:
+                await self.append([Opened(due)])
+                return True
+        except OSError as error:
+            self._log.error("ledger_failed", reason=str(error))
+            await trio.sleep(RETRY_SECONDS)
+            return True
+        self._ask(nursery)
+        return False
+
+    @enable_ki_protection
+    def _decide(self, nursery: trio.Nursery) -> bytes | None:
+        """Open and close by what is known; a prefix that has to be written down as opened first."""
+        due: bytes | None = None
+        with self.ownership.together():
+            for prefix, decision in self.opening.decide(self._clock.monotonic()).items():
+                if isinstance(decision, Open):
+                    if prefix in self.state.opened:
+                        self._open(prefix)
+                    else:
+                        due = due or prefix
+                else:
+                    self._close(prefix, decision)
+                    if isinstance(decision, RestoreFrom) and prefix not in self._restoring:
+                        self._restoring.add(prefix)
+                        nursery.start_soon(self._restore, prefix, decision.peer)
+        return due
+
+    def _open(self, prefix: bytes) -> None:
+        if self._said.get(prefix) != "":
+            self._said[prefix] = ""
+            self._world.number_above(self.opening.highest_offset)
+            self._log.info("scope_open", prefix=prefix)
+        self.ownership.open(prefix)
+
+    def _close(self, prefix: bytes, decision: Waiting | RestoreFrom) -> None:
+        if self._said.get(prefix) != decision.reason:
+            self._said[prefix] = decision.reason
+            self._log.info("scope_waits", prefix=prefix, waits_for=decision.reason)
+        self.ownership.close(prefix, decision.reason)
+
+    async def _restore(self, prefix: bytes, peer: str) -> None:
+        try:
+            self._world.number_above(self.opening.highest_offset)
+            await self._world.restore(prefix, peer)
+        except Exception as error:
+            self._log.warning("scope_not_restored", prefix=prefix, peer=peer, reason=str(error) or repr(error))
+            await trio.sleep(RETRY_SECONDS)
+        else:
+            self._log.info("scope_restored", prefix=prefix, peer=peer)
+            self.opening.restored(prefix)
+        finally:
+            self._restoring.discard(prefix)
+            self.wake()
+
+    def _ask(self, nursery: trio.Nursery) -> None:
+        """Ask the peers that are there what copies they hold of what this node lacks."""
+        if self.opening.lacking:
+            for peer in self._askable - self._asked:
+                self._asked.add(peer)
+                nursery.start_soon(self._ask_peer, peer, tuple(sorted(self.opening.lacking)))
+
+    async def _ask_peer(self, peer: str, prefixes: tuple[bytes, ...]) -> None:
+        assert self.links is not None
+        try:
+            with trio.fail_after(ASK_SECONDS):
+                held = await self.links.ask_copies(peer, prefixes)
+        except (PeerUnreachable, trio.TooSlowError) as error:
+            self._log.info("copies_not_told", peer=peer, reason=str(error))
+        else:
+            self._askable.discard(peer)
+            self.opening.copies(peer, prefixes, held)
+        finally:
+            self._asked.discard(peer)
+        await trio.sleep(0 if peer not in self._askable else RETRY_SECONDS)
+        self.wake()
+
+    # -- the ledger ----------------------------------------------------------------------------------------------------
+
+    async def append(self, records: Iterable[Record]) -> None:
+        """Write records down; they are durable, and count, when this returns. Raises OSError, and then none does."""
+        records = tuple(records)
+        async with self._appending:
+            await self._append(records)
+
+    async def _append(self, records: tuple[Record, ...]) -> None:
+        assert self._file is not None
+        # Whoever is cancelled meanwhile: what is in the file counts.
+        with trio.CancelScope(shield=True):
+            await self._in_thread(partial(self._file.append, records))
+        self._count(records)
+
+    @enable_ki_protection
+    def _count(self, records: tuple[Record, ...]) -> None:
+        self.state.add(records)
+        entries = tuple(record for record in records if isinstance(record, LedgerEntry))
+        self.opening.appended(self.state.version, is_settled=self.state.settled)
+        if entries:
+            self._apply(entries)
+            self._log.info("ledger_grew", entries=len(entries), version=self.state.version)
+        if self.links is not None:
+            self.links.announce(entries)
+        self.wake()
+
+    # -- for the peer links --------------------------------------------------------------------------------------------
+
+    def own_facts(self) -> OwnFacts:
+        """What this node is now."""
+        waits = any(row.state == "waiting" for row in self.ownership.declared())
+        own = next((node.address for node in self.settings.nodes if node.node_id == self.settings.node_id), "")
+        return OwnFacts(
+            self.state.ledger.digest,
+            self.state.version,
+            self._configuration.digest,
+            "waiting" if waits else "serving",
+            own,
+        )
+
+    def ledger_pages(self) -> Sequence[bytes]:
+        """The whole ledger."""
+        return self.state.ledger.rows()
+
+    def configuration(self) -> Configuration:
+        """What the configuration declares."""
+        return self._configuration
+
+    def announced(self, node_id: str) -> int:
+        """The highest ledger version that a node was ever heard to have; 0: never heard of."""
+        return self.state.announced.get(node_id, 0)
+
+    async def on_rows(self, node_id: str, entries: tuple[LedgerEntry, ...]) -> None:
+        """Take entries of a peer's ledger into this node's."""
+        async with self._appending:
+            difference = self.state.ledger.compare(entries)
+            if difference:
+                await self._append(difference.learned)
+
+    async def on_announced(self, node_id: str, version: int) -> None:
+        """Remember durably the highest ledger version of a node."""
+        await self.append([Announced(node_id, version)])
+
+    def on_table(self, node_id: str, configuration: Configuration | None) -> None:
+        """A peer's configuration has become known: another one than ours, or None for the same."""
+        found = self._configuration if configuration is None else configuration
+        self.opening.declared(node_id, {scope.prefix: scope.writer for scope in found.scopes})
+        self.wake()
+
+    def on_peer_state(self, facts: PeerFacts) -> None:
+        """Something that is known of a peer has changed."""
+        if facts.up:
+            self._askable.add(facts.node_id)
+        else:
+            self._askable.discard(facts.node_id)
+            self.opening.disconnected(facts.node_id)
+        self.wake()
+
+    def on_remembered(self, node_id: str, version: int) -> None:
+        """A peer has heard of this version of our own ledger."""
+        self.opening.remembered(node_id, version)
+        self.wake()
+
+    def on_answered(self, node_id: str) -> None:
+        """All entries that a peer has are taken in."""
+        self.opening.answered(node_id)
+        self.wake()
+
+    async def copies_held(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
+        """What copies of these prefixes are held here."""
+        await trio.lowlevel.checkpoint()
+        return self._world.copies(prefixes)
