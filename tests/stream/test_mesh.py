@@ -13,6 +13,7 @@ from support.store_harness import content
 
 from kevynode import Node
 from kevynode.replicate.client import Frame, ReplicaClient, ReplicaEvent, Skip, SnapshotData, SnapshotEnd
+from kevynode.store.prefix_keys import drop_keys
 
 THREE = {b"a:": "anna", b"b:": "bert", b"c:": "cleo"}
 PORTS = {"anna": 7000, "bert": 7001, "cleo": 7002}
@@ -356,7 +357,7 @@ async def test_a_scope_that_becomes_this_nodes_own_is_left_alone_at_once(cluster
     let_go()
     await mesh.settle()
     assert [member.run("GET", "a:1") for member in mesh.members.values()] == [b"bert's"] * 3
-    assert "anna" not in bert.mesh.followers
+    assert bert.mesh.followers["anna"].prefixes == ()
     mesh.assign(b"a:", "anna")
     anna.run("SET", "a:1", "anna's again")
     await mesh.settle()
@@ -465,3 +466,116 @@ async def test_copies_are_shipped_to_who_asks_for_them_and_never_streamed(cluste
     # What bert has journaled of anna's it passes over.
     assert [event.command for event in got if isinstance(event, Frame)] == [[b"SET", b"b:1", b"v"]]
     assert any(isinstance(event, Skip) for event in got)
+
+
+# -- moves ------------------------------------------------------------------------------------------------------------
+
+
+def ships(mesh: MeshCluster) -> int:
+    """How often anything was synchronised by a ship."""
+    return sum(
+        facts.get("kind") != "partial"
+        for log in mesh.cluster.logs.values()
+        for _, event, facts in log.records
+        if event == "synchronised"
+    )
+
+
+@pytest.mark.parametrize("late", ["nobody", "release", "acquire"])
+@in_cluster
+async def test_a_prefix_that_moves_is_followed_by_the_marks_without_a_ship(cluster: Cluster, late: str) -> None:
+    mesh = three(cluster)
+    await mesh.start("anna", "bert", "cleo")
+    anna, bert, cleo = mesh.members.values()
+    for number in range(50):
+        anna.run("RPUSH", f"a:{number}", "x")
+    bert.run("SET", "b:1", "v")
+    await mesh.settle()
+    before = ships(mesh)
+    let_go = cluster.network.hold(f"{HOST}:{ {'release': 17000, 'acquire': 17001}.get(late, 17009) }")
+    mesh.move(b"a:", "bert")
+    for number in range(30):
+        bert.run("RPUSH", f"a:{number}", "y")
+        bert.run("SET", f"b:{number}", "w")
+    await trio.sleep(1)
+    let_go()
+    await mesh.settle()
+    assert [member.run("LRANGE", "a:1", 0, -1) for member in (anna, bert, cleo)] == [[b"x", b"y"]] * 3
+    assert ships(mesh) == before
+    # And back again.
+    mesh.move(b"a:", "anna", 2)
+    anna.run("RPUSH", "a:1", "z")
+    await mesh.settle()
+    assert cleo.run("LRANGE", "a:1", 0, -1) == [b"x", b"y", b"z"]
+    assert ships(mesh) == before
+
+
+@in_cluster
+async def test_what_the_last_writer_cleans_up_is_gone_nowhere_else(cluster: Cluster) -> None:
+    mesh = three(cluster)
+    mesh.wanted["anna"] = {b"b:", b"c:"}
+    await mesh.start("anna", "bert", "cleo")
+    anna, bert, cleo = mesh.members.values()
+    replica = await cluster.start("replica", port=7010, upstream=anna.node)
+    for number in range(20):
+        anna.run("SET", f"a:{number}", "v")
+    await mesh.settle()
+    # The link to cleo stays behind, and gets it all in one piece.
+    let_go = cluster.network.hold(f"{HOST}:17000")
+    mesh.move(b"a:", "bert")
+    store = anna.node.store
+    drop_keys(store, list(anna.under(b"a:")))
+    store.commit()
+    let_go()
+    await mesh.settle("bert", "cleo")
+    assert (len(anna.under(b"a:")), len(bert.under(b"a:")), len(cleo.under(b"a:"))) == (0, 20, 20)
+    await cluster.settle(anna.node, replica)
+    assert not cluster.logged("cleo", "foreign_entry")
+
+
+@in_cluster
+async def test_a_new_owner_whose_mark_never_comes_ships_what_it_has(cluster: Cluster) -> None:
+    mesh = three(cluster)
+    await mesh.start("anna", "bert", "cleo")
+    anna, bert, cleo = mesh.members.values()
+    anna.run("SET", "a:1", "v")
+    await mesh.settle()
+    before = ships(mesh)
+    await mesh.end("anna", cluster.kill)
+    mesh.assign(b"a:", "bert")
+    bert.run("SET", "a:1", "forced")
+    await trio.sleep(5)
+    assert cleo.run("GET", "a:1") == b"v"
+    await mesh.settle("cleo")
+    assert cleo.run("GET", "a:1") == b"forced"
+    assert ships(mesh) == before + 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@in_cluster
+async def test_random_moves_between_writes_cuts_and_restarts(cluster: Cluster, seed: int) -> None:
+    chance = random.Random(seed)
+    mesh = three(cluster, persistence={"aof": True} if seed % 2 else None)
+    mesh.owners |= {b"x:": "anna", b"y:": "bert"}
+    await mesh.start("anna", "bert", "cleo")
+    await mesh.settle()
+    for epoch in range(1, 16):
+        write_some(mesh, chance, 20)
+        prefix = chance.choice(sorted(mesh.owners))
+        target = chance.choice(sorted(PORTS))
+        source = mesh.owners[prefix]
+        if target != source:
+            # A move is done when the target has all that there is.
+            await cluster.until(lambda target=target: mesh.agree(target), "the target")  # type: ignore[misc]
+            mesh.move(prefix, target, epoch)
+        write_some(mesh, chance, 20)
+        match chance.randrange(4):
+            case 0:
+                cluster.network.cut(f"{HOST}:{PORTS[chance.choice(sorted(PORTS))] + 10000}")
+            case 1 if seed % 2:
+                name = chance.choice(sorted(PORTS))
+                await mesh.end(name, cluster.stop)
+                await mesh.restart(name)
+            case 2:
+                await trio.sleep(chance.choice((0.001, 0.02, 0.5)))
+    await mesh.settle()

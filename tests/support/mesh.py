@@ -183,7 +183,7 @@ class MeshCluster:
                 if follower is None or prefix not in follower.prefixes:
                     return False
         for other, following in member.mesh.followers.items():
-            if other not in self.members:
+            if other not in self.members or not following.prefixes:
                 continue
             writer = self.members[other].node.replication
             if following.missing or following.facts(now).state != "connected":
