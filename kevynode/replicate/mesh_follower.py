@@ -142,13 +142,14 @@ class MeshFollower:
         self._marks_passed = False
         self._store = store
         self._applier = applier
-        self._prefixes: tuple[bytes, ...] = ()
+        self._prefixes = tuple(sorted(prefixes))
         self._ship: Ship | None = None
         self._retired = False
         self._upstream = MeshUpstream(self)
         self.cursors = ScopeCursors(self._upstream.address, sink.cursor_moved, found)
         self._entries = ScopeEntries(self.cursors)
-        self.follow_prefixes(prefixes)
+        # Also of what was found nothing else is continued.
+        self.cursors.keep(self._prefixes)
 
     # -- for the node -------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from kevynode.replicate.mesh_service import ScopeRestorer
 from kevynode.replicate.scope_cursors import scope_cursor_name
 from kevynode.store.apply import Applier
 from kevynode.store.journal import Effect, Origin
+from kevynode.store.marks import MARK_KEY, Acquire, Mark, Release
 from kevynode.store.store import Store
 
 ADDRESS = "primary:16004"
@@ -465,3 +466,57 @@ async def test_no_cursor_speaks_of_data_that_are_being_exchanged(autojump_clock:
         # However the files end: the data are those of the cursors that they hold, or have none.
         assert seen == [{ADDRESS: (HISTORY, 9)}]
         assert copy.sink.cursors == whole(99, 3, 3, 3)
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+
+
+async def test_without_prefixes_a_link_carries_marks_alone(autojump_clock: MockClock) -> None:
+    async with copying(whole(HISTORY, 9, 5, 5), prefixes=()) as (copy, primary):
+        # What was found of others is not continued: it would be passed over.
+        assert copy.follower.cursors.whole == ()
+        connection = await accepted(primary, (HISTORY, 9))
+        assert (await said(connection, 9))[-1] == MARK_KEY
+        copy.put(own="x")
+        await connection.send(frames(9, "FLUSHALL") + wire.skip(12))
+        await connection.send(wire.frame(12, Acquire(A, 3, 99, 5).command()) + wire.skip(20))
+        assert copy.data == {"own": "x"}
+        assert copy.follower.acquired[A].at == (HISTORY, 13)
+        copy.follower.adopt(A)
+        copy.follower.follow_prefixes([A])
+        # The stream is read again from behind the mark on.
+        again = await accepted(primary, (HISTORY, 13))
+        await again.send(frames(13, "SET a:1 x"))
+        assert copy.data == {"own": "x", "a:1": "x"}
+
+
+async def test_what_comes_of_a_prefix_behind_its_release_is_refused(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        passed: list[tuple[bytes, ...]] = []
+        copy.follower.on_marks = lambda: passed.append(copy.follower.prefixes)
+        entries = frames(5, "SET a:1 x") + wire.frame(6, Release(A, 3, "other").command()) + frames(7, "SET b:1 x")
+        await connection.send(entries)
+        assert passed == [(B,)]
+        assert copy.follower.released[A].at == (HISTORY, 7)
+        assert copy.sink.cursors == {ADDRESS: (HISTORY, 8), scope_cursor_name(ADDRESS, B): (HISTORY, 5)}
+        await connection.send(frames(8, "DEL a:1"))
+        assert await connection.ended()
+        assert copy.data == {"a:1": "x", "b:1": "x"}
+        assert copy.log.of("error") == ["foreign_entry"]
+
+
+async def test_a_prefix_that_comes_back_may_be_sent_again_on_the_link_that_names_it(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await shipped(primary)
+        marks: tuple[Mark, ...] = (Release(A, 3, "other"), Acquire(A, 4, 99, 5))
+        await connection.send(b"".join(wire.frame(5 + place, mark.command()) for place, mark in enumerate(marks)))
+        assert (copy.follower.released, copy.follower.acquired[A].at) == ({}, (HISTORY, 7))
+        # It is passed over: nobody has said that what is here can be continued.
+        await connection.send(frames(7, "DEL a:1", "SET b:1 x"))
+        assert copy.data == {"a:1": "v", "b:1": "x"}
+        copy.follower.adopt(A)
+        copy.follower.follow_prefixes([A, B])
+        again = await accepted(primary, (HISTORY, 7))
+        await again.send(frames(7, "DEL a:1", "APPEND b:1 not-again", "SET b:2 y"))
+        assert copy.data == {"b:1": "x", "b:2": "y"}
