@@ -7,12 +7,33 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import attrs
+
 from .ledger import LedgerEntry
 from .ledger_records import AgreedEpoch, MoveRecord
 from .ledger_text import DETAIL_LIMIT
 from .moves import RETRY_SECONDS, Action, Linked, LinkLost, Record, RecordFailed, Tick
 
-__all__ = ["Machine", "Row", "complete", "remark"]
+__all__ = ["Machine", "MoveStatus", "Row", "complete", "remark"]
+
+@attrs.frozen
+class MoveStatus:
+    """One move as MOVE-SCOPE STATUS shows it. ``size`` in bytes, ``window`` (without writes) in seconds."""
+
+    prefix: bytes
+    move_id: str
+    role: str
+    state: str
+    peer: str
+    epoch: int
+    following: bool
+    keys: int
+    commands: int
+    size: int
+    window: float
+    in_doubt: bool
+    detail: str = ""
+
 
 S = TypeVar("S", bound=Enum)
 # A step takes the machine, the event, the time and the list that its actions go to; None: the event changes nothing.

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from .ledger_records import MoveRecord, MoveState
-from .move_machine import Row, complete
+from .move_machine import MoveStatus, Row, complete
 from .move_messages import (
     Accepted,
     Activated,
@@ -130,6 +130,26 @@ class SourceMove(SourceSteps):
     def busy(self) -> bool:
         """Whether the move is still under way here: no other move of the prefix may begin, to or from this node."""
         return self.state not in _OVER
+
+    def status(self, now: float) -> MoveStatus:
+        """The move as people see it."""
+        shipped = self._shipped
+        since = 0.0 if math.isnan(self._quiesced_at) else now - self._quiesced_at
+        return MoveStatus(
+            prefix=self.prefix,
+            move_id=self.move_id,
+            role="source",
+            state=self.state.value,
+            peer=self.order.target,
+            epoch=self.epoch,
+            following=self.following,
+            keys=(self._expected or (0,))[0],
+            commands=shipped.commands,
+            size=shipped.size,
+            window=self._window or (since if self.busy else 0.0),
+            in_doubt=self.outcome is not None and self.outcome.kind == "in doubt",
+            detail=self._reason,
+        )
 
     @property
     def decided(self) -> bool:

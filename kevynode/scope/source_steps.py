@@ -361,6 +361,8 @@ class SourceSteps(Machine[SourceState]):
 
     def _flipped(self, event: Recorded, now: float, output: _Output) -> None:
         self.state = SourceState.FLIPPED
+        # What went out has been sealed.
+        self._staged = None
         self._mark(output)
         if self._abort_asked:
             self._too_late_to_abort(event, now, output)

@@ -29,7 +29,7 @@ import attrs
 
 from .ledger import LedgerError, next_epoch
 from .ledger_records import MoveRecord, MoveState
-from .move_machine import Row, complete
+from .move_machine import MoveStatus, Row, complete
 from .move_messages import (
     Aborted,
     Activate,
@@ -216,6 +216,24 @@ class TargetMove(TargetSteps):
     def busy(self) -> bool:
         """Whether the move is still under way here: no other move of the prefix may begin, to or from this node."""
         return self.state not in _OVER
+
+    def status(self, now: float) -> MoveStatus:
+        """The move as people see it."""
+        return MoveStatus(
+            prefix=self.prefix,
+            move_id=self.move_id,
+            role="target",
+            state=self.state.value,
+            peer=self.source,
+            epoch=self.epoch,
+            following=self.following,
+            keys=self._found[0],
+            commands=0,
+            size=0,
+            window=0.0,
+            in_doubt=self.in_doubt(now),
+            detail=self._reason,
+        )
 
     def in_doubt(self, now: float) -> bool:
         """Whether everything is there, and only the source could tell what is to become of it, but does not."""
