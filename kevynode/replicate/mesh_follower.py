@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
-import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -37,6 +36,7 @@ from ..transport import Transport
 from .backoff import UniformSource
 from .lineage import Lineage
 from .mesh import Acquired, Released
+from .mesh_sides import MeshSink, Ship
 from .mesh_upstream import MeshUpstream
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
@@ -46,46 +46,13 @@ from .snapshot import SnapshotDecoder, SnapshotError
 from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
 
-__all__ = ["MESH_CAPABILITIES", "MeshFollower", "MeshSink", "Ship"]
+__all__ = ["MESH_CAPABILITIES", "MeshFollower"]
 
 #: What a follower of scopes asks a kevynode for.
 MESH_CAPABILITIES: Final = frozenset({"txn", "ackreq", "lineage", "scopes", "skip"})
 
 # Entries applied between two looks at the clock.
 _BATCH: Final = 512
-
-
-class MeshSink(Protocol):
-    """The rest of the node, as far as it concerns it what a writer sends. Nothing here blocks or checkpoints."""
-
-    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
-        """The next group of the journal brings an upstream to this offset of its history."""
-        ...
-
-    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
-        """An upstream is at this offset of its history, and no entry says so. 0 and 0: forget where it is."""
-        ...
-
-    def scopes_applied(self) -> None:
-        """Entries or a ship are in the store and the journal."""
-        ...
-
-    def link_changed(self) -> None:
-        """The state of a link has changed."""
-        ...
-
-
-@attrs.define(eq=False)
-class Ship:
-    """A snapshot being built aside. ``scope``: the one prefix that was asked for; None: all that the link carries."""
-
-    staging: PrefixStaging
-    # None: the snapshot is empty by itself.
-    decoder: SnapshotDecoder | None
-    scope: bytes | None
-    reason: str
-    began: float
-    size: int = 0
 
 
 class MeshFollower:

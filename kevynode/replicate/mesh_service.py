@@ -10,7 +10,8 @@ from trio.lowlevel import enable_ki_protection
 
 from ..store.prefix_keys import replace_keys
 from .mesh import Mesh, MeshFollowing
-from .mesh_follower import MeshFollower, Ship
+from .mesh_follower import MeshFollower
+from .mesh_sides import Ship
 from .replica_events import Resumed, ShipEnds
 from .upstream import Upstream
 
