@@ -215,12 +215,18 @@ class Cluster:
             tables["persistence"] = dict(persistence)
         return await self.start_with(name, tables)
 
-    async def start_with(self, name: str, tables: dict[str, Any]) -> Node:
-        """Start a node with a configuration of its own; unless that says otherwise nothing is kept."""
+    async def start_with(
+        self, name: str, tables: dict[str, Any], *, trust_config: bool = False, start_empty: bool = False
+    ) -> Node:
+        """Start a node with a configuration of its own; unless that says otherwise nothing is kept.
+
+        ``trust_config`` and ``start_empty`` count for this start only.
+        """
         tables = {"persistence": {"aof": False}, **tables}
         log = self.logs[name] = MemoryLog()
         running = _Running(name, tables)
-        node: Node = await self.nursery.start(self._run, NodeConfig.from_dict(tables), log, running)
+        config = NodeConfig.from_dict(tables, trust_config=trust_config, start_empty=start_empty)
+        node: Node = await self.nursery.start(self._run, config, log, running)
         self._running[node] = running
         return node
 

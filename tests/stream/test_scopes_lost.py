@@ -1,0 +1,279 @@
+"""Writers that have lost their data: they get it back from the copies, and never take it from those who have it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import trio
+from support.cluster import HOST, Cluster, in_cluster
+from support.network import Wire
+from support.scoped import ScopedCluster, closed
+from support.store_harness import Content
+
+MEMORY_ONLY = {"aof": False}
+
+
+async def filled(world: ScopedCluster, *names: str) -> Content:
+    """Start nodes, and let anna write things of every type; what all of them hold then under its scope."""
+    await world.start(*names)
+    await world.settle()
+    write_all_types(world)
+    await world.settle()
+    return world.under("anna", b"a:")
+
+
+def write_all_types(world: ScopedCluster) -> None:
+    run = world.nodes["anna"].execute
+    for number in range(100):
+        run("SET", f"a:{number}", f"v{number}")
+    run("RPUSH", "a:list", "x", "y", "z")
+    run("HSET", "a:hash", "f", "1", "g", "2")
+    run("HPEXPIRE", "a:hash", 9_000_000_000, "FIELDS", 1, "f")
+    run("SADD", "a:set", "x", "y")
+    run("ZADD", "a:zset", 1.5, "m", "-inf", "n")
+    run("SET", b"a:\r\n\x00\xff", b"*2\r\n")
+    run("SET", "a:mortal", "v", "PX", 9_000_000_000)
+    run("DEL", "a:7")
+    run("SET", "free", "anna's")
+
+
+def unharmed(world: ScopedCluster, expected: Content, *names: str) -> Callable[[], None]:
+    """Asserts that these nodes hold exactly that of anna's scope."""
+    stores = [world.nodes[name].store for name in names]
+    keys = tuple(expected)
+
+    def check() -> None:
+        for store in stores:
+            held = sum(key in store.keyspace for key in keys)
+            assert held == len(keys), f"{len(keys) - held} keys were gone"
+
+    return check
+
+
+@pytest.mark.parametrize("how", ["disk", "memory"])
+@in_cluster
+async def test_a_writer_gets_its_scope_back_before_it_opens(cluster: Cluster, how: str) -> None:
+    world = ScopedCluster(cluster)
+    if how == "memory":
+        world.persistence = MEMORY_ONLY
+    expected = await filled(world, "anna", "bert", "cleo")
+    check = unharmed(world, expected, "bert", "cleo")
+    openings: list[Content] = []
+
+    async def lose_and_return() -> None:
+        await (world.lose_disk if how == "disk" else world.kill)("anna")
+        await trio.sleep(5)
+        await world.start("anna")
+        anna = world.member("anna")
+
+        def look() -> None:
+            if world.is_open("anna", b"a:") and not openings:
+                openings.append(world.under("anna", b"a:"))
+
+        anna.ownership.observers.append(look)
+        assert not world.is_open("anna", b"a:")
+        await world.settle()
+
+    await world.watching(check, lose_and_return)
+    assert openings == [expected]
+    assert world.under("bert", b"a:") == expected
+    assert world.nodes["anna"].get("free") is None
+    assert await world.write("anna", "SET", "a:new", "v") == "OK"
+    await world.settle()
+    assert world.nodes["cleo"].get("a:new") == b"v"
+    # And what came back is kept as everything else.
+    if how == "disk":
+        await world.lose_power("anna", 7)
+        await world.start("anna")
+        await world.settle()
+        assert not cluster.logged("anna", "scope_restored")
+        assert world.under("anna", b"a:") == expected | {b"a:new": (b"v", None)}
+
+
+@in_cluster
+async def test_the_most_advanced_copy_is_taken(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    # bert hears no more of it.
+    await world.stop("bert")
+    world.nodes["anna"].execute("SET", "a:late", "v")
+    world.nodes["anna"].execute("DEL", "a:1", "a:2", "a:3")
+    await world.settle()
+    expected = world.under("anna", b"a:")
+    await world.lose_disk("anna")
+    await world.start("bert")
+    await trio.sleep(3)
+    assert world.under("bert", b"a:") != expected
+    await world.start("anna")
+    await world.settle()
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
+    assert [facts["peer"] for facts in cluster.logged("anna", "scope_restored")] == ["cleo"]
+
+
+@in_cluster
+async def test_a_writer_waits_for_the_only_one_who_may_have_its_data(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.stop("bert")
+    await world.lose_disk("anna")
+    await world.stop("cleo")
+    # Nobody is there; then somebody is who may have less.
+    await world.start("anna")
+    await trio.sleep(30)
+    assert await world.write("anna", "SET", "a:1", "w") == closed("a:", "bert, cleo")
+    await world.start("cleo")
+    await trio.sleep(30)
+    reason = "bert to tell what this node has lost of its ledger"
+    assert await world.write("anna", "SET", "a:1", "w") == closed("a:", reason)
+    assert world.under("cleo", b"a:") == expected
+    await world.start("bert")
+    await world.settle()
+    assert world.under("anna", b"a:") == expected
+
+
+@in_cluster
+async def test_the_holder_of_the_newest_copy_is_waited_for_when_it_has_gone_again(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    await world.stop("bert")
+    world.nodes["anna"].execute("SET", "a:late", "v")
+    await world.settle()
+    expected = world.under("anna", b"a:")
+    await world.lose_disk("anna")
+    await world.start("anna")
+    await cluster.until(lambda: "cleo" not in world.row("anna", b"a:").detail, "cleo's answer")
+    await world.stop("cleo")
+    await world.start("bert")
+    await trio.sleep(60)
+    reason = "cleo with the newest copy of its data"
+    assert await world.write("anna", "SET", "a:1", "w") == closed("a:", reason)
+    await world.start("cleo")
+    await world.settle()
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
+
+
+@in_cluster
+async def test_a_writer_told_to_start_empty_does(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    await world.lose_disk("anna")
+    await world.start("anna", flags={"start_empty": True})
+    await world.settle()
+    assert world.under("bert", b"a:") == {}
+    assert await world.write("anna", "SET", "a:1", "anew") == "OK"
+    await world.settle()
+    assert world.nodes["cleo"].get("a:1") == b"anew"
+
+
+@in_cluster
+async def test_a_scope_that_clients_have_emptied_is_empty_and_not_lost(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    await world.stop("cleo")
+    assert await world.write("anna", "FLUSHALL") == "OK"
+    await world.settle()
+    await world.kill("anna")
+    await world.start("anna")
+    await world.opened(b"a:")
+    assert world.under("anna", b"a:") == {}
+    await world.start("cleo")
+    await world.settle()
+    assert world.under("cleo", b"a:") == {}
+
+
+@in_cluster
+async def test_two_writers_lose_everything_and_the_third_has_it(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    world.nodes["bert"].execute("RPUSH", "b:list", "x", "y")
+    await world.settle()
+    expected = world.under("cleo", b"")
+    await world.lose_disk("anna")
+    await world.lose_disk("bert")
+    await world.start("anna", "bert")
+    await world.settle()
+    assert world.under("anna", b"") == world.under("bert", b"") == world.under("cleo", b"") == expected
+
+
+@in_cluster
+async def test_a_follower_that_lost_its_disk_is_not_taken_for_one_with_an_empty_copy(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.lose_disk("anna")
+    await world.lose_disk("bert")
+    await world.start("bert")
+    await world.start("anna")
+    await world.settle()
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+@in_cluster
+async def test_a_restore_may_be_cut_off_anywhere(cluster: Cluster, seed: int) -> None:
+    chance = random.Random(seed)
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    fill_much_of(world)
+    await world.settle()
+    expected = world.under("anna", b"a:")
+    await world.lose_disk("anna")
+    check = unharmed(world, expected, "bert", "cleo")
+
+    async def come_and_go() -> None:
+        def connected(wire: Wire) -> None:
+            wire.outward.pause = 0.01
+            wire.outward.grain = 20_000
+
+        cluster.network.on_connect = connected
+        for step in range(8):
+            await world.start("anna")
+            await trio.sleep(chance.uniform(0.0, 1.0))
+            if chance.random() < 0.3:
+                cluster.network.cut(f"{HOST}:{world.ports[chance.choice(('bert', 'cleo'))] + 10000}")
+                await trio.sleep(chance.uniform(0.0, 1.0))
+            if chance.random() < 0.5:
+                await world.kill("anna")
+            else:
+                await world.lose_power("anna", seed * 100 + step)
+        await world.start("anna")
+        await world.settle()
+
+    await world.watching(check, come_and_go)
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == world.under("cleo", b"a:") == expected
+
+
+def fill_much_of(world: ScopedCluster) -> None:
+    """Enough that it takes a while."""
+    for number in range(300):
+        world.nodes["anna"].set(f"a:much:{number}", f"{number}".ljust(1000, "."))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@in_cluster
+async def test_numbers_go_on_above_those_of_the_copies(cluster: Cluster, seed: int) -> None:
+    """Losing the disk again and again ends each time with all that the copies had."""
+    chance = random.Random(seed)
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    expected: dict[str, bytes] = {}
+    for turn in range(5):
+        for number in range(chance.randrange(1, 30)):
+            key = f"a:{chance.randrange(20)}"
+            expected[key] = f"{turn} {number}".encode()
+            assert await world.write("anna", "SET", key, expected[key]) == "OK"
+        await world.settle()
+        away = chance.choice(("bert", "cleo", ""))
+        if away:
+            await world.stop(away)
+            assert await world.write("anna", "SET", "a:missed", str(turn)) == "OK"
+            expected["a:missed"] = str(turn).encode()
+            await world.settle()
+        await world.lose_disk("anna")
+        if away:
+            await world.start(away)
+        await world.start("anna")
+        await world.settle()
+        assert {key: world.nodes["anna"].get(key) for key in expected} == expected
