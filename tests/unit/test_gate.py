@@ -416,7 +416,6 @@ def test_always_ships_nothing_that_is_not_durable() -> None:
     assert not files.persistence.may_ship()
 
 
-
 def test_what_nobody_waits_for_is_synced_when_somebody_asks() -> None:
     files = FilesHarness("always")
     writer = files.persistence.writer
