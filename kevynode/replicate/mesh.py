@@ -194,7 +194,9 @@ class Mesh:
                 wanted[source] = (*wanted.get(source, ()), prefix)
         for prefix in [prefix for prefix in self._sources if prefix not in owners]:
             self._moving.pop(prefix, None)
-            del self._sources[prefix]
+            if self._released_by(self.self_id, prefix) is None:
+                # What this node has just released may be known here before its new owner is.
+                del self._sources[prefix]
         return wanted
 
     def _source(self, prefix: bytes, owner: str, adopted: dict[bytes, str]) -> str:
