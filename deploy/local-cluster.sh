@@ -1,107 +1,77 @@
 #!/bin/sh
-# A kevynode on this machine to try things with, until Ctrl-C.
+# A cluster of kevynodes on this machine to try things with, until Ctrl-C.
 #
-#   sh deploy/local-cluster.sh [--nodes N] [--dir DIR] [--port N]
+#   sh deploy/local-cluster.sh [--nodes N] [--dir DIR] [--port N] [--demo] [--python FILE]
 #
-# Needs Python 3.11 or later with pip and venv, and sets up the rest in .local-cluster beside the sources. --dir is
-# the folder for data (default: .local-cluster/data). --port is the client port (default: 6004, or the next free one).
-# This version runs a single node, whatever --nodes says.
+# Each node writes a scope of its own and has live copies of the others'; each is the fallback of another one.
+#
+# --nodes N      how many: from 1 to 16; 3 unless said otherwise
+# --dir DIR      folder of their data and configurations (default: .local-cluster/data); found again at the next start
+# --port N       client port of the first one; the others follow (default: 6004, or the next that are free). Each node
+#                listens for the other nodes 10000 above its client port.
+# --demo         show what there is to see, and end: with data in a folder that is then removed, unless --dir is there
+# --python FILE  an interpreter that has kevynode installed: nothing is set up then
+#
+# Needs Python 3.11 or later with pip and venv, and sets up the rest in .local-cluster beside the sources.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-home=$root/.local-cluster
-venv=$home/venv
-data=$home/data
-nodes=1
-port=
+venv=$root/.local-cluster/venv
+installed=
 
 usage() {
-    echo "usage: sh deploy/local-cluster.sh [--nodes N] [--dir DIR] [--port N]" >&2
+    echo "usage: sh deploy/local-cluster.sh [--nodes N] [--dir DIR] [--port N] [--demo] [--python FILE]" >&2
     exit 2
 }
-number() {
-    case $1 in
-    '' | *[!0-9]*) usage ;;
-    esac
-}
-while [ $# -gt 0 ]; do
-    case $1 in
+# Each argument is taken from the front; what is meant for the cluster goes to the end.
+count=$#
+while [ "$count" -gt 0 ]; do
+    option=$1
+    shift
+    count=$((count - 1))
+    case $option in
     -h | --help)
-        sed -n '2,9s/^# \{0,1\}//p' "$0"
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
-    esac
-    [ $# -ge 2 ] || usage
-    case $1 in
-    --nodes)
-        number "$2"
-        nodes=$2
-        ;;
-    --dir) data=$2 ;;
-    --port)
-        number "$2"
-        port=$2
+    --demo) set -- "$@" --demo ;;
+    --nodes | --dir | --port | --python)
+        [ "$count" -gt 0 ] || usage
+        value=$1
+        shift
+        count=$((count - 1))
+        if [ "$option" = --python ]; then
+            installed=$value
+        else
+            set -- "$@" "$option=$value"
+        fi
         ;;
     *) usage ;;
     esac
-    shift 2
 done
 
-. "$root/deploy/find-python.sh"
-
-# Installed again when the sources, the requirements or the interpreter changed.
-stamp=$({
-    "$python" -c 'import sys; print(sys.version)'
-    find "$root/kevynode" "$root/pyproject.toml" -type f ! -name '*.pyc' -exec cksum {} + | sort
-} | cksum)
-if [ "$(cat "$venv/stamp" 2>/dev/null || true)" != "$stamp" ]; then
-    echo "Setting up $venv ..."
-    rm -rf "$venv"
-    mkdir -p "$home"
-    "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip --disable-pip-version-check --quiet install "$root"
-    echo "$stamp" >"$venv/stamp"
-fi
-
-mkdir -p "$data/replica"
-if [ -z "$port" ]; then
-    port=$("$venv/bin/python" - <<'EOF'
-import socket
-
-for port in range(6004, 6104):
-    with socket.socket() as probe:
-        # As the node binds, so that a port whose last connections are just closing counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        print(port)
-        break
-EOF
-    )
-    if [ -z "$port" ]; then
-        echo "no free port from 6004 to 6103; choose one with --port" >&2
+if [ -n "$installed" ]; then
+    if ! "$installed" -P -c 'import kevynode' 2>/dev/null; then
+        echo "$installed: no interpreter that has kevynode installed" >&2
         exit 1
     fi
+else
+    . "$root/deploy/find-python.sh"
+    # Installed again when the sources, the requirements or the interpreter changed.
+    stamp=$({
+        "$python" -c 'import sys; print(sys.version)'
+        find "$root/kevynode" "$root/pyproject.toml" -type f ! -name '*.pyc' -exec cksum {} + | sort
+    } | cksum)
+    if [ "$(cat "$venv/stamp" 2>/dev/null || true)" != "$stamp" ]; then
+        echo "Setting up $venv ..."
+        rm -rf "$venv"
+        mkdir -p "$root/.local-cluster"
+        "$python" -m venv "$venv"
+        "$venv/bin/python" -m pip --disable-pip-version-check --quiet install "$root"
+        echo "$stamp" >"$venv/stamp"
+    fi
+    installed=$venv/bin/python
 fi
-replication_port=$((port + 10000))
-[ "$replication_port" -le 65535 ] || replication_port=PORT
-[ "$nodes" -eq 1 ] || echo "This script runs a single node: scopes, which a cluster is made of, are planned."
 
-cat <<EOF
-Starting a node on 127.0.0.1:$port with its data in $data. Ctrl-C stops it; the next start finds the data again.
-Once its ready line shows, try in another terminal:
-
-    redis-cli -p $port SET greeting hello
-    redis-cli -p $port GET greeting
-    redis-cli -p $port INFO server
-    $venv/bin/kevynode status 127.0.0.1:$port
-
-and for a live copy of it, which follows the replication port of its ready line:
-
-    $venv/bin/kevynode run --port 0 --dir "$data/replica" --replicaof 127.0.0.1:$replication_port
-
-EOF
-# The node takes the place of this script, so that Ctrl-C and SIGTERM are its own, and so is the exit status.
-exec "$venv/bin/kevynode" run --bind 127.0.0.1 --port "$port" --dir "$data"
+# It takes the place of this script, so that Ctrl-C and SIGTERM are its own, and so is the exit status.
+exec "$installed" "$root/deploy/local_cluster.py" "$@"

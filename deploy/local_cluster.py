@@ -1,0 +1,405 @@
+"""Several nodes on this machine, each the writer of a scope: what ``deploy/local-cluster.sh`` runs.
+
+::
+
+    nursery
+    ├─ node × n          its process: lines of its log and its ready line, until it ends
+    ├─ signals           SIGINT, SIGTERM, SIGHUP: stop the nodes; once more: without waiting for their clients
+    └─ conductor         waits until all scopes are open, prints the table, and gives the demonstration if wanted
+
+Started with an interpreter that has kevynode installed. Exit status: 0 stopped by a signal or at the end of the
+demonstration; 1 a node did not start, all have ended, or the demonstration saw something else than it should; 2 wrong
+use of the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import local_demo
+import trio
+
+from kevynode.probe import ErrorReply, ProbeError, connect, parse_info
+from kevynode.status import scopes
+
+HOST: Final = "127.0.0.1"
+FIRST_PORT: Final = 6004
+#: Of how many ports the first client port may be one.
+PORTS: Final = 1000
+REPLICATION_DISTANCE: Final = 10_000
+NODES_LIMIT: Final = 16
+#: Seconds that the nodes get to end; they themselves wait less.
+STOP_SECONDS: Final = 20.0
+#: Bytes of a line of a log; what is beyond becomes a line of its own.
+LINE_LIMIT: Final = 64 << 10
+NAMES: Final = ("users", "orders", "carts", "stock", "mail", "search", "prices", "jobs")
+COLOURS: Final = (36, 33, 35, 32, 34, 31)
+
+_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
+
+
+class ClusterError(Exception):
+    """Why there is no cluster; the text is for whoever started it."""
+
+
+@dataclass
+class LocalNode:
+    """One node: what it is called, where it listens, which scope the configuration gives it, and its process."""
+
+    node_id: str
+    port: int
+    replication_port: int
+    prefix: str
+    fallback: str
+    folder: Path
+    colour: int
+    process: subprocess.Popen[bytes] | None = None
+    ready: trio.Event = field(default_factory=trio.Event)
+    ended: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where its clients connect to."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def config_file(self) -> Path:
+        """Its configuration, beside its folder."""
+        return self.folder.with_suffix(".toml")
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it, from whatever folder."""
+        return [sys.executable, "-P", "-m", "kevynode", "run", "--config", str(self.config_file)]
+
+
+def prefix_of(number: int) -> str:
+    """The prefix that the node ``number``, from 0, writes."""
+    return f"app:{NAMES[number] if number < len(NAMES) else f'part{number + 1}'}:"
+
+
+def free_port(nodes: int) -> int:
+    """The first of a row of ports for clients that are free, with those for replication. Raises ClusterError."""
+    for first in range(FIRST_PORT, FIRST_PORT + PORTS):
+        if all(map(is_free, range(first, first + nodes))) and all(
+            is_free(port + REPLICATION_DISTANCE) for port in range(first, first + nodes)
+        ):
+            return first
+    raise ClusterError(f"no {nodes} free ports in a row from {FIRST_PORT} on; choose the first one with --port")
+
+
+def is_free(port: int) -> bool:
+    """Whether a node could listen on a loopback port now."""
+    with socket.socket() as probe:
+        # As the node binds, so that a port whose last connections are just closing counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def make_nodes(count: int, folder: Path, port: int) -> list[LocalNode]:
+    """The nodes, each the fallback of the one before it."""
+    ids = [f"node-{number + 1}" for number in range(count)]
+    return [
+        LocalNode(
+            node_id,
+            port + number,
+            port + number + REPLICATION_DISTANCE,
+            prefix_of(number),
+            ids[(number + 1) % count] if count > 1 else "",
+            folder / node_id,
+            COLOURS[number % len(COLOURS)],
+        )
+        for number, node_id in enumerate(ids)
+    ]
+
+
+def configuration(node: LocalNode, nodes: Sequence[LocalNode]) -> str:
+    """The file of a node. Peers and scopes are the same in all of them."""
+    # A JSON string is a TOML string too.
+    text = json.dumps
+    lines = [
+        "# Written by deploy/local-cluster.sh at each start.",
+        "[server]",
+        f"bind = {text(HOST)}",
+        f"port = {node.port}",
+        f"data_dir = {text(str(node.folder))}",
+        "",
+        "[replication]",
+        f"listen_port = {node.replication_port}",
+        "",
+        "[cluster]",
+        f"node_id = {text(node.node_id)}",
+    ]
+    for peer in nodes:
+        replication = f"{HOST}:{peer.replication_port}"
+        lines += ["", "[[cluster.peer]]", f"id = {text(peer.node_id)}", f"address = {text(peer.address)}"]
+        lines += [f"replication = {text(replication)}"]
+    for writer in nodes:
+        lines += ["", "[[cluster.scope]]", f"prefix = {text(writer.prefix)}", f"writer = {text(writer.node_id)}"]
+        if writer.fallback:
+            lines.append(f"fallback = {text(writer.fallback)}")
+    return "\n".join(lines) + "\n"
+
+
+def end_with_parent() -> None:
+    """In a child: be told to stop when this process is gone, however it ended. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+class LocalCluster:
+    """The nodes while they run."""
+
+    def __init__(self, nodes: Sequence[LocalNode], data: Path, demo: bool) -> None:
+        self.nodes = nodes
+        self.data = data
+        self._demo = demo
+        self._status = 0
+        self._stops = 0
+        self._scope = trio.CancelScope()
+
+    async def run(self) -> int:
+        """Start the nodes, and be there until they have ended; the exit status."""
+        self._say(f"Starting {len(self.nodes)} node{'s'[: len(self.nodes) > 1]}, with data in {self.data} ...")
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            try:
+                for node in self.nodes:
+                    self._start(node)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                    async with trio.open_nursery() as running:
+                        for node in self.nodes:
+                            running.start_soon(self._watch, node)
+                        running.start_soon(self._conduct)
+                    # All of them have ended.
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._kill()
+        return self._status
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    def _start(self, node: LocalNode) -> None:
+        node.folder.mkdir(parents=True, exist_ok=True)
+        node.config_file.write_text(configuration(node, self.nodes), encoding="utf-8")
+        node.process = subprocess.Popen(
+            node.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Ctrl-C is for this process, which then stops the nodes in order.
+            process_group=0,
+            preexec_fn=end_with_parent,  # noqa: PLW1509  no other thread runs yet
+        )
+
+    async def _watch(self, node: LocalNode) -> None:
+        process = node.process
+        assert process is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, node, process.stdout.fileno())
+            nursery.start_soon(self._read, node, process.stderr.fileno())
+        status = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        node.ended = True
+        if self._stops:
+            return
+        if not node.ready.is_set():
+            self._say(f"{node.node_id} did not start (status {status}): see its lines above. Stopping the others.")
+            self._status = 1
+            self._stop()
+        elif all(other.ended for other in self.nodes):
+            self._say(f"{node.node_id} ended (status {status}), and was the last one.")
+            self._status = 1
+            self._stop()
+        else:
+            self._say(
+                f"{node.node_id} ended (status {status}); the others go on. What they hold copies of can still be"
+                f" read,\nand writes for {node.prefix} wait for it to be back:\n\n    {shlex.join(node.command)}\n"
+            )
+
+    async def _read(self, node: LocalNode, descriptor: int) -> None:
+        """Show what a node prints, until it ends."""
+        rest = b""
+        async with trio.lowlevel.FdStream(os.dup(descriptor)) as stream:
+            async for chunk in stream:
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LINE_LIMIT:
+                    lines.append(rest)
+                    rest = b""
+                for line in lines:
+                    self._show(node, line)
+        if rest:
+            self._show(node, rest)
+
+    def _show(self, node: LocalNode, line: bytes) -> None:
+        text = "".join(
+            char if char.isprintable() else "?" for char in line.decode("utf-8", "replace").replace("\t", " ")
+        )
+        if text.startswith("kevynode ready "):
+            node.ready.set()
+        width = max(len(other.node_id) for other in self.nodes)
+        prefix = f"{node.node_id:<{width}} |"
+        self._say(f"\x1b[{node.colour}m{prefix}\x1b[0m {text}" if sys.stdout.isatty() else f"{prefix} {text}")
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for _ in signals:
+            if not self._stops:
+                self._say("Stopping the nodes; once more to end them without waiting for their clients.")
+            self._stop()
+            # From now on nothing lasts for ever.
+            scope.deadline = min(scope.deadline, trio.current_time() + STOP_SECONDS)
+
+    def _stop(self) -> None:
+        """Ask the nodes to end; asked a second time they do not wait for clients."""
+        self._stops += 1
+        self._scope.cancel()
+        for node in self.nodes:
+            if node.process is not None and not node.ended:
+                node.process.terminate()
+
+    def _kill(self) -> None:
+        """Leave no process behind, whatever has happened."""
+        for node in self.nodes:
+            if node.process is not None:
+                if node.process.poll() is None:
+                    self._say(f"{node.node_id} does not end, and is killed.")
+                    self._status = 1
+                    node.process.kill()
+                node.process.wait()
+
+    # -- what there is to see ------------------------------------------------------------------------------------------
+
+    async def _conduct(self) -> None:
+        with self._scope:
+            for node in self.nodes:
+                await node.ready.wait()
+            owners = await self._wait_for_scopes()
+            self._print_table(owners)
+            if not self._demo:
+                self._print_hints()
+                return
+            ports = {node.node_id: node.port for node in self.nodes}
+            show = partial(local_demo.show, ports, [(node.prefix, node.node_id) for node in self.nodes], self._say)
+            # Not while something is written, nor for longer than that.
+            is_good = await trio.to_thread.run_sync(show, abandon_on_cancel=True)
+            self._status = 0 if is_good else 1
+            self._stop()
+
+    async def _wait_for_scopes(self) -> dict[str, str]:
+        """The owner of each prefix, once all of them are open."""
+        while True:
+            owners = await trio.to_thread.run_sync(self._open_scopes, abandon_on_cancel=True)
+            if len(owners) == len(self.nodes):
+                return owners
+            await trio.sleep(0.1)
+
+    def _open_scopes(self) -> dict[str, str]:
+        owners: dict[str, str] = {}
+        for node in self.nodes:
+            try:
+                with connect(node.address) as probe:
+                    sections = parse_info(probe.call(b"INFO", b"scopes").decode("utf-8", "replace"))
+            except (ProbeError, ErrorReply):
+                continue
+            owners |= {str(row["prefix"]): node.node_id for row in scopes(sections) if row["state"] == "open"}
+        return owners
+
+    def _print_table(self, owners: dict[str, str]) -> None:
+        addresses = {node.node_id: node.address for node in self.nodes}
+        rows = [("SCOPE", "WRITER", "ITS CLIENTS' ADDRESS", "FALLBACK")]
+        rows += [
+            (node.prefix, owners[node.prefix], addresses[owners[node.prefix]], node.fallback or "-")
+            for node in self.nodes
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        self._say("\n" + "\n".join(f"    {line}" for line in lines) + "\n")
+
+    def _print_hints(self) -> None:
+        first, second = self.nodes[0], self.nodes[1 % len(self.nodes)]
+        command = Path(sys.executable).with_name("kevynode")
+        kevynode = shlex.quote(str(command)) if command.exists() else f"{shlex.quote(sys.executable)} -P -m kevynode"
+        tried = [
+            (f"redis-cli -p {first.port} SET {first.prefix}1 Ada", f"{first.node_id} writes what is under its scope"),
+            (f"redis-cli -p {second.port} GET {first.prefix}1", "every node has a live copy"),
+            (f"redis-cli -p {second.port} SET {first.prefix}1 Grace", f"MISDIRECTED writer is {first.address}"),
+            (f"redis-cli -p {second.port} SET greeting hello", "under no scope: stays where it was written"),
+        ]
+        if len(self.nodes) == 1:
+            tried = [tried[0], tried[3]]
+        width = max(len(line) for line, _ in tried)
+        lines = [f"    {line:<{width}}  # {remark}" for line, remark in tried]
+        lines.append(f"    {kevynode} status {' '.join(node.address for node in self.nodes)}")
+        self._say("Try in another terminal:\n\n" + "\n".join(lines) + "\n\nCtrl-C stops the nodes.\n")
+
+    def _say(self, text: str) -> None:
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nobody reads any more; what is still to be said goes nowhere.
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for the rest of the process
+            if not self._stops:
+                self._stop()
+
+
+@contextmanager
+def data_folder(chosen: str | None, demo: bool) -> Iterator[Path]:
+    """Where the nodes keep their data; a demonstration has a folder that is gone afterwards, unless one is chosen."""
+    if demo and chosen is None:
+        with tempfile.TemporaryDirectory(prefix="kevynode-demo-") as name:
+            yield Path(name)
+        return
+    folder = Path(chosen if chosen is not None else Path(__file__).parents[1] / ".local-cluster" / "data").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="local-cluster.sh", allow_abbrev=False)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--dir")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--demo", action="store_true")
+    arguments = parser.parse_args()
+    highest = 65535 - REPLICATION_DISTANCE - arguments.nodes + 1
+    if not 1 <= arguments.nodes <= NODES_LIMIT:
+        parser.error(f"--nodes: from 1 to {NODES_LIMIT}")
+    if arguments.port is not None and not 1 <= arguments.port <= highest:
+        parser.error(f"--port: from 1 to {highest}")
+    if arguments.demo and arguments.nodes < 2:
+        parser.error("--demo: needs two nodes or more")
+    try:
+        port = arguments.port or free_port(arguments.nodes)
+        with data_folder(arguments.dir, arguments.demo) as folder:
+            return trio.run(LocalCluster(make_nodes(arguments.nodes, folder, port), folder, arguments.demo).run)
+    except (ClusterError, OSError) as error:
+        sys.stderr.write(f"local-cluster.sh: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""``sh deploy/local-cluster.sh``: nodes with a scope each, until it is told to end."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+from support.child import restrain
+
+from kevynode.probe import ErrorReply, Probe, connect
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+#: Seconds until what a test waits for must have happened.
+PATIENCE = 60.0
+
+_ROW = re.compile(r"    (?P<prefix>app:\S+) +(?P<writer>node-\d+) +127\.0\.0\.1:(?P<port>\d+) +(?P<fallback>\S+)")
+
+
+class Script:
+    """The script as a child, with an interpreter that has the package: nothing is set up. A context manager."""
+
+    def __init__(self, *options: str) -> None:
+        self.output = ""
+        self._process = subprocess.Popen(
+            ["sh", str(ROOT / "deploy" / "local-cluster.sh"), "--python", sys.executable, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            preexec_fn=restrain(signal.SIGTERM),  # noqa: PLW1509  no other thread runs yet
+        )
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read on until ``pattern`` matches in what was printed."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = re.search(pattern, self.output, re.DOTALL | re.MULTILINE)
+            if found is not None:
+                return found
+            assert self._read(deadline), f"no {pattern!r} in:\n{self.output}"
+
+    def end(self, number: signal.Signals | None = signal.SIGTERM) -> int:
+        """Send it a signal, if any, read all that it still prints, and return its exit status."""
+        if number is not None:
+            self._process.send_signal(number)
+        deadline = time.monotonic() + PATIENCE
+        while self._read(deadline):
+            pass
+        return self._process.wait(PATIENCE)
+
+    def _read(self, deadline: float) -> bool:
+        """Take what it prints next; False: it has ended, or is late."""
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return False
+        chunk = os.read(self._process.stdout.fileno(), 65536)
+        self.output += chunk.decode("utf-8", "replace")
+        return bool(chunk)
+
+    def table(self) -> dict[str, tuple[str, str, str]]:
+        """Prefix: writer, its port, fallback, once the table is printed."""
+        self.wait_for(r"Ctrl-C stops the nodes")
+        rows = (_ROW.match(line) for line in self.output.splitlines())
+        return {row["prefix"]: (row["writer"], row["port"], row["fallback"]) for row in rows if row is not None}
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@contextmanager
+def clients(table: dict[str, tuple[str, str, str]]) -> Iterator[list[Probe]]:
+    probes = [connect(f"127.0.0.1:{port}") for _, port, _ in table.values()]
+    try:
+        yield probes
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def node_processes(folder: Path, name: str = "") -> list[str]:
+    """The ids of processes that were started with a configuration in ``folder``, whose name begins with ``name``."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line.split()[0] for line in listed.splitlines() if f"--config {folder}/{name}" in line]
+
+
+def closed(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def read_soon(probe: Probe, key: bytes, expected: bytes) -> None:
+    """Read a copy until it has what was written."""
+    deadline = time.monotonic() + PATIENCE
+    while probe.call(b"GET", key) != expected:
+        assert time.monotonic() < deadline, f"{probe.address} has no copy of {key!r}"
+
+
+def test_three_nodes_with_a_scope_each_that_find_their_data_again(tmp_path: Path) -> None:
+    folder = tmp_path / "some data"
+    with Script("--dir", str(folder)) as script:
+        table = script.table()
+        assert [(writer, fallback) for writer, _, fallback in table.values()] == [
+            ("node-1", "node-2"),
+            ("node-2", "node-3"),
+            ("node-3", "node-1"),
+        ]
+        first, second, third = (prefix.encode() + b"key" for prefix in table)
+        with clients(table) as (one, two, three):
+            assert [one.call(b"SET", first, b"1"), two.call(b"SET", second, b"2")] == ["OK", "OK"]
+            assert three.call(b"SET", third, b"3") == "OK"
+            for probe in (one, two, three):
+                for key, value in ((first, b"1"), (second, b"2"), (third, b"3")):
+                    read_soon(probe, key, value)
+            with pytest.raises(ErrorReply, match=f"MISDIRECTED writer is {re.escape(one.address)}"):
+                two.call(b"SET", first, b"x")
+            assert one.call(b"SET", b"greeting", b"hello") == "OK"
+        assert len(node_processes(folder)) == 3
+        assert re.search(r"^node-2 \| \S+ info started ", script.output, re.MULTILINE)
+        assert script.end() == 0, script.output
+    assert node_processes(folder) == []
+    assert all(closed(int(port)) for _, port, _ in table.values())
+    with Script("--dir", str(folder)) as script:
+        with clients(script.table()) as (one, two, three):
+            assert [one.call(b"GET", first), one.call(b"GET", b"greeting")] == [b"1", b"hello"]
+            assert [two.call(b"GET", second), three.call(b"GET", third)] == [b"2", b"3"]
+        assert script.end(signal.SIGINT) == 0, script.output
+    assert node_processes(folder) == []
+
+
+def test_the_others_go_on_when_a_node_is_gone(tmp_path: Path) -> None:
+    with Script("--dir", str(tmp_path), "--nodes", "2") as script:
+        table = script.table()
+        first, second = (prefix.encode() + b"key" for prefix in table)
+        with clients(table) as (one, two):
+            assert one.call(b"SET", first, b"1") == "OK"
+            read_soon(two, first, b"1")
+            [victim] = node_processes(tmp_path, "node-1.toml")
+            os.kill(int(victim), signal.SIGKILL)
+            again = script.wait_for(r"node-1 ended \(status -9\); the others go on.*^    (\S[^\n]* run [^\n]*)$")
+            assert again[1].endswith(f" run --config {tmp_path}/node-1.toml")
+            assert [two.call(b"GET", first), two.call(b"SET", second, b"2")] == [b"1", "OK"]
+        assert script.end() == 0, script.output
+    assert node_processes(tmp_path) == []
+
+
+def test_a_node_that_does_not_start_ends_them_all(tmp_path: Path) -> None:
+    # A ledger that is none.
+    (tmp_path / "node-2").mkdir()
+    (tmp_path / "node-2" / "kevynode.ledger").write_text("something else")
+    with Script("--dir", str(tmp_path)) as script:
+        assert script.end(None) == 1
+        assert "node-2 did not start (status 1)" in script.output
+    assert node_processes(tmp_path) == []
+
+
+def test_the_demonstration(tmp_path: Path) -> None:
+    with Script("--demo", "--dir", str(tmp_path)) as script:
+        assert script.end(None) == 0, script.output
+        assert "# All of it was as it should be." in script.output
+        assert "(error) MISDIRECTED writer is 127.0.0.1:" in script.output
+    assert node_processes(tmp_path) == []
+
+
+@pytest.mark.parametrize("options", [["--nodes"], ["--nodes", "0"], ["--nodes", "17"], ["--port", "x"], ["--what"]])
+def test_wrong_use(options: list[str]) -> None:
+    with Script(*options) as script:
+        assert script.end(None) == 2
+        assert "usage:" in script.output
