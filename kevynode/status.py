@@ -1,4 +1,5 @@
-"""What ``kevynode status`` shows: a line for each node, one for each of its replicas, one for each primary it follows.
+"""What ``kevynode status`` shows: a line for each node, one for each of its replicas, one for each primary it follows,
+and one for each scope as each node sees it.
 
 Everything is taken from INFO, so a valkey-server can stand among the nodes; what it does not tell is shown as ``-``.
 """
@@ -11,7 +12,7 @@ from typing import Final, TypeAlias
 
 from kevynode.config_values import join_address
 
-__all__ = ["replication_state", "tables"]
+__all__ = ["replication_state", "scopes", "tables"]
 
 Fields: TypeAlias = Mapping[str, str]
 Sections: TypeAlias = Mapping[str, Fields]
@@ -21,15 +22,18 @@ Facts: TypeAlias = dict[str, "str | int"]
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
 _REPLICA: Final = re.compile(r"slave[0-9]+\Z")
 # Facts that are text even where they look like numbers.
-_TEXTS: Final = frozenset(("id", "ip", "host", "last_sync_reason", "problem"))
+_TEXTS: Final = frozenset(
+    ("id", "ip", "host", "last_sync_reason", "problem", "prefix", "owner", "writer", "fallback", "detail")
+)
 _UPSTREAM: Final = re.compile(r"upstream[0-9]+\Z")
+_SCOPE: Final = re.compile(r"scope[0-9]+\Z")
 
 # Columns of the table of nodes: heading, and the INFO fields it is taken from; the first that is there counts.
 _NODE: Final = (
     ("ID", ("node_id",)),
     ("VERSION", ("kevynode_version", "valkey_version", "redis_version")),
     ("ROLE", ("role",)),
-    ("SCOPES", ("scopes",)),
+    ("SCOPES", ("scopes_owned",)),
     ("OFFSET", ("slave_repl_offset", "master_repl_offset")),
     ("REPLICAS", ("connected_slaves",)),
     ("LINK", ("master_link_status",)),
@@ -50,6 +54,26 @@ def replication_state(sections: Sections) -> dict[str, object]:
         "replicas": _lines(fields, _REPLICA),
         "upstreams": _upstreams(fields),
     }
+
+
+def scopes(sections: Sections) -> list[Facts]:
+    """The declared scopes as a node sees them, in the order of their prefixes, from the sections of its INFO.
+
+    ``writer`` is who the node's configuration names, ``owner`` who writes by its ledger; ``warning`` is there, and says
+    what it is, where somebody should look.
+    """
+    rows = _lines(sections.get("scopes", {}), _SCOPE)
+    return [row | {"warning": warning} if (warning := _warning(row)) else row for row in rows]
+
+
+def _warning(scope: Facts) -> str:
+    owner = scope.get("owner")
+    found = []
+    if owner != scope.get("writer"):
+        found.append(f"the file says {scope.get('writer')}")
+    if owner is not None and owner == scope.get("fallback"):
+        found.append("written by its fallback, so it has none")
+    return "; ".join(found)
 
 
 def _upstreams(fields: Fields) -> list[Facts]:
@@ -80,6 +104,7 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
     nodes = [["NODE", *(heading for heading, _ in _NODE)]]
     replicas = [["NODE", "REPLICA", "ID", "STATE", "ACKED", "SENT", "LAG", "LAST SYNC"]]
     upstreams = [["NODE", "FOLLOWS", "STATE", "APPLIED", "ANNOUNCED", "LAG", "AGE", "LAST SYNC", "PROBLEM"]]
+    declared = [["NODE", "SCOPE", "FILE", "OWNER", "EPOCH", "FALLBACK", "STATE", "WAITS FOR", "!"]]
     for address, sections in states:
         fields = {name: value for section in sections.values() for name, value in section.items()}
         cells = (next((fields[name] for name in names if name in fields), "-") for _, names in _NODE)
@@ -87,7 +112,8 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
         replication = sections.get("replication", {})
         replicas += _rows(address, _lines(replication, _REPLICA), _replica_cells)
         upstreams += _rows(address, _upstreams(replication), _upstream_cells)
-    return [table for table in (nodes, replicas, upstreams) if len(table) > 1]
+        declared += _rows(address, scopes(sections), _scope_cells)
+    return [table for table in (nodes, declared, replicas, upstreams) if len(table) > 1]
 
 
 def _rows(address: str, lines: Iterable[Facts], cells: Callable[[Facts], Sequence[object]]) -> list[list[str]]:
@@ -105,6 +131,15 @@ def _upstream_cells(facts: Facts) -> Sequence[object]:
     # How long ago this copy was known to have everything: a heartbeat's time while nothing is wrong.
     age = f"{facts['lag_ms']} ms" if "lag_ms" in facts else "-"
     return _address(facts, "host"), *rest, lag, age, _last_sync(facts), facts.get("problem", "-")
+
+
+def _scope_cells(facts: Facts) -> Sequence[object]:
+    prefix = facts.get("prefix", "-")
+    names = (facts.get(name, "-") for name in ("writer", "owner", "epoch", "fallback", "state"))
+    detail = facts.get("detail", "-")
+    waits_for = f"its move to {detail}" if facts.get("state") == "quiesced" else detail
+    # The empty prefix is every key.
+    return prefix if prefix != "" else '""', *names, waits_for, f"! {facts['warning']}" if "warning" in facts else ""
 
 
 def _address(facts: Facts, host: str) -> str:
