@@ -22,6 +22,8 @@ Report = Callable[[str, str], None]
 
 _DEFAULT_CLIENT_PORT = 6004
 _SCOPE_KEYS = ("prefix", "writer", "fallback")
+# Bytes of a prefix: what a line of the ledger, and a message to a peer, hold.
+_PREFIX_LIMIT = 1024
 
 
 def refusal(value: object, accepted: str, reason: str = "", *, secret: bool = False) -> str:
@@ -225,6 +227,9 @@ def _check_prefixes(cluster: ClusterConfig, report: Report) -> None:
     """Refuse duplicate and nested prefixes. Sorted, a prefix stands directly before what begins with it."""
     previous: bytes | None = None
     for prefix in sorted(scope.prefix for scope in cluster.scopes):
+        if len(prefix) > _PREFIX_LIMIT:
+            report("cluster.scope", f"a prefix has at most {_PREFIX_LIMIT} bytes, not {len(prefix)}")
+            continue
         if previous is None or not prefix.startswith(previous):
             previous = prefix
         elif prefix == previous:

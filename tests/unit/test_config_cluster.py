@@ -162,3 +162,9 @@ def test_prefixes_are_refused_exactly_when_one_begins_with_another(prefixes: lis
     overlap = any(b.startswith(a) for i, a in enumerate(prefixes) for j, b in enumerate(prefixes) if i != j)
     found = problems({"node_id": "a", "scope": [{"prefix": prefix, "writer": "a"} for prefix in prefixes]})
     assert bool(found) == overlap
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1024, False), (1025, True)])
+def test_a_prefix_is_no_longer_than_peers_can_be_told(size: int, refused: bool) -> None:
+    found = problems({"node_id": "a", "scope": [{"prefix": "p" * size, "writer": "a"}]})
+    assert found == (["cluster.scope: a prefix has at most 1024 bytes, not 1025"] if refused else [])
