@@ -16,8 +16,8 @@ Start
     opens, under the rule by which scopes open: after the peers have told what they know of the ledger, or the time for
     it is over, and with what they told in the file. The epoch and the owner that the ledger then has go into
     ``restart``. Events go to the machine of the move that they name; one node may have several of one prefix, though
-    only one that is new. A source that an operator has given up at the target (``Resolve``) must not be started while
-    the target is down: nobody else could tell it.
+    only one that is new. A source that an operator has given up at the target (``Resolve``) must not be started before
+    that has been reported, nor while the target is down: nobody else could tell it.
 
 Links
     A move talks over one connection at a time (``move_wire``: who dials sends the hello). While ``wants_link`` is true

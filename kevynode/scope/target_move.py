@@ -280,8 +280,8 @@ _MEANWHILE: Final = (
 TRANSITIONS: Final[dict[TargetState, Row]] = {
     _T.AGREEING: complete(
         EVENTS,
-        {Recorded: _M._agreed, RecordFailed: _M._not_agreed, Resolve: _M._not_now},
-        _MEANWHILE, (Tick,),
+        {Recorded: _M._agreed, RecordFailed: _M._not_agreed, Tick: _M._retry, Resolve: _M._not_now},
+        _MEANWHILE,
     ),
     _T.AGREED: complete(
         EVENTS,
@@ -366,10 +366,11 @@ TRANSITIONS: Final[dict[TargetState, Row]] = {
         {
             Placed: _M._placed,
             PlacingFailed: _M._not_placed,
+            Aborted: _M._disown,
             Tick: _M._place_again,
             Resolve: _M._is_decided,
         },
-        (Request, Chunk, Activate, Aborted, Unknown, LedgerChanged), _STAGES, _CHECKS, _WRITTEN, _LATE, _LINKS,
+        (Request, Chunk, Activate, Unknown, LedgerChanged), _STAGES, _CHECKS, _WRITTEN, _LATE, _LINKS,
     ),
     _T.OPENING: complete(
         EVENTS,

@@ -117,6 +117,7 @@ class TargetSteps(Machine[TargetState]):
         self._silent = False
         self._unknown = False
         self._committed = False
+        self._disowned = False
         self._reason = ""
 
     def record(self, state: MoveState, decision: MoveState | None = None) -> MoveRecord:
@@ -158,7 +159,8 @@ class TargetSteps(Machine[TargetState]):
 
     def _reopen(self, activate: Activate) -> list[Action]:
         self._reopened = True
-        self._committed = False
+        self._committed = self._disowned = False
+        self._reason = ""
         self.following = False
         self.history, self.tail = activate.history, activate.offset
         return self._agree(activate.epoch)
@@ -169,6 +171,8 @@ class TargetSteps(Machine[TargetState]):
             self._discard(self._overtaken, output)
         elif self._reopened:
             self._need("the data are not here", 0, output)
+            if self._reason:
+                output.append(Report(Outcome("failed", self._reason)))
         else:
             self._accept(event, now, output)
 
@@ -176,6 +180,9 @@ class TargetSteps(Machine[TargetState]):
         output.append(Send(Accepted(self.move_id, self.epoch, self.keeps_copy)))
 
     def _not_agreed(self, event: RecordFailed, now: float, output: _Output) -> None:
+        if self._reopened or self._restored:
+            self._retry_later(event, now, output)
+            return
         self.state = TargetState.DISCARDED
         self._reason = f"it cannot record the move: {event.reason}"
         output.append(Send(Refused(self.move_id, False, self._reason)))
@@ -327,8 +334,8 @@ class TargetSteps(Machine[TargetState]):
             output += self._reopen(event)
 
     def _placed(self, event: Placed, now: float, output: _Output) -> None:
-        if self._overtaken:
-            self._discard(self._overtaken, output)
+        if self._overtaken or self._disowned:
+            self._discard(self._overtaken or "the source has aborted the move", output)
             return
         record = self.record(MoveState.ACTIVATED, MoveState.FLIPPED)
         self._record(TargetState.OPENING, output, self._entry(), record)
@@ -337,12 +344,19 @@ class TargetSteps(Machine[TargetState]):
         if not event.lost:
             self._retry_at = now + RETRY_SECONDS
             return
-        if self._committed:
-            # Nothing is left to commit; if the source comes back it has the data, at the move's own epoch.
-            self.epoch -= _COMMIT_STEP
-            self._committed = False
-            output += [Refuse(f"the stage is lost: {event.reason}"), Report(Outcome("failed", event.reason))]
-        self._start_over(event.reason, output)
+        if not self._committed:
+            self._start_over(event.reason, output)
+            return
+        # Nothing is left to commit; if the source comes back it has the data, at the move's own epoch. That is
+        # recorded: it may take writes again then, and the old record would let a later start take them from it.
+        self._committed = False
+        self._reopened = True
+        self._reason = f"what was to be committed is lost: {event.reason}"
+        output += self._agree(self.epoch - _COMMIT_STEP)
+
+    def _disown(self, event: Aborted, now: float, output: _Output) -> None:
+        """An operator has given up a source that lives, and has the prefix back: it is not too late to heed that."""
+        self._disowned = self._committed
 
     def _place_again(self, event: Tick, now: float, output: _Output) -> None:
         if now >= self._retry_at:

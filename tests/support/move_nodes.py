@@ -208,7 +208,7 @@ class Drivers:
     def may_return(self, node: Node) -> bool:
         """A node that was given up comes back where it learns of it: the other one runs, and has come to an end."""
         other = self.other(node)
-        pending = {TargetState.COMMITTING, TargetState.PLACING, TargetState.OPENING, TargetState.SEALING}
+        pending = {TargetState.COMMITTING, TargetState.PLACING, TargetState.OPENING, TargetState.AGREEING}
         if not other.up or any(machine.state in pending for machine in other.machines.values()):
             return False
         self.given_up = None

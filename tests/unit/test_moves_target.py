@@ -326,9 +326,22 @@ def test_restarts_of_a_target() -> None:
 def test_a_commit_whose_stage_is_lost_goes_back_to_the_epoch_of_the_move() -> None:
     move, _ = target_restarted(MoveState.SEALED, MoveState.FLIPPED, 6)
     move.handle(Recorded(), 0.0)
-    actions = move.handle(PlacingFailed("gone", True), 0.0)
-    assert isinstance(actions[0], Refuse)
-    assert (move.state, move.epoch) == (TargetState.AGREED, 4)
+    # Recorded, or a later start would commit what the source has had back since.
+    (record,) = move.handle(PlacingFailed("gone", True), 0.0)
+    assert isinstance(record, Record)
+    assert record.records[0] == AgreedEpoch(P, 4, M)
+    assert move.handle(RecordFailed("disk"), 0.0) == []
+    assert move.handle(Tick(), RETRY_SECONDS) == [record]
+    actions = move.handle(Recorded(), 2.0)
+    assert actions[0] == Send(NeedStage(M, 0, "the data are not here"))
+    assert isinstance(actions[1], Report)
+
+
+def test_a_source_that_lives_has_its_way_until_a_commit_is_done() -> None:
+    move, _ = target_restarted(MoveState.SEALED, MoveState.FLIPPED, 6)
+    move.handle(Recorded(), 0.0)
+    assert move.handle(Aborted(M), 0.0) == []
+    assert states(move.handle(Placed(), 0.0)[-1]) == [MoveState.ABORTED]  # type: ignore[arg-type]
 
 
 def test_a_remark_fits_into_a_record() -> None:
