@@ -347,3 +347,23 @@ def test_a_source_that_lives_has_its_way_until_a_commit_is_done() -> None:
 def test_a_remark_fits_into_a_record() -> None:
     assert remark("é" * 200) == "é" * 128
     source(*QUIESCED, ShipFailed(1, "\ud800" + "x" * 5000))
+
+
+@pytest.mark.parametrize("events", [STAGING[:1], STAGING, (*STAGING, StageEnd(M, 1, 2, 5, "aa")), SEALED])
+def test_a_prefix_that_this_node_has_by_that_epoch_is_not_taken_over_twice(events: tuple[Any, ...]) -> None:
+    move, _ = target(*events, LedgerChanged(4, "b"))
+    answer, record = move.handle(Activate(M, 4, 7, 9), 0.0)
+    assert answer == Send(Activated(M, 4))
+    assert states(record) == [MoveState.ABORTED]  # type: ignore[arg-type]
+
+
+def test_an_older_agreement_gives_way_to_the_epoch_that_was_decided() -> None:
+    (record,) = target(Recorded(), Activate(M, 5, 7, 9))[1]
+    assert record.records[0] == AgreedEpoch(P, 5, M)
+    move, actions = target(Recorded(), Activate(M, 4, 7, 9))
+    assert (move.state, actions) == (TargetState.AGREED, [Send(NeedStage(M, 0, "the data are not here"))])
+
+
+def test_a_commit_gives_way_to_a_higher_epoch() -> None:
+    move, _ = target(*SEALED, Unknown(M), Resolve(True), LedgerChanged(7, "c"))
+    assert states(move.handle(Recorded(), 0.0)[-1]) == [MoveState.ABORTED]  # type: ignore[arg-type]
