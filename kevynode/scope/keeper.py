@@ -14,7 +14,7 @@ and set them as its ``links`` before :meth:`ScopeKeeper.run`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -24,10 +24,10 @@ from trio.lowlevel import enable_ki_protection
 
 from ..clock import Clock
 from ..disk import Disk
-from .ledger import LedgerEntry
+from .ledger import Incident, LedgerEntry
 from .ledger_file import LedgerFile, LedgerFileError, load
-from .ledger_records import Announced, LedgerState, Opened, Record
-from .opening import HeldCopy, Open, Opening, RestoreFrom, Waiting
+from .ledger_records import Announced, LedgerState, MoveRecord, Opened, Record
+from .opening import Decision, HeldCopy, Open, Opening, RestoreFrom
 from .ownership import Ownership
 from .peer_link import PeerLog, PeerUnreachable
 from .peer_messages import Configuration, PeerRow, ScopeRow
@@ -146,7 +146,7 @@ class ScopeKeeper:
         # Peers that are up and could be asked, those that are being asked, and prefixes that are being restored.
         self._askable: set[str] = set()
         self._asked: set[str] = set()
-        self._restoring: set[bytes] = set()
+        self._restoring: dict[bytes, trio.CancelScope] = {}
         # What was last said of each prefix, so that it is said once.
         self._said: dict[bytes, str] = {}
 
@@ -235,7 +235,7 @@ class ScopeKeeper:
             if records:
                 await self.append(records)
                 return True
-            due = self._decide(nursery)
+            decisions, due = self._decide()
             if due is not None:
                 await self.append([Opened(due)])
                 return True
@@ -243,26 +243,35 @@ class ScopeKeeper:
             self._log.error("ledger_failed", reason=str(error))
             await trio.sleep(RETRY_SECONDS)
             return True
+        self._restore_by(decisions, nursery)
         self._ask(nursery)
         return False
 
     @enable_ki_protection
-    def _decide(self, nursery: trio.Nursery) -> bytes | None:
-        """Open and close by what is known; a prefix that has to be written down as opened first."""
+    def _decide(self) -> tuple[dict[bytes, Decision], bytes | None]:
+        """Open and close by what is known: all decisions, and a prefix that is to be written down as opened first."""
         due: bytes | None = None
+        decisions = self.opening.decide(self._clock.monotonic())
         with self.ownership.together():
-            for prefix, decision in self.opening.decide(self._clock.monotonic()).items():
-                if isinstance(decision, Open):
-                    if prefix in self.state.opened:
-                        self._open(prefix)
-                    else:
-                        due = due or prefix
+            for prefix, decision in decisions.items():
+                if not isinstance(decision, Open):
+                    self._close(prefix, decision.reason)
+                elif prefix in self.state.opened:
+                    self._open(prefix)
                 else:
-                    self._close(prefix, decision)
-                    if isinstance(decision, RestoreFrom) and prefix not in self._restoring:
-                        self._restoring.add(prefix)
-                        nursery.start_soon(self._restore, prefix, decision.peer)
-        return due
+                    self._close(prefix, "its opening to be written down")
+                    due = due or prefix
+        return decisions, due
+
+    def _restore_by(self, decisions: Mapping[bytes, Decision], nursery: trio.Nursery) -> None:
+        """Restore what is to be restored, and nothing else any more: it may be another node's by now."""
+        for prefix, scope in self._restoring.items():
+            if not isinstance(decisions.get(prefix), RestoreFrom):
+                scope.cancel()
+        for prefix, decision in decisions.items():
+            if isinstance(decision, RestoreFrom) and prefix not in self._restoring:
+                scope = self._restoring[prefix] = trio.CancelScope()
+                nursery.start_soon(self._restore, prefix, decision.peer, scope)
 
     def _open(self, prefix: bytes) -> None:
         if self._said.get(prefix) != "":
@@ -271,13 +280,21 @@ class ScopeKeeper:
             self._log.info("scope_open", prefix=prefix)
         self.ownership.open(prefix)
 
-    def _close(self, prefix: bytes, decision: Waiting | RestoreFrom) -> None:
-        if self._said.get(prefix) != decision.reason:
-            self._said[prefix] = decision.reason
-            self._log.info("scope_waits", prefix=prefix, waits_for=decision.reason)
-        self.ownership.close(prefix, decision.reason)
+    def _close(self, prefix: bytes, reason: str) -> None:
+        if self._said.get(prefix) != reason:
+            self._said[prefix] = reason
+            self._log.info("scope_waits", prefix=prefix, waits_for=reason)
+        self.ownership.close(prefix, reason)
 
-    async def _restore(self, prefix: bytes, peer: str) -> None:
+    async def _restore(self, prefix: bytes, peer: str, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await self._try_to_restore(prefix, peer)
+        finally:
+            del self._restoring[prefix]
+            self.wake()
+
+    async def _try_to_restore(self, prefix: bytes, peer: str) -> None:
         try:
             self._world.number_above(self.opening.highest_offset)
             await self._world.restore(prefix, peer)
@@ -287,9 +304,6 @@ class ScopeKeeper:
         else:
             self._log.info("scope_restored", prefix=prefix, peer=peer)
             self.opening.restored(prefix)
-        finally:
-            self._restoring.discard(prefix)
-            self.wake()
 
     def _ask(self, nursery: trio.Nursery) -> None:
         """Ask the peers that are there what copies they hold of what this node lacks."""
@@ -330,15 +344,38 @@ class ScopeKeeper:
 
     @enable_ki_protection
     def _count(self, records: tuple[Record, ...]) -> None:
-        self.state.add(records)
         entries = tuple(record for record in records if isinstance(record, LedgerEntry))
+        known = self.state.ledger.incidents() if entries else ()
+        self.state.add(records)
         self.opening.appended(self.state.version, is_settled=self.state.settled)
+        for record in records:
+            if isinstance(record, MoveRecord):
+                self.opening.moved(record)
         if entries:
-            self._apply(entries)
+            with self.ownership.together():
+                self._apply(entries)
+                # What has become this node's own is not open before it is decided that it may be.
+                self._decide()
             self._log.info("ledger_grew", entries=len(entries), version=self.state.version)
+            self._report(entries, known)
         if self.links is not None:
             self.links.announce(entries)
         self.wake()
+
+    def _report(self, entries: Iterable[LedgerEntry], known: Collection[Incident]) -> None:
+        """Say what somebody has to look at in entries that are new: ``known`` were the incidents before them."""
+        for entry in entries:
+            if self.table.declared(entry.prefix) is None:
+                self._log.warning("ledger_entry_undeclared", prefix=entry.prefix, owner=entry.owner, epoch=entry.epoch)
+        for incident in self.state.ledger.incidents():
+            if incident not in known:
+                self._log.warning(
+                    "two_owners",
+                    prefix=incident.prefix,
+                    epoch=incident.epoch,
+                    owner=incident.winner.owner,
+                    losers=" ".join(sorted(incident.losing_owners)),
+                )
 
     # -- for the peer links --------------------------------------------------------------------------------------------
 

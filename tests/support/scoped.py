@@ -127,6 +127,11 @@ class ScopedCluster:
         """What a node holds under a prefix."""
         return {key: value for key, value in content(self.nodes[name].store).items() if key.startswith(prefix)}
 
+    def wants(self, name: str, prefix: bytes) -> bool:
+        """Whether a node copies a prefix, or would if another one owned it."""
+        wanted = self.nodes[name].config.cluster.replicate
+        return wanted == "all" or prefix in wanted
+
     async def write(self, name: str, *words: str | bytes | int) -> Any:
         """One command on a connection of its own."""
         client = await self.cluster.connect(self.nodes[name])
@@ -156,13 +161,13 @@ class ScopedCluster:
         await self.cluster.until(are_open, f"opening of {wanted!r}")
 
     def agree(self) -> bool:
-        """Whether every copy that a running node holds of another one's scope is whole and up to date."""
+        """Whether every copy that a running node wants of another one's scope is whole and up to date."""
         for name in self.nodes:
             member = self.member(name)
             mesh = member.mesh
             assert mesh is not None
             for prefix, owner in self.owners(name).items():
-                if owner == name or owner not in self.nodes:
+                if owner == name or owner not in self.nodes or not self.wants(name, prefix):
                     continue
                 writer = self.nodes[owner].replication
                 if mesh.copy_of(prefix) != (writer.history, writer.position):
@@ -180,7 +185,7 @@ class ScopedCluster:
         for name, node in self.nodes.items():
             check_memory(node.store)
             for prefix, owner in self.owners(name).items():
-                if owner in self.nodes:
+                if owner in self.nodes and self.wants(name, prefix):
                     assert self.under(name, prefix) == self.under(owner, prefix), (name, owner, prefix)
 
     def copies_of(self, prefix: bytes, names: Iterable[str]) -> list[Content]:
