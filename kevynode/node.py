@@ -34,7 +34,7 @@ from .clock import Clock, SystemClock
 from .config import NodeConfig
 from .config_values import join_address, split_address
 from .disk import Disk, SystemDisk
-from .errors import ReplyError
+from .errors import ReplyError, text
 from .in_process import InProcess
 from .log import Logger
 from .member import Member
@@ -393,10 +393,15 @@ class Node(InProcess):
                 await self.member.load(self._instance)
             except LedgerUnusable as error:
                 raise StartFailure(str(error)) from error
+        follows = self.config.replication.role == "replica" and replication.role == "master"
+        owned = self.member.ownership.owned() if follows and self.member is not None else ()
+        if owned:
+            names = ", ".join(text(prefix) for prefix in owned)
+            raise StartFailure(f"replication.role: a replica owns no scopes, and this node owns {names}")
         replication.loading = False
         server.set_loading(False, "files")
         self.loaded = True
-        if self.config.replication.role == "replica" and replication.role == "master":
+        if follows:
             replication.follow(*split_address(self.config.replication.upstream))
 
     def _start_work(self, work: trio.Nursery, files: trio.Nursery) -> None:

@@ -25,7 +25,15 @@ _WAITAOF_ON_REPLICA = ErrorKind(
     " Please also note that writes to replicas are just local and are not propagated.",
     "Ask the primary.",
 )
+_OWNS_SCOPES = ErrorKind(
+    "ERR",
+    "REPLICAOF is not allowed on a node that owns scopes: {}",
+    "Move them to other nodes first: a replica writes nothing.",
+)
 _ALREADY_CONNECTED: Final = Status(b"OK Already connected to specified master")
+
+#: How many scopes an error names, at most.
+_SCOPES_NAMED: Final = 8
 
 _SHARDS: Final = ("request_policy:all_shards", "response_policy:agg_min")
 
@@ -56,6 +64,9 @@ def replicaof(session: Session, argv: Args) -> Reply:
     port = as_int(argv[2])
     if port is None or not 0 <= port <= 65535:
         raise _INVALID_PORT()
+    owned = () if server.ownership is None else server.ownership.owned()
+    if owned:
+        raise _OWNS_SCOPES(", ".join(map(errors.text, owned[:_SCOPES_NAMED])) + (", …" * (len(owned) > _SCOPES_NAMED)))
     if not server.view.follow(errors.text(argv[1]), port):
         return _ALREADY_CONNECTED
     server.log.info("replicaof_by_client", id=session.id, peer=session.peer, upstream=errors.text(argv[1]), port=port)
