@@ -61,9 +61,16 @@ class Script:
             pass
         return self._process.wait(PATIENCE)
 
+    def hang_up(self) -> None:
+        """Read no more of what it prints."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
     def _read(self, deadline: float) -> bool:
         """Take what it prints next; False: it has ended, or is late."""
         assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            return False
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(max(0.0, deadline - time.monotonic())):
@@ -176,6 +183,24 @@ def test_a_node_that_does_not_start_ends_them_all(tmp_path: Path) -> None:
     with Script("--dir", str(tmp_path)) as script:
         assert script.end(None) == 1
         assert "node-2 did not start (status 1)" in script.output
+    assert node_processes(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell children")
+def test_no_node_outlives_a_script_that_is_killed(tmp_path: Path) -> None:
+    with Script("--dir", str(tmp_path), "--nodes", "2") as script:
+        script.table()
+        assert script.end(signal.SIGKILL) == -9
+    deadline = time.monotonic() + PATIENCE
+    while node_processes(tmp_path):
+        assert time.monotonic() < deadline, "nodes are left behind"
+
+
+def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
+    with Script("--dir", str(tmp_path), "--nodes", "2") as script:
+        script.wait_for("Starting 2 nodes")
+        script.hang_up()
+        assert script.end(None) == 0
     assert node_processes(tmp_path) == []
 
 
