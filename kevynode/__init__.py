@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kevynode.client import ScopedClient
     from kevynode.config import ConfigError, NodeConfig
     from kevynode.embed import open_node, open_replica
     from kevynode.errors import Misdirected, Quiesced, ReplyError
@@ -28,6 +29,7 @@ _HOMES = {
     "NodeConfig": "kevynode.config",
     "Quiesced": "kevynode.errors",
     "ReplyError": "kevynode.errors",
+    "ScopedClient": "kevynode.client",
     "open_node": "kevynode.embed",
     "open_replica": "kevynode.embed",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "NodeConfig",
     "Quiesced",
     "ReplyError",
+    "ScopedClient",
     "__version__",
     "open_node",
     "open_replica",

@@ -1,0 +1,350 @@
+"""What a scope-following client knows, and what it makes of every answer: no I/O, no clock, no Trio.
+
+:class:`Routes` is what is known about who writes what, shared by all calls of a client. :class:`Call` is one command on
+its way: it names the node to ask now, and is told what came of it; then it names the next pause, or raises what the
+call ends with. A driver (``kevynode.client``, ``kevynode.redis_scoped``) does the rest:
+
+1. ``address = call.target(now)``, and send the command there.
+2. No connection: ``call.unreachable(address, reason, now)``. Sent, but no answer: ``call.lost(...)``. An error reply:
+   ``call.refused(...)``. All three return the seconds to wait before step 1, or raise.
+3. Anything else is the reply.
+
+Times are seconds of a clock that only goes forward, which the driver reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import attrs
+
+from .client_errors import DeadlinePassed, RedirectLoop, Uncertain
+from .config_values import join_address, split_address
+from .errors import ReplyError
+from .scope.prefixes import PrefixMap
+from .scope.scope import Scope
+
+__all__ = ["REFUSALS", "Backoff", "Call", "Routes", "UniformSource", "canonical_address", "is_refusal"]
+
+#: Seconds of the first wait, and of the longest. A move stops the writes of a scope for some tens of milliseconds.
+FIRST_SECONDS: Final = 0.01
+LAST_SECONDS: Final = 0.5
+#: Seconds for which a node that could not be reached is asked last.
+AVOID_SECONDS: Final = 1.0
+#: Seconds between two questions for the declared prefixes.
+ASK_SECONDS: Final = 5.0
+#: Keys under no known prefix whose writer is remembered.
+KEYS_LIMIT: Final = 1024
+#: Prefixes and nodes that are remembered.
+PREFIXES_LIMIT: Final = 65536
+NODES_LIMIT: Final = 64
+
+_SCOPE_LINE: Final = re.compile(r"^scope[0-9]+:prefix=([^,\r\n]*),owner=", re.MULTILINE)
+
+#: The first words of errors that say "not now" or "not here", and that nothing was done. True: somebody else may do it.
+REFUSALS: Final[Mapping[str, bool]] = {
+    "QUIESCED": False,
+    "NOREPLICAS": False,
+    "LOADING": True,
+    "READONLY": True,
+    "STALE": True,
+    "MASTERDOWN": True,
+}
+
+
+class UniformSource(Protocol):
+    """Where chance comes from: ``random.Random``, say."""
+
+    def uniform(self, a: float, b: float, /) -> float:
+        """A number between ``a`` and ``b``."""
+        ...
+
+
+class Backoff:
+    """Waits that double up to a longest one, each drawn between half of itself and all of it."""
+
+    __slots__ = ("_last", "_longest", "_random")
+
+    def __init__(self, random: UniformSource, *, first: float = FIRST_SECONDS, last: float = LAST_SECONDS) -> None:
+        self._random = random
+        self._longest = first
+        self._last = last
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        longest = self._longest
+        self._longest = min(self._last, longest * 2)
+        return self._random.uniform(longest / 2, longest)
+
+
+class Routes:
+    """Who writes what, as far as it is known, and which nodes are better not asked just now.
+
+    ``nodes`` are client addresses (``host:port``), the nearest first; there must be one at least. ``scopes`` are the
+    declared scopes, if the caller knows them, and ``addresses`` where the nodes that they name are: a scope whose
+    writer has no address there is learned from redirects. Raises ValueError for an address that is none.
+
+    >>> routes = Routes(["127.0.0.1:7001", "127.0.0.1:7002"], [Scope(b"b:", "b")], {"b": "127.0.0.1:7002"})
+    >>> routes.writer(b"b:1"), routes.writer(b"a:1")
+    ('127.0.0.1:7002', None)
+    >>> routes.learn(b"a:1", "127.0.0.1:7003")
+    >>> routes.writer(b"a:1"), routes.writer(b"a:2")
+    ('127.0.0.1:7003', None)
+    >>> routes.declare([b"a:"])
+    >>> routes.learn(b"a:1", "127.0.0.1:7003")
+    >>> routes.writer(b"a:2")
+    '127.0.0.1:7003'
+    """
+
+    def __init__(
+        self, nodes: Sequence[str], scopes: Iterable[Scope] = (), addresses: Mapping[str, str] | None = None
+    ) -> None:
+        if not nodes:
+            raise ValueError("a client needs the address of one node at least")
+        self.nodes = tuple(dict.fromkeys(map(canonical_address, nodes)))
+        # Prefix -> its writer; "" while that is not known.
+        self._writers: dict[bytes, str] = {}
+        self._prefixes: PrefixMap[bytes] = PrefixMap()
+        self._keys: OrderedDict[bytes, str] = OrderedDict()
+        self._avoided: dict[str, float] = {}
+        self._ask_at = float("-inf")
+        places = {node: canonical_address(address) for node, address in (addresses or {}).items()}
+        for scope in scopes:
+            self.declare([scope.prefix])
+            self._writers[scope.prefix] = places.get(scope.writer, "")
+
+    def writer(self, key: bytes) -> str | None:
+        """The address of the node that writes ``key``, or None where that is not known."""
+        prefix = self._prefixes.longest(key)
+        if prefix is not None:
+            return self._writers[prefix] or None
+        found = self._keys.get(key)
+        if found is not None:
+            self._keys.move_to_end(key)
+        return found
+
+    def declare(self, prefixes: Iterable[bytes]) -> None:
+        """Learn which prefixes there are; what is known about keys and prefixes stays."""
+        for prefix in prefixes:
+            if prefix not in self._writers and len(self._writers) < PREFIXES_LIMIT:
+                self._writers[prefix] = ""
+                self._prefixes.add(prefix, prefix)
+
+    def learn(self, key: bytes, address: str) -> None:
+        """Remember who writes ``key``, and everything else under its prefix if that is known."""
+        prefix = self._prefixes.longest(key)
+        if prefix is not None:
+            self._writers[prefix] = address
+            return
+        self._keys[key] = address
+        self._keys.move_to_end(key)
+        if len(self._keys) > KEYS_LIMIT:
+            self._keys.popitem(last=False)
+
+    def confirm(self, key: bytes, address: str) -> None:
+        """Remember who has taken a write, if ``key`` is under a known prefix. Others stay where they are written."""
+        prefix = self._prefixes.longest(key)
+        if prefix is not None:
+            self._writers[prefix] = address
+
+    def forget(self, key: bytes) -> None:
+        """Forget who writes ``key`` and what is under its prefix."""
+        prefix = self._prefixes.longest(key)
+        if prefix is not None:
+            self._writers[prefix] = ""
+        self._keys.pop(key, None)
+
+    def avoid(self, address: str, now: float) -> None:
+        """A node failed: forget what it writes, and ask it last for a while."""
+        for prefix, writer in self._writers.items():
+            if writer == address:
+                self._writers[prefix] = ""
+        for key in [key for key, writer in self._keys.items() if writer == address]:
+            del self._keys[key]
+        self._avoided[address] = now + AVOID_SECONDS
+        if len(self._avoided) > NODES_LIMIT:
+            self._avoided.pop(next(iter(self._avoided)))
+
+    def reached(self, address: str) -> None:
+        """A node answered."""
+        self._avoided.pop(address, None)
+
+    def order(self, now: float) -> list[str]:
+        """The given nodes, the nearest first, those that failed a moment ago last."""
+        if not self._avoided:
+            return list(self.nodes)
+        return sorted(self.nodes, key=lambda address: self._avoided.get(address, now) > now)
+
+    def wants_prefixes(self, key: bytes, now: float) -> bool:
+        """Whether to ask a node for INFO scopes, since ``key`` is under no known prefix. True once in a while."""
+        if now < self._ask_at or self._prefixes.longest(key) is not None:
+            return False
+        self._ask_at = now + ASK_SECONDS
+        return True
+
+    def learn_info(self, info: str) -> None:
+        """Learn the declared prefixes from what INFO scopes answered.
+
+        Owners are named by id there, so who writes them is learned from redirects. Prefixes that are not plain text
+        are shown altered, and keys under them go on being remembered one by one. Where that makes a prefix of what is
+        none, the cost is a redirect now and then.
+        """
+        shown = _SCOPE_LINE.findall(info)
+        self.declare(
+            prefix.encode("utf-8", "surrogateescape") for prefix in shown[:PREFIXES_LIMIT] if "?" not in prefix
+        )
+
+
+@attrs.define
+class Call:
+    """One command, or several for one node, on the way to a reply under a deadline.
+
+    ``key`` is what it writes or reads (None: nothing in particular), ``to_writer`` whether it has to be the writer who
+    answers, ``repeatable`` whether doing it twice does no harm. ``hops`` bounds the redirects in a row.
+    """
+
+    routes: Routes
+    key: bytes | None
+    to_writer: bool
+    repeatable: bool
+    deadline: float
+    backoff: Backoff
+    hops: int
+    # Whether it is a read that the writer has to answer: then it is sent behind ``client_words.writer_probe``.
+    asks_writer: bool = False
+    # Where to go next, if somebody said so.
+    _next: str | None = None
+    # The given nodes that were asked in vain since the last pause.
+    _asked: set[str] = attrs.field(factory=set)
+    # The redirects in a row.
+    _visited: list[str] = attrs.field(factory=list)
+    # What stood in the way last.
+    last: str = "nothing was tried"
+
+    def target(self, now: float) -> str:
+        """The address of the node to ask now."""
+        if self._next is not None:
+            return self._next
+        if self.to_writer and self.key is not None:
+            writer = self.routes.writer(self.key)
+            if writer is not None and writer not in self._asked:
+                return writer
+        order = self.routes.order(now)
+        return next((address for address in order if address not in self._asked), order[0])
+
+    def answered(self, address: str) -> None:
+        """A node did what it was asked, or said why not: if that was a write, it is the writer of the scope."""
+        self.routes.reached(address)
+        if self.to_writer and self.key is not None:
+            self.routes.confirm(self.key, address)
+
+    def unreachable(self, address: str, reason: str, now: float) -> float:
+        """There is no connection to a node, and nothing was sent. Seconds to wait; raises :class:`DeadlinePassed`."""
+        self.last = f"{address} cannot be reached: {reason}"
+        self._visited.clear()
+        self.routes.avoid(address, now)
+        return self._go_on(address, now)
+
+    def lost(self, address: str, reason: str, now: float, replies: Sequence[object] = ()) -> float:
+        """The command was sent, and there will be no reply.
+
+        Seconds to wait before it is sent again, if that does no harm; else raises :class:`Uncertain`.
+        """
+        self.last = f"{address} did not answer: {reason}"
+        self._visited.clear()
+        self.routes.avoid(address, now)
+        if not self.repeatable:
+            raise Uncertain(address, reason, replies)
+        return self._go_on(address, now)
+
+    def refused(self, address: str, error: ReplyError, now: float) -> float:
+        """A node answered with an error. Seconds to wait before asking again; raises what the call ends with.
+
+        That is ``error`` itself, where it says something else than "not here" or "not now".
+        """
+        self.routes.reached(address)
+        if error.prefix == "MISDIRECTED":
+            return self._redirected(address, error, now)
+        elsewhere = REFUSALS.get(error.prefix)
+        if elsewhere is None:
+            raise error
+        self.last = f"{address} answered: {error}"
+        self._visited.clear()
+        if error.prefix == "READONLY" and self.key is not None:
+            self.routes.forget(self.key)
+        if elsewhere and not (self.to_writer and error.prefix == "LOADING"):
+            return self._go_on(address, now)
+        # It is this one's to answer: by and by it will, or say whose it is now.
+        self._next = address
+        return self._pause(now)
+
+    @property
+    def redirected(self) -> bool:
+        """Whether the last answer was a redirect."""
+        return bool(self._visited)
+
+    def learn_again(self) -> None:
+        """Remember the last redirect once more: by now the prefix of the key may be known."""
+        if self.key is not None and self._visited:
+            self.routes.learn(self.key, self._visited[-1])
+
+    def _redirected(self, address: str, error: ReplyError, now: float) -> float:
+        try:
+            writer = canonical_address(error.text.rpartition(" ")[2])
+        except ValueError:
+            raise error from None
+        self.last = f"{address} answered: {error}"
+        self._visited.append(writer)
+        if len(self._visited) > self.hops:
+            if self.key is not None:
+                self.routes.forget(self.key)
+            raise RedirectLoop(self._visited)
+        if self.key is not None:
+            self.routes.learn(self.key, writer)
+        self._next = writer
+        # Who names a node that is not there, or sends a call in circles, learns better by and by.
+        if writer in self._asked or writer == address or self._visited.count(writer) > 1:
+            self._asked.clear()
+            return self._pause(now)
+        return 0.0
+
+    def _go_on(self, address: str, now: float) -> float:
+        """To the next of the given nodes at once, or after a pause to all of them again."""
+        self._next = None
+        self._asked.add(address)
+        if self._asked.issuperset(self.routes.nodes):
+            self._asked.clear()
+            return self._pause(now)
+        if now >= self.deadline:
+            raise DeadlinePassed(self.last)
+        return 0.0
+
+    def _pause(self, now: float) -> float:
+        pause = self.backoff.next()
+        if now + pause >= self.deadline:
+            raise DeadlinePassed(self.last)
+        return pause
+
+
+def is_refusal(reply: object) -> bool:
+    """Whether a reply is an error that says "not here" or "not now".
+
+    >>> is_refusal(ReplyError("STALE", "...")), is_refusal(ReplyError("ERR", "...")), is_refusal(b"STALE")
+    (True, False, False)
+    """
+    return isinstance(reply, ReplyError) and (reply.prefix == "MISDIRECTED" or reply.prefix in REFUSALS)
+
+
+def canonical_address(text: str) -> str:
+    """An address in the one form that addresses are compared in. Raises ValueError.
+
+    >>> canonical_address("127.0.0.1:7001"), canonical_address(" [::1]:7001")
+    ('127.0.0.1:7001', '[::1]:7001')
+    """
+    try:
+        return join_address(*split_address(text))
+    except ValueError:
+        raise ValueError(f'{text!r}: no address (accepted: "host:port", "[ipv6]:port")') from None
