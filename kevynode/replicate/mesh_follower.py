@@ -27,6 +27,7 @@ from ..clock import Clock
 from ..faults import traceback_line
 from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
+from ..store.foreign import foreign_changes
 from ..store.journal import Effect, Origin
 from ..store.marks import MARK_KEY, Acquire, Mark
 from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
@@ -270,10 +271,10 @@ class MeshFollower:
         journal.origin = Origin(upstream.address, link.history)
         reached = place
         try:
-            if entries.grouped:
-                self._apply_group(upstream, entries)
-                reached = size
-            else:
+            with foreign_changes(store):
+                if entries.grouped:
+                    self._apply_group(upstream, entries)
+                    reached = size
                 while reached < size:
                     stop = min(size, reached + _BATCH)
                     self._apply_run(upstream, entries.commands[reached:stop], entries.first + reached)
@@ -481,7 +482,8 @@ class MeshFollower:
         # Not the name that the stream's own entries have: these are none of them.
         journal.origin = Origin(f"{upstream.address}/", event.history)
         try:
-            replace_keys(self._store, held, ship.staging)
+            with foreign_changes(self._store):
+                replace_keys(self._store, held, ship.staging)
         finally:
             self._leave_nothing_pending()
             journal.origin = None
