@@ -128,6 +128,17 @@ def read_soon(probe: Probe, key: bytes, expected: bytes) -> None:
         assert time.monotonic() < deadline, f"{probe.address} has no copy of {key!r}"
 
 
+def run_examples(ports: list[str]) -> None:
+    """The programs on the page about scopes, with the nodes at other ports."""
+    page = (ROOT / "docs" / "scopes.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(programs) == 2
+    for program, printed in zip(programs, ("b'three apples'\n", "Ada\n"), strict=True):
+        code = re.sub("600[45]", lambda found: ports[int(found[0]) - 6004], program)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == (printed, "")
+
+
 def test_three_nodes_with_a_scope_each_that_find_their_data_again(tmp_path: Path) -> None:
     folder = tmp_path / "some data"
     with Script("--dir", str(folder)) as script:
@@ -147,6 +158,7 @@ def test_three_nodes_with_a_scope_each_that_find_their_data_again(tmp_path: Path
             with pytest.raises(ErrorReply, match=f"MISDIRECTED writer is {re.escape(one.address)}"):
                 two.call(b"SET", first, b"x")
             assert one.call(b"SET", b"greeting", b"hello") == "OK"
+        run_examples([port for _, port, _ in table.values()])
         assert len(node_processes(folder)) == 3
         assert re.search(r"^node-2 \| \S+ info started ", script.output, re.MULTILINE)
         assert script.end() == 0, script.output
