@@ -17,7 +17,7 @@ from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.log import Logger, open_log
 from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, connect, parse_info
 from kevynode.serve.parameters import check_parameter, without_effect
-from kevynode.status import replication_state, scopes, tables
+from kevynode.status import moves, replication_state, scopes, tables
 
 __all__ = ["main"]
 
@@ -237,8 +237,14 @@ def _state(address: str) -> dict[str, Any]:
     except (ProbeError, ErrorReply) as error:
         return {"address": address, "ok": False, "error": str(error)}
     sections = parse_info(reply.decode("utf-8", "replace"))
-    shown = {"replication": replication_state(sections), "scopes": scopes(sections), "info": sections}
-    return {"address": address, "ok": True, **shown}
+    return {
+        "address": address,
+        "ok": True,
+        "replication": replication_state(sections),
+        "scopes": scopes(sections),
+        "moves": moves(sections),
+        "info": sections,
+    }
 
 
 def _print_table(states: list[dict[str, Any]]) -> None:

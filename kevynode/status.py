@@ -1,5 +1,5 @@
 """What ``kevynode status`` shows: a line for each node, one for each of its replicas, one for each primary it follows,
-and one for each scope as each node sees it.
+one for each scope as each node sees it, and one for each move of a scope.
 
 Everything is taken from INFO, so a valkey-server can stand among the nodes; what it does not tell is shown as ``-``.
 """
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from kevynode.config_values import join_address
 
-__all__ = ["replication_state", "scopes", "tables"]
+__all__ = ["moves", "replication_state", "scopes", "tables"]
 
 Fields: TypeAlias = Mapping[str, str]
 Sections: TypeAlias = Mapping[str, Fields]
@@ -23,10 +23,11 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
 _REPLICA: Final = re.compile(r"slave[0-9]+\Z")
 # Facts that are text even where they look like numbers.
 _TEXTS: Final = frozenset(
-    ("id", "ip", "host", "last_sync_reason", "problem", "prefix", "owner", "writer", "fallback", "detail")
+    ("id", "ip", "host", "last_sync_reason", "problem", "prefix", "owner", "writer", "fallback", "detail", "peer")
 )
 _UPSTREAM: Final = re.compile(r"upstream[0-9]+\Z")
 _SCOPE: Final = re.compile(r"scope[0-9]+\Z")
+_MOVE: Final = re.compile(r"move[0-9]+\Z")
 
 # Columns of the table of nodes: heading, and the INFO fields it is taken from; the first that is there counts.
 _NODE: Final = (
@@ -64,6 +65,11 @@ def scopes(sections: Sections) -> list[Facts]:
     """
     rows = _lines(sections.get("scopes", {}), _SCOPE)
     return [row | {"warning": warning} if (warning := _warning(row)) else row for row in rows]
+
+
+def moves(sections: Sections) -> list[Facts]:
+    """The moves of scopes that a node knows of, the oldest first, from the sections of its INFO."""
+    return _lines(sections.get("scopes", {}), _MOVE)
 
 
 def _warning(scope: Facts) -> str:
@@ -105,6 +111,7 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
     replicas = [["NODE", "REPLICA", "ID", "STATE", "ACKED", "SENT", "LAG", "LAST SYNC"]]
     upstreams = [["NODE", "FOLLOWS", "STATE", "APPLIED", "ANNOUNCED", "LAG", "AGE", "LAST SYNC", "PROBLEM"]]
     declared = [["NODE", "SCOPE", "FILE", "OWNER", "EPOCH", "FALLBACK", "STATE", "WAITS FOR", "!"]]
+    moved = [["NODE", "MOVE", "ROLE", "WITH", "STATE", "EPOCH", "KEYS", "!"]]
     for address, sections in states:
         fields = {name: value for section in sections.values() for name, value in section.items()}
         cells = (next((fields[name] for name in names if name in fields), "-") for _, names in _NODE)
@@ -113,7 +120,8 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
         replicas += _rows(address, _lines(replication, _REPLICA), _replica_cells)
         upstreams += _rows(address, _upstreams(replication), _upstream_cells)
         declared += _rows(address, scopes(sections), _scope_cells)
-    return [table for table in (nodes, declared, replicas, upstreams) if len(table) > 1]
+        moved += _rows(address, moves(sections), _move_cells)
+    return [table for table in (nodes, declared, moved, replicas, upstreams) if len(table) > 1]
 
 
 def _rows(address: str, lines: Iterable[Facts], cells: Callable[[Facts], Sequence[object]]) -> list[list[str]]:
@@ -134,12 +142,21 @@ def _upstream_cells(facts: Facts) -> Sequence[object]:
 
 
 def _scope_cells(facts: Facts) -> Sequence[object]:
-    prefix = facts.get("prefix", "-")
     names = (facts.get(name, "-") for name in ("writer", "owner", "epoch", "fallback", "state"))
     detail = facts.get("detail", "-")
     waits_for = f"its move to {detail}" if facts.get("state") == "quiesced" else detail
+    return _prefix(facts), *names, waits_for, f"! {facts['warning']}" if "warning" in facts else ""
+
+
+def _move_cells(facts: Facts) -> Sequence[object]:
+    names = (facts.get(name, "-") for name in ("role", "peer", "state", "epoch", "keys"))
+    return _prefix(facts), *names, "! in doubt" if facts.get("in_doubt", 0) else ""
+
+
+def _prefix(facts: Facts) -> object:
+    prefix = facts.get("prefix", "-")
     # The empty prefix is every key.
-    return prefix if prefix != "" else '""', *names, waits_for, f"! {facts['warning']}" if "warning" in facts else ""
+    return '""' if prefix == "" else prefix
 
 
 def _address(facts: Facts, host: str) -> str:

@@ -12,7 +12,7 @@ from kevynode.probe import parse_info
 from kevynode.scope import OwnershipTable, Scope
 from kevynode.scope.ownership import Ownership
 from kevynode.serve.info import info_text
-from kevynode.status import Sections, scopes, tables
+from kevynode.status import Sections, moves, scopes, tables
 
 SCOPES = (
     Scope(b"app:", "a"),
@@ -95,6 +95,21 @@ def test_the_scope_of_every_key(ownership: Ownership) -> None:
     everything = Ownership("a", OwnershipTable([Scope(b"", "a")]), {})
     [row] = table_of(("h:1", parse_info(told_by(everything))))
     assert (row["SCOPE"], row["OWNER"]) == ('""', "a")
+
+
+def test_moves_have_a_table_of_their_own() -> None:
+    sections = parse_info(
+        "# Scopes\r\n"
+        "move0:prefix=app:,id=1-a,role=source,state=quiesced,peer=7,epoch=4,keys=12,in_doubt=0\r\n"
+        "move1:prefix=,id=2-a,role=target,state=sealed,peer=c,epoch=5,keys=0,in_doubt=1\r\n"
+    )
+    [moved] = [table for table in tables([("h:1", sections)]) if "MOVE" in table[0]]
+    assert [" ".join(row) for row in moved] == [
+        "NODE MOVE ROLE WITH STATE EPOCH KEYS !",
+        "h:1 app: source 7 quiesced 4 12 -",
+        'h:1 "" target c sealed 5 0 ! in doubt',
+    ]
+    assert [(move["peer"], move["epoch"], move["in_doubt"]) for move in moves(sections)] == [("7", 4, 0), ("c", 5, 1)]
 
 
 def test_a_node_without_scopes_has_no_table_of_them() -> None:
