@@ -129,6 +129,9 @@ class ScopeKeeper:
         self.ownership = Ownership(settings.node_id, self.table, addresses)
         self.state = LedgerState()
         self.links: PeerLinksSide | None = None
+        #: Called with records that have just become durable and count in ``state``, before the owners that they bring
+        #: are told to anybody, in the same step.
+        self.on_records: Callable[[tuple[Record, ...]], None] = lambda records: None
         self._disk = disk
         self._data_dir = data_dir
         self._world = world
@@ -277,6 +280,8 @@ class ScopeKeeper:
         if self._said.get(prefix) != "":
             self._said[prefix] = ""
             self._world.number_above(self.opening.highest_offset)
+            # What is written from here on is its data, whatever copies come to light.
+            self.opening.restored(prefix)
             self._log.info("scope_open", prefix=prefix)
         self.ownership.open(prefix)
 
@@ -351,6 +356,7 @@ class ScopeKeeper:
         for record in records:
             if isinstance(record, MoveRecord):
                 self.opening.moved(record)
+        self.on_records(records)
         if entries:
             with self.ownership.together():
                 self._apply(entries)

@@ -299,3 +299,25 @@ async def test_nothing_goes_round(cluster: Cluster) -> None:
     assert positions == [150, 150, 150]
     await trio.sleep(60)
     assert [node.replication.position for node in world.nodes.values()] == positions
+
+
+@in_cluster
+async def test_what_is_open_is_not_taken_for_lost_when_a_peer_comes_back(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    assert await world.write("anna", "SET", "a:1", "v") == "OK"
+    await world.settle()
+    changes: list[str] = []
+    world.member("anna").ownership.observers.append(lambda: changes.append(world.row("anna", b"a:").state))
+    await world.kill("cleo")
+    assert await world.write("anna", "SET", "a:1", "later") == "OK"
+    cluster.network.separate(f"{HOST}:{world.ports['anna'] + 10000}")
+    await world.start("cleo")
+    # cleo says that it holds an older copy, with keys in it.
+    await trio.sleep(30)
+    cluster.network.unreachable.clear()
+    await world.settle()
+    assert changes == []
+    assert not cluster.logged("anna", "scope_restored")
+    assert world.nodes["cleo"].get("a:1") == b"later"

@@ -9,7 +9,7 @@ import pytest
 import trio
 from support.cluster import HOST, Cluster, in_cluster
 from support.network import Wire
-from support.scoped import ScopedCluster, closed
+from support.scoped import ALWAYS, ScopedCluster, closed
 from support.store_harness import Content
 
 MEMORY_ONLY = {"aof": False}
@@ -277,3 +277,55 @@ async def test_numbers_go_on_above_those_of_the_copies(cluster: Cluster, seed: i
         await world.start("anna")
         await world.settle()
         assert {key: world.nodes["anna"].get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("memory_only", [False, True], ids=["aof", "memory"])
+@pytest.mark.parametrize("seed", range(5))
+@in_cluster
+async def test_what_every_copy_had_is_never_lost(cluster: Cluster, seed: int, memory_only: bool) -> None:
+    """Disks are lost one at a time, beside kills, losses of power and cuts."""
+    chance = random.Random(f"{seed} {memory_only}")
+    world = ScopedCluster(cluster, persistence=MEMORY_ONLY if memory_only else ALWAYS)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    for step in range(15):
+        kept: dict[bytes, bytes] = {}
+        for name in world.nodes:
+            for number in range(chance.randrange(8)):
+                key = f"{name[0]}:{chance.randrange(15)}".encode()
+                if chance.random() < 0.2:
+                    await world.write(name, "DEL", key)
+                    kept.pop(key, None)
+                else:
+                    kept[key] = f"{step} {number}".encode()
+                    assert await world.write(name, "SET", key, kept[key]) == "OK"
+        await world.settle()
+        whole = {name: world.under(name, name[:1].encode() + b":") for name in world.nodes}
+        name = chance.choice(sorted(world.nodes))
+        if chance.random() < 0.5:
+            # Written by one who is about to be gone: it may be lost, or not.
+            world.nodes[name].execute("SET", f"{name[0]}:late", str(step))
+        match chance.randrange(5):
+            case 0 | 1:
+                await world.lose_disk(name)
+            case 2:
+                await world.kill(name)
+            case 3:
+                await world.lose_power(name, step)
+            case 4:
+                cluster.network.cut(f"{HOST}:{world.ports[name] + 10000}")
+        if name not in world.nodes:
+            other = chance.choice(sorted(world.nodes))
+            if chance.random() < 0.3 and not memory_only:
+                await world.kill(other)
+            await trio.sleep(chance.uniform(0, 4))
+            for absent in chance.sample(sorted(world.ports), 3):
+                if absent not in world.nodes:
+                    await world.start(absent)
+                    await trio.sleep(chance.uniform(0, 1))
+        await world.settle()
+        for writer, held in whole.items():
+            now = world.under(writer, writer[:1].encode() + b":")
+            for key in held:
+                if not key.endswith(b"late"):
+                    assert now.get(key) == held[key], (step, writer, key)
