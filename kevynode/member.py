@@ -6,7 +6,7 @@ nothing of each other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -21,16 +21,20 @@ from .replicate.mesh import Mesh, MeshPeer
 from .replicate.mesh_follower import MeshFollower
 from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
-from .scope.keeper import DeclaredNode, ScopeKeeper, ScopeSettings
+from .scope.coordinator import Coordinator
+from .scope.keeper import DeclaredNode, LedgerUnusable, ScopeKeeper, ScopeSettings
 from .scope.ledger_records import LedgerState
 from .scope.opening import HeldCopy, lacks_data
 from .scope.ownership import Ownership
 from .scope.peer_state import DeclaredPeer, PeerFacts
 from .scope.peers import PeerLinks, PeerVisitor
 from .scope.scope import Scope
+from .scope_requests import ScopeRequests
 from .serve.server import Server
 from .serve.table import TABLE
 from .store.apply import Applier
+from .store.marks import Mark, Release
+from .store.store import Store
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -87,6 +91,19 @@ class Member:
             log,
             files.in_thread,
         )
+        self.coordinator = Coordinator(
+            self.keeper,
+            self,
+            files.disk,
+            config.server.data_dir,
+            transport,
+            clock,
+            random,
+            log,
+            files.in_thread,
+        )
+        self.coordinator.on_news = self._moved
+        server.scopes = ScopeRequests(cluster.node_id, self.coordinator)
         self.links: PeerLinks | None = None
         self.mesh: Mesh | None = None
         self._replica_id: Callable[[], str] = lambda: cluster.node_id
@@ -109,6 +126,11 @@ class Member:
         """Read the ledger, close what is not to be open yet, and make links and copies. Raises LedgerUnusable."""
         await trio.lowlevel.checkpoint()
         self.keeper.load()
+        try:
+            self.coordinator.load()
+        except OSError as error:
+            place = error.filename or self._config.server.data_dir
+            raise LedgerUnusable(f"{place}: {error.strerror or error}") from error
         self._server.ownership = self.ownership
         self.ownership.observers.append(self._replication.ownership_changed)
         self.links = PeerLinks(
@@ -186,11 +208,17 @@ class Member:
         """Take a connection of a peer; False while there is nobody for it."""
         return self.links is not None and self.links.admit(visitor)
 
+    @property
+    def entrances(self) -> Mapping[bytes, Callable[[PeerVisitor], bool]]:
+        """Who takes connections to the replication port that begin with these commands."""
+        return {b"PEER": self.admit, b"INGEST": self.coordinator.admit}
+
     async def run(self) -> None:
         """Keep peers, ledger and copies up to date until cancelled."""
         assert self.mesh is not None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keeper.run)
+            nursery.start_soon(self.coordinator.run)
             nursery.start_soon(MeshService(self.mesh).run)
 
     def peers(self) -> tuple[PeerFacts, ...]:
@@ -228,7 +256,7 @@ class Member:
         """What whole copies of these prefixes are held here."""
         held: dict[bytes, tuple[int, int]] = {}
         for prefix in prefixes:
-            copy = None if self.mesh is None else self.mesh.copy_of(prefix)
+            copy = self._copy_of(prefix)
             if copy is not None:
                 held[prefix] = copy
         counts = self._count(held)
@@ -236,6 +264,19 @@ class Member:
             prefix: HeldCopy(history, offset, counts[prefix], self.ownership.epoch(prefix))
             for prefix, (history, offset) in held.items()
         }
+
+    def _copy_of(self, prefix: bytes) -> tuple[int, int] | None:
+        """History and next offset of the owner that the copy of a prefix here stands for; None: it is not whole."""
+        replication = self._replication
+        if replication.role == "master":
+            return None if self.mesh is None else self.mesh.copy_of(prefix)
+        # A plain replica has all that the node has which it follows.
+        owner = self.ownership.owner(prefix)
+        followed = any(
+            node.node_id == owner and split_address(node.replication) == replication.target
+            for node in self._settings.nodes
+        )
+        return (replication.history, replication.position) if followed and replication.may_be_copied() else None
 
     def number_above(self, offset: int) -> None:
         """Give entries that are made from now on numbers above ``offset``."""
@@ -249,5 +290,61 @@ class Member:
         assert isinstance(restorer, ScopeRestorer)
         with trio.fail_after(RESTORE_SECONDS):
             await restorer.restore()
+        if self._files.keeps_file:
+            await self._flush()
+
+    # -- what moves need of the node -----------------------------------------------------------------------------------
+
+    def _moved(self) -> None:
+        """Those who wait for the end of a move are to look again."""
+        self._server.tick()
+        self._server.waiters.signal("moved")
+
+    @property
+    def store(self) -> Store:
+        """The data."""
+        return self._store
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the data are kept in files."""
+        return self._files.keeps_file
+
+    def unanswered(self) -> Collection[str]:
+        """The peers whose ledger is not known yet."""
+        return () if self.links is None else self.links.unanswered
+
+    def position(self) -> tuple[int, int]:
+        """The running history, and the offset that the next entry gets."""
+        return self._replication.history, self._replication.position
+
+    def mark(self, mark: Mark) -> None:
+        """Enter a mark into the journal."""
+        self._server.tick()
+        self._replication.mark(mark)
+
+    def released(self, prefix: bytes, epoch: int, owner: str) -> None:
+        """What is held under the prefix now is what its new owner begins with."""
+        if self.mesh is not None:
+            self.mesh.released_here(Release(prefix, epoch, owner), *self.position())
+
+    def keeps_copy(self, prefix: bytes) -> bool:
+        """Whether this node wants a copy of the prefix where others write it."""
+        wanted = self._config.cluster.replicate
+        return wanted == "all" or prefix in wanted
+
+    def has_applied(self, prefix: bytes, writer: str, history: int, offset: int) -> bool:
+        """Whether the copy of a prefix is whole, and has all before ``offset`` of the history of ``writer``."""
+        follower = None if self.mesh is None else self.mesh.followers.get(writer)
+        return follower is not None and self.follows(prefix, writer) and bool(follower.has_applied(history, offset))
+
+    def follows(self, prefix: bytes, writer: str) -> bool:
+        """Whether there is a whole copy of the prefix here, taken from ``writer``."""
+        follower = None if self.mesh is None else self.mesh.followers.get(writer)
+        return follower is not None and prefix in follower.prefixes and prefix not in follower.missing
+
+    async def make_durable(self) -> None:
+        """Wait until everything that was done so far is durable, where files are kept. May raise ReplyError."""
+        await trio.lowlevel.checkpoint()
         if self._files.keeps_file:
             await self._flush()

@@ -49,6 +49,7 @@ from .replicate.service import ReplicationService
 from .replicate.surroundings import ReplicationSettings
 from .replicate.view import NodeReplicationView
 from .scope.keeper import LedgerUnusable
+from .scope_requests import ScopeRequests
 from .serve.housekeeping import Housekeeper
 from .serve.listener import Admission, ClientEntrance
 from .serve.parameters import Parameters
@@ -112,6 +113,8 @@ class Node(InProcess):
         #: Whether the data of the last run are here, so that this run has begun.
         self.loaded = False
         self._opened = False
+        if self.member is None:
+            self.server.scopes = ScopeRequests(config.cluster.node_id)
         self._introduce()
         self.parameters = self._apply_parameters()
         self._listeners: list[Listener] = []
@@ -352,7 +355,7 @@ class Node(InProcess):
             if hub is not None:
                 await sessions.start(hub.run)
             entrance = ClientEntrance(self.admission, self._open_session, sessions, self.log, hub=hub, streams=streams)
-            others = {} if self.member is None else {b"PEER": self.member.admit}
+            others = {} if self.member is None else self.member.entrances
             replicas = ReplicaEntrance(self.replication, sessions, self.log, others=others)
             try:
                 with self._work:

@@ -10,6 +10,7 @@ from .info_replication import line
 
 if TYPE_CHECKING:
     from ..scope.ownership import DeclaredScope
+    from ..scope_view import MoveFacts
     from .server import Server
 
 __all__ = ["scope_fields"]
@@ -22,6 +23,7 @@ def scope_fields(server: Server) -> Fields:
 
     ``state`` is ``open`` (written here), ``waiting`` (``detail``: what for), ``quiesced`` (``detail``: the id of the
     node that it is moving to) or ``elsewhere``; ``writer`` is who the configuration names, ``owner`` who writes by now.
+    Then a line for each move that is known here, the oldest first.
     """
     ownership = server.ownership
     if ownership is None:
@@ -32,6 +34,10 @@ def scope_fields(server: Server) -> Fields:
     yield "scopes_open", sum(scope.state == "open" for scope in scopes)
     for number, scope in enumerate(scopes):
         yield f"scope{number}", line(_scope(scope))
+    moves = () if server.scopes is None else server.scopes.moves()
+    yield "moves_known", len(moves)
+    for number, move in enumerate(moves):
+        yield f"move{number}", line(_move(move))
 
 
 def _scope(scope: DeclaredScope) -> Fields:
@@ -44,3 +50,14 @@ def _scope(scope: DeclaredScope) -> Fields:
         yield "fallback", scope.fallback
     if scope.detail:
         yield "detail", scope.detail
+
+
+def _move(move: MoveFacts) -> Fields:
+    yield "prefix", text(move.prefix)
+    yield "id", move.move_id
+    yield "role", move.role
+    yield "state", move.state
+    yield "peer", move.peer
+    yield "epoch", move.epoch
+    yield "keys", move.keys
+    yield "in_doubt", int(move.in_doubt)

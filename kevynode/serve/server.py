@@ -28,6 +28,7 @@ from .watch import Watches
 if TYPE_CHECKING:
     from ..persistence_view import PersistenceView
     from ..replication_view import ReplicationView
+    from ..scope_view import ScopeView
     from .parameters import Parameters
     from .session import Session
 
@@ -164,6 +165,8 @@ class Server(Roles):
         self.lone_primary = LonePrimary(self)
         # The node's files.
         self.persistence: PersistenceView = MemoryOnly(self)
+        # Scopes and their moves; None until the node says what there is.
+        self.scopes: ScopeView | None = None
         # EXEC is running its commands: their changes are one group, and what must not divide it comes later.
         self.in_exec = False
         super().__init__()

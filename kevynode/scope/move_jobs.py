@@ -1,0 +1,286 @@
+"""What takes its time in a move: counting, shipping, collecting, placing and dropping a slice. A Trio driver.
+
+Everything is done a millisecond or so at a time, so that other scopes go on, but for the one step in which a slice
+takes the place of another. Nothing here decides anything; the coordinator starts these jobs, ends them, and says what
+came of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..disk import Disk
+from ..store.marks import Mark
+from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
+from ..store.rebuild import rebuild_commands
+from ..store.staging import PrefixStaging
+from ..store.store import Store
+from .move_link import MoveLink
+from .move_messages import Chunk
+from .move_wire import CHUNK_LIMIT
+from .moves import Staged
+from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command
+
+__all__ = ["Arrival", "MoveJobs", "MoveWorld"]
+
+#: Seconds between two looks at how far a copy has come.
+_LOOK: Final = 0.002
+#: Keys that are encoded between two turns of others: about a millisecond's work.
+_STEP: Final = 200
+#: Bytes of a stage that may wait to be written, above which nothing more is read.
+_WAITING: Final = 1 << 20
+
+
+class MoveWorld(Protocol):
+    """The rest of the node, as far as moves need it."""
+
+    @property
+    def store(self) -> Store:
+        """The data."""
+        ...
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the data are kept in files."""
+        ...
+
+    def unanswered(self) -> Collection[str]:
+        """The peers whose ledger is not known yet."""
+        ...
+
+    def position(self) -> tuple[int, int]:
+        """The running history, and the offset that the next entry gets."""
+        ...
+
+    def mark(self, mark: Mark) -> None:
+        """Enter a mark into the journal."""
+        ...
+
+    def released(self, prefix: bytes, epoch: int, owner: str) -> None:
+        """What is held under the prefix now is what its new owner begins with."""
+        ...
+
+    def keeps_copy(self, prefix: bytes) -> bool:
+        """Whether this node wants a copy of the prefix where others write it."""
+        ...
+
+    def has_applied(self, prefix: bytes, writer: str, history: int, offset: int) -> bool:
+        """Whether the copy of a prefix is whole, and has all before ``offset`` of the history of ``writer``."""
+        ...
+
+    def follows(self, prefix: bytes, writer: str) -> bool:
+        """Whether there is a whole copy of the prefix here, taken from ``writer``."""
+        ...
+
+    async def make_durable(self) -> None:
+        """Wait until everything that was done so far is durable, where files are kept. May raise ReplyError."""
+        ...
+
+
+@attrs.define(eq=False)
+class Arrival:
+    """A stage that comes in: what has not been written yet, and what it has come to."""
+
+    file: StageFile
+    replay: StageReplay
+    pieces: list[bytes] = attrs.field(factory=list)
+    size: int = 0
+    #: The ticket of the check that ends it; None: more may come.
+    ticket: int | None = None
+    changed: trio.Event = attrs.field(factory=trio.Event)
+
+    def wake(self) -> None:
+        """Something has changed."""
+        event, self.changed = self.changed, trio.Event()
+        event.set()
+
+    def add(self, data: bytes) -> None:
+        """The next bytes; never blocks."""
+        self.pieces.append(data)
+        self.size += len(data)
+        self.wake()
+
+    async def room(self) -> None:
+        """Wait until little enough waits."""
+        while self.size > _WAITING:
+            await self.changed.wait()
+
+
+class MoveJobs:
+    """The work of one node's moves. ``in_thread`` calls what may take long and waits for it, whatever happens."""
+
+    def __init__(
+        self,
+        world: MoveWorld,
+        disk: Disk,
+        data_dir: str,
+        in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
+        self.world = world
+        self._disk = disk
+        self._data_dir = data_dir
+        self._in_thread = in_thread
+
+    # -- at the source ------------------------------------------------------------------------------------------------
+
+    async def count(self, prefix: bytes) -> int:
+        """How many keys there are under a quiesced prefix, expired ones included."""
+        await trio.lowlevel.checkpoint()
+        keys = 0
+        for number, shard in enumerate(self._freeze()):
+            for key in shard:
+                if key.startswith(prefix):
+                    keys += 1
+            if number % 16 == 15:
+                await trio.lowlevel.checkpoint()
+        return keys
+
+    @enable_ki_protection
+    def _freeze(self) -> Iterable[Any]:
+        return self.world.store.freeze()
+
+    async def ship(self, prefix: bytes, move_id: str, attempt: int, link: MoveLink) -> Staged:
+        """Send all that is under a quiesced prefix. Raises BrokenResourceError when the link ends."""
+        await trio.lowlevel.checkpoint()
+        digest, buffer = StageDigest(), bytearray()
+        chunks = commands = keys = size = 0
+
+        async def send(most: int) -> None:
+            nonlocal chunks, size
+            data = bytes(buffer[:most])
+            del buffer[:most]
+            digest.add(data)
+            await link.send_bulk(Chunk(move_id, attempt, chunks, data))
+            chunks += 1
+            size += len(data)
+
+        worked = 0
+        for shard in self._freeze():
+            deadlines = shard.deadlines
+            for key, value in shard.items():
+                if not key.startswith(prefix):
+                    continue
+                keys += 1
+                for command in rebuild_commands(key, value, deadlines.get(key)):
+                    buffer += encode_command(command)
+                    commands += 1
+                    worked += 1
+                    while len(buffer) >= CHUNK_LIMIT:
+                        await send(CHUNK_LIMIT)
+                if worked >= _STEP:
+                    worked = 0
+                    await trio.lowlevel.checkpoint()
+            worked += 20
+            if worked >= _STEP:
+                worked = 0
+                await trio.lowlevel.checkpoint()
+        if buffer:
+            await send(len(buffer))
+        return Staged(attempt, chunks, commands, keys, size, digest.hexadecimal)
+
+    async def settle(self, prefix: bytes, keep: bool) -> None:
+        """Drop a slice that has moved away, or keep it; durable, with the mark before it. May raise ReplyError."""
+        if not keep:
+            await self.drop(prefix)
+        await self.world.make_durable()
+
+    async def drop(self, prefix: bytes) -> None:
+        """Delete all keys under a prefix that nobody writes here."""
+        position = 0
+        while True:
+            position = self._drop_some(prefix, position)
+            await trio.lowlevel.checkpoint()
+            if not position:
+                return
+
+    @enable_ki_protection
+    def _drop_some(self, prefix: bytes, position: int) -> int:
+        store = self.world.store
+        position, keys = keys_under(store, (prefix,), position)
+        drop_keys(store, keys)
+        store.commit()
+        return position
+
+    # -- at the target ------------------------------------------------------------------------------------------------
+
+    def file(self, move_id: str) -> StageFile:
+        """The file of a move's stage."""
+        return StageFile(self._disk, self._data_dir, move_id)
+
+    def arrival(self, prefix: bytes, move_id: str) -> Arrival:
+        """A stage that is about to come."""
+        return Arrival(self.file(move_id), StageReplay(prefix, self.world.store))
+
+    async def collect(self, arrival: Arrival) -> PrefixStaging:
+        """Write what comes and build it aside until its end, and make the file durable. Raises OSError, StageError."""
+        try:
+            await self._in_thread(arrival.file.begin)
+            while arrival.pieces or arrival.ticket is None:
+                if not arrival.pieces:
+                    await arrival.changed.wait()
+                    continue
+                data = b"".join(arrival.pieces)
+                arrival.pieces.clear()
+                await self._in_thread(partial(arrival.file.append, data))
+                for _ in arrival.replay.feed(data):
+                    await trio.lowlevel.checkpoint()
+                arrival.size -= len(data)
+                arrival.wake()
+            staging = arrival.replay.finish()
+            await self._in_thread(arrival.file.sync)
+            return staging
+        finally:
+            # Nobody waits for room in what is not collected any more.
+            arrival.size = -(1 << 62)
+            arrival.wake()
+            arrival.file.close()
+
+    async def check_copy(self, prefix: bytes, writer: str, history: int, offset: int) -> int:
+        """Wait until the live copy has come to the tail, and is durable there: how many keys it has."""
+        while not self.world.has_applied(prefix, writer, history, offset):  # noqa: ASYNC110  it is nobody's event
+            await trio.sleep(_LOOK)
+        await self.world.make_durable()
+        return await self.count(prefix)
+
+    async def restage(self, prefix: bytes, move_id: str, digest: str) -> PrefixStaging:
+        """What the file of a stage holds. Raises StageError if that is not what was sealed, or nothing; OSError."""
+        file = self.file(move_id)
+        if not await self._in_thread(file.exists):
+            raise StageError("there is no stage")
+        replay = StageReplay(prefix, self.world.store)
+        pieces = file.pieces()
+        try:
+            while piece := await self._in_thread(partial(next, pieces, b"")):
+                for _ in replay.feed(piece):
+                    await trio.lowlevel.checkpoint()
+        finally:
+            pieces.close()  # type: ignore[attr-defined]  # it is a generator
+        if replay.digest != digest:
+            raise StageError("the stage is not what was sealed")
+        return replay.finish()
+
+    @enable_ki_protection
+    def exchange(self, prefix: bytes, staging: PrefixStaging) -> int:
+        """Hold under a prefix exactly what is staged, in one step and one group of the journal; changed keys."""
+        store = self.world.store
+        try:
+            return replace_keys(store, all_keys_under(store, (prefix,)), staging)
+        finally:
+            store.commit()
+
+    async def discard(self, prefix: bytes, move_id: str, placed: bool) -> None:
+        """Leave nothing of a stage; with ``placed`` nor what it was put in place as. May raise OSError, ReplyError."""
+        await self._in_thread(self.file(move_id).remove)
+        if placed and not self.world.keeps_copy(prefix):
+            await self.drop(prefix)
+            await self.world.make_durable()
+
+    async def remove_stage(self, move_id: str) -> None:
+        """Remove the file of a move that is done. May raise OSError."""
+        await self._in_thread(self.file(move_id).remove)
