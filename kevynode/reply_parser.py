@@ -224,7 +224,7 @@ class ReplyParser:
 
     def _use(self, size: int) -> None:
         self._used += size + _ELEMENT
-        if self._used > self.limit + LINE_LIMIT:
+        if self._used > self.limit:
             raise ReplyProtocolError(f"a reply takes more than {self.limit} bytes")
 
 

@@ -1,0 +1,470 @@
+"""The scope-following client against scripted nodes, over streams in memory and on a mock clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from support.network import Network
+from support.scripted_nodes import Ends, Script, ScriptedNode
+
+import kevynode
+from kevynode.client import BrokenReply, DeadlinePassed, RedirectLoop, ScopedClient, Uncertain
+from kevynode.errors import ReplyError
+from kevynode.scope import Scope
+
+A, B, C = "10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"
+OK = b"+OK\r\n"
+SCOPES = b"# Scopes\r\nscope0:prefix=a:,owner=b,epoch=0,state=elsewhere\r\n"
+INFO = b"$%d\r\n%b\r\n" % (len(SCOPES), SCOPES)
+
+
+def misdirected(address: str) -> bytes:
+    return b"-MISDIRECTED writer is %b\r\n" % address.encode()
+
+
+def quiesced(address: str) -> bytes:
+    return b"-QUIESCED migrating to %b\r\n" % address.encode()
+
+
+def always(answer: bytes | Ends | None) -> Script:
+    return lambda words: answer
+
+
+def after(count: int, first: bytes | Ends | None, then: bytes | Ends | None) -> Script:
+    """One answer for the first commands, another for the rest."""
+    left = count
+
+    def script(words: list[bytes]) -> bytes | Ends | None:
+        nonlocal left
+        left -= 1
+        return first if left >= 0 else then
+
+    return script
+
+
+class World:
+    """Nodes on ports 1, 2, ... and the network between them and the client."""
+
+    def __init__(self, network: Network, nodes: list[ScriptedNode]) -> None:
+        self.network = network
+        self.nodes = nodes
+
+    def client(self, **options: Any) -> ScopedClient:
+        addresses = options.pop("nodes", [node.address for node in self.nodes])
+        return ScopedClient(addresses, transport=self.network, random=random.Random(1), **options)
+
+    def asked(self) -> list[list[str]]:
+        return [node.names() for node in self.nodes]
+
+
+@asynccontextmanager
+async def world(*scripts: Script) -> AsyncIterator[World]:
+    network = Network()
+    nodes = [ScriptedNode(network, port, script) for port, script in enumerate(scripts, 1)]
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            await nursery.start(node.run)
+        yield World(network, nodes)
+        nursery.cancel_scope.cancel()
+
+
+async def ended(call: Callable[[], Awaitable[Any]], kind: type[Exception]) -> Any:
+    with pytest.raises(kind) as caught:
+        await call()
+    return caught.value
+
+
+def test_it_is_a_public_name() -> None:
+    assert kevynode.ScopedClient is ScopedClient
+
+
+async def test_a_call_and_its_reply() -> None:
+    async with world(always(b"$1\r\nx\r\n")) as its, its.client() as client:
+        assert await client.call("GET", "é", 1) == b"x"
+        assert its.nodes[0].asked == [[b"GET", "é".encode(), b"1"]]
+        await client.call("GET", "k")
+        assert its.network.connected == {A: 1}
+
+
+async def test_a_redirect_is_followed_and_remembered_for_the_prefix() -> None:
+    def first(words: list[bytes]) -> bytes:
+        return INFO if words[0] == b"INFO" else misdirected(B)
+
+    async with world(first, always(OK)) as its, its.client() as client:
+        assert await client.call("SET", "a:1", "x") == "OK"
+        assert await client.call("SET", "a:2", "x") == "OK"
+        assert its.asked() == [["SET", "INFO"], ["SET", "SET"]]
+
+
+async def test_without_prefixes_a_redirect_is_remembered_for_the_key() -> None:
+    def first(words: list[bytes]) -> bytes:
+        return b"-ERR no such section\r\n" if words[0] == b"INFO" else misdirected(B)
+
+    async with world(first, always(OK)) as its, its.client() as client:
+        for key in ("a:1", "a:1", "a:2"):
+            assert await client.call("SET", key, "x") == "OK"
+        assert its.asked() == [["SET", "INFO", "SET"], ["SET", "SET", "SET"]]
+
+
+async def test_a_table_of_scopes_saves_the_redirect() -> None:
+    async with (
+        world(always(b"-ERR wrong node\r\n"), always(OK)) as its,
+        its.client(nodes=[A], scopes=[Scope(b"a:", "b")], addresses={"b": B}) as client,
+    ):
+        assert await client.call("SET", "a:1", "x") == "OK"
+
+
+async def test_a_loop_of_redirects_is_bounded(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(misdirected(B)), always(misdirected(A))) as its, its.client(hops=5) as client:
+        await ended(lambda: client.call("SET", "a:1", "x", timeout=1000), RedirectLoop)
+        assert sum(names.count("SET") for names in its.asked()) == 6
+
+
+async def test_a_move_is_waited_out(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        world(after(5, quiesced(B), misdirected(B)), after(3, quiesced(B), OK)) as its,
+        its.client() as client,
+    ):
+        assert await client.call("INCR", "a:1") == "OK"
+        assert trio.current_time() > 0
+        assert its.nodes[1].names() == ["INCR"] * 4
+
+
+@pytest.mark.parametrize("refusal", [b"-LOADING x\r\n", b"-NOREPLICAS x\r\n", b"-READONLY x\r\n", quiesced(B)])
+async def test_one_deadline_for_all_waits(autojump_clock: trio.testing.MockClock, refusal: bytes) -> None:
+    async with world(always(refusal)) as its, its.client(timeout=3.0) as client:
+        error = await ended(lambda: client.call("SET", "a:1", "x"), DeadlinePassed)
+        assert refusal[1:].split()[0].decode() in error.last
+        assert trio.current_time() <= 3.0
+        # It waits ever longer, and does not hammer.
+        assert 4 < len(its.nodes[0].asked) < 25
+
+
+async def test_flapping_nodes_are_borne(autojump_clock: trio.testing.MockClock) -> None:
+    """Every answer is another one; the twentieth is right."""
+    refusals = [
+        misdirected(B),
+        quiesced(B),
+        b"-READONLY x\r\n",
+        misdirected(A),
+        b"-LOADING x\r\n",
+        b"-NOREPLICAS x\r\n",
+    ]
+    count = 0
+
+    def flap(words: list[bytes]) -> bytes:
+        nonlocal count
+        if words[0] == b"INFO":
+            return INFO
+        count += 1
+        return OK if count == 20 else refusals[count % len(refusals)]
+
+    async with world(flap, flap) as its, its.client(timeout=60) as client:
+        assert await client.call("SET", "a:1", "x") == "OK"
+        assert count == 20
+        assert sum(names.count("SET") for names in its.asked()) == 20
+
+
+@pytest.mark.parametrize("line", [b"-MISCONF disk\r\n", b"-ERR x\r\n", b"-OOM x\r\n", b"-CROSSSCOPE x\r\n"])
+async def test_other_errors_are_raised_at_once(line: bytes) -> None:
+    async with world(always(line), always(OK)) as its, its.client() as client:
+        error = await ended(lambda: client.call("SET", "a:1", "x"), ReplyError)
+        assert error.line() == line[1:-2]
+        assert its.asked() == [["SET"], []]
+
+
+@pytest.mark.parametrize("partial", [b"", b"$5\r\nab"])
+async def test_a_write_without_an_answer_is_never_repeated(partial: bytes) -> None:
+    async with world(always(Ends(partial)), always(OK)) as its, its.client() as client:
+        error = await ended(lambda: client.call("INCR", "a:1"), Uncertain)
+        assert error.address == A
+        assert its.asked() == [["INCR"], []]
+
+
+@pytest.mark.parametrize("partial", [b"", b"$5\r\nab"])
+async def test_reads_and_what_may_be_repeated_go_on_elsewhere(partial: bytes) -> None:
+    async with world(always(Ends(partial)), always(OK)) as its:
+        async with its.client() as client:
+            assert await client.call("GET", "a:1") == "OK"
+        async with its.client() as client:
+            assert await client.call("SET", "a:1", "x", idempotent=True) == "OK"
+        assert its.asked() == [["GET", "SET"], ["GET", "SET"]]
+
+
+async def test_a_read_that_must_not_be_repeated() -> None:
+    async with world(always(Ends()), always(OK)) as its, its.client() as client:
+        await ended(lambda: client.call("GET", "a:1", idempotent=False), Uncertain)
+
+
+async def test_a_node_that_is_silent_uses_up_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(None)) as its, its.client(timeout=2.0) as client:
+        await ended(lambda: client.call("SET", "a:1", "x"), Uncertain)
+        assert trio.current_time() == 2.0
+        await ended(lambda: client.call("GET", "a:1", timeout=1.0, at_writer=True), DeadlinePassed)
+        assert trio.current_time() == 3.0
+        assert its.network.to(A) == []
+
+
+async def test_a_node_that_cannot_be_reached_is_left_out(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(OK), always(OK)) as its, its.client() as client:
+        its.network.separate(A)
+        assert await client.call("SET", "a:1", "x") == "OK"
+        assert await client.call("GET", "a:1") == "OK"
+        assert its.asked() == [[], ["SET", "GET"]]
+        its.network.unreachable.clear()
+        await trio.sleep(5)
+        assert await client.call("GET", "a:1") == "OK"
+        assert its.asked()[0] == ["GET"]
+
+
+async def test_a_writer_that_comes_back_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(misdirected(B)), always(OK)) as its, its.client() as client:
+        its.network.separate(B)
+
+        async def come_back() -> None:
+            await trio.sleep(2)
+            its.network.unreachable.clear()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_back)
+            assert await client.call("SET", "a:1", "x") == "OK"
+        assert trio.current_time() < 3
+        assert its.nodes[1].names() == ["SET"]
+
+
+async def test_a_writer_that_stays_away(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(misdirected(B)), always(OK)) as its, its.client(timeout=3) as client:
+        its.network.separate(B)
+        error = await ended(lambda: client.call("SET", "a:1", "x"), DeadlinePassed)
+        assert B in error.last
+        assert len(its.nodes[0].asked) < 25
+
+
+async def test_connecting_has_a_bound_of_its_own(autojump_clock: trio.testing.MockClock) -> None:
+    class Deaf(Network):
+        async def connect(self, host: str, port: int) -> trio.abc.Stream:
+            if port == 1:
+                await trio.sleep_forever()
+            return await super().connect(host, port)
+
+    network = Deaf()
+    node = ScriptedNode(network, 2, always(OK))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        async with ScopedClient([A, B], transport=network, connect_seconds=0.5) as client:
+            assert await client.call("SET", "a:1", "x") == "OK"
+            assert trio.current_time() == 0.5
+        async with ScopedClient([A], transport=network, timeout=0.3) as client:
+            await ended(lambda: client.call("SET", "a:1", "x"), DeadlinePassed)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cancelled_call_leaves_no_connection_for_others(autojump_clock: trio.testing.MockClock) -> None:
+    """The late answer to a cancelled call must not be taken for the answer to the next one."""
+    async with (
+        world(lambda words: None if words[1] == b"slow" else b"$%d\r\n%b\r\n" % (len(words[1]), words[1])) as its,
+        its.client(connections=1) as client,
+    ):
+        with trio.move_on_after(1):
+            await client.call("GET", "slow", timeout=10)
+        assert its.network.to(A) == []
+        assert await client.call("GET", "k") == b"k"
+
+
+async def test_connections_to_a_node_are_bounded_and_used_again(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(OK)) as its, its.client(connections=3) as client:
+        its.network.on_connect = lambda wire: setattr(wire.inward, "latency", 0.1)
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(client.call, "SET", f"a:{number}", "x")
+        assert its.nodes[0].most == 3
+        assert its.network.connected == {A: 3}
+        assert len(its.nodes[0].asked) == 20
+
+
+async def test_a_reply_beyond_the_limit() -> None:
+    async with world(always(b"$5000\r\n" + b"x" * 5000 + b"\r\n")) as its, its.client(reply_limit=1000) as client:
+        error = await ended(lambda: client.call("GET", "a:1"), BrokenReply)
+        assert "1000" in str(error)
+        assert its.asked() == [["GET"]]
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400\r\n", OK + OK])
+async def test_what_does_not_speak_the_protocol(answer: bytes) -> None:
+    async with world(always(answer)) as its, its.client() as client:
+        await ended(lambda: client.call("GET", "a:1"), BrokenReply)
+        assert its.network.to(A) == []
+
+
+async def test_a_read_at_the_writer_is_one_only_there() -> None:
+    def copy(words: list[bytes]) -> bytes:
+        return b"$5\r\nstale\r\n" if words[0] == b"GET" else misdirected(B)
+
+    def writer(words: list[bytes]) -> bytes:
+        return b"$5\r\nfresh\r\n" if words[0] == b"GET" else b"-WRONGTYPE x\r\n"
+
+    async with world(copy, writer) as its, its.client() as client:
+        assert await client.call("GET", "a:1") == b"stale"
+        assert await client.call("GET", "a:1", at_writer=True) == b"fresh"
+        # The writer has changed: what is remembered is found out.
+        its.nodes[0].script, its.nodes[1].script = writer, lambda words: copy(words).replace(b".1:2", b".1:1")
+        assert await client.call("GET", "a:1", at_writer=True) == b"fresh"
+        assert await client.pipeline([("GET", "a:1"), ("GET", "a:2")], at_writer=True) == [b"fresh"] * 2
+
+
+# -- pipelines --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_pipeline_goes_to_the_writer_and_answers_in_order() -> None:
+    async with world(always(misdirected(B)), lambda words: b"$1\r\n%b\r\n" % words[1]) as its, its.client() as client:
+        assert await client.pipeline([("SET", "a", 1), ("GET", "b"), ("SET", "c", 1)]) == [b"a", b"b", b"c"]
+        assert await client.pipeline([]) == []
+        assert its.nodes[1].names() == ["SET", "GET", "SET"]
+
+
+async def test_what_was_refused_at_the_end_is_sent_again(autojump_clock: trio.testing.MockClock) -> None:
+    """The move begins in the middle: what was done is not done again, and the order of writes stays."""
+    done: list[bytes] = []
+
+    def source(words: list[bytes]) -> bytes:
+        if len(done) == 2:
+            return misdirected(B)
+        done.append(words[1])
+        return OK
+
+    def target(words: list[bytes]) -> bytes:
+        done.append(words[1])
+        return OK
+
+    async with world(source, target) as its, its.client() as client:
+        keys = [f"a:{number}" for number in range(6)]
+        assert await client.pipeline([("SET", key, 1) for key in keys]) == ["OK"] * 6
+        assert done == [key.encode() for key in keys]
+
+
+async def test_a_refusal_before_a_write_that_was_done_stays() -> None:
+    async with world(after(1, quiesced(B), OK)) as its, its.client() as client:
+        replies = await client.pipeline([("SET", "a:1", 1), ("SET", "a:1", 2)])
+        assert str(replies[0]).startswith("QUIESCED")
+        assert replies[1] == "OK"
+        assert its.nodes[0].names() == ["SET", "SET"]
+
+
+async def test_the_rest_of_a_pipeline_may_run_out_of_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(after(1, OK, quiesced(B))) as its, its.client(timeout=1) as client:
+        replies = await client.pipeline([("SET", "a:1", 1), ("SET", "a:1", 2)])
+        assert replies[0] == "OK"
+        assert isinstance(replies[1], DeadlinePassed)
+
+
+async def test_a_pipeline_that_breaks_says_what_came() -> None:
+    async with world(after(2, OK, Ends())) as its, its.client() as client:
+        error = await ended(lambda: client.pipeline([("SET", "a:1", 1)] * 4), Uncertain)
+        assert error.replies == ["OK", "OK"]
+
+
+async def test_replies_are_read_while_a_long_pipeline_is_sent(autojump_clock: trio.testing.MockClock) -> None:
+    """The node reads nothing more before its replies are taken."""
+    value = b"$100000\r\n" + b"x" * 100000 + b"\r\n"
+    async with world(always(value)) as its, its.client() as client:
+        its.network.on_connect = lambda wire: setattr(wire.inward, "capacity", 4096)
+        replies = await client.pipeline([("ECHO", b"y" * 100000)] * 50)
+        assert [len(reply) for reply in replies] == [100000] * 50
+
+
+async def test_a_long_pipeline_that_breaks() -> None:
+    async with world(after(3, OK, Ends())) as its, its.client() as client:
+        error = await ended(lambda: client.pipeline([("SET", "a:1", b"y" * 10000)] * 50), Uncertain)
+        assert error.replies == ["OK"] * len(error.replies)
+        assert len(error.replies) <= 3
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        [OK, misdirected(B), b"-EXECABORT Transaction discarded because of previous errors.\r\n"],
+        [OK, b"+QUEUED\r\n", b"-EXECABORT Transaction discarded because of: MISDIRECTED writer is 10.0.0.1:2\r\n"],
+        [OK, b"+QUEUED\r\n", misdirected(B)],
+    ],
+    ids=["queued", "executed", "bare"],
+)
+async def test_a_transaction_that_was_refused_is_done_where_it_belongs(refused: list[bytes]) -> None:
+    answers = iter(refused)
+
+    def first(words: list[bytes]) -> bytes:
+        return INFO if words[0] == b"INFO" else next(answers)
+
+    granted = iter([OK, b"+QUEUED\r\n", b"*1\r\n:1\r\n"])
+    async with world(first, lambda words: next(granted)) as its, its.client() as client:
+        assert await client.pipeline([("INCR", "a:1")], transaction=True) == [1]
+        assert its.nodes[1].names() == ["MULTI", "INCR", "EXEC"]
+
+
+async def test_a_transaction_that_is_wrong() -> None:
+    answers = iter(
+        [OK, b"-ERR unknown command\r\n", b"-EXECABORT Transaction discarded because of previous errors.\r\n"]
+    )
+    async with world(lambda words: next(answers)) as its, its.client() as client:
+        error = await ended(lambda: client.pipeline([("NOSUCH", "a:1")], transaction=True), ReplyError)
+        assert error.prefix == "EXECABORT"
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "greeting"),
+    [
+        ({"password": "p"}, [b"AUTH", b"p"]),
+        ({"username": "u", "password": "p"}, [b"AUTH", b"u", b"p"]),
+        ({"protocol": 3}, [b"HELLO", b"3"]),
+        ({"protocol": 3, "password": "p"}, [b"HELLO", b"3", b"AUTH", b"default", b"p"]),
+    ],
+)
+async def test_a_greeting_on_each_connection(options: dict[str, Any], greeting: list[bytes]) -> None:
+    async with world(always(OK)) as its, its.client(**options) as client:
+        await client.call("PING")
+        await client.call("PING")
+        assert its.nodes[0].asked == [greeting, [b"PING"], [b"PING"]]
+
+
+async def test_a_password_that_is_wrong() -> None:
+    async with world(always(b"-WRONGPASS x\r\n")) as its, its.client(password="p") as client:
+        error = await ended(lambda: client.call("SET", "a:1", "x"), ReplyError)
+        assert error.prefix == "WRONGPASS"
+        assert its.network.to(A) == []
+
+
+async def test_a_connection_that_ends_while_greeting_was_never_used(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(Ends()), always(OK)) as its, its.client(password="p") as client:
+        assert await client.call("INCR", "a:1") == "OK"
+        assert its.asked() == [["AUTH"], ["AUTH", "INCR"]]
+
+
+async def test_a_greeting_without_an_answer(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(None), always(OK)) as its, its.client(password="p") as client:
+        assert await client.call("INCR", "a:1") == "OK"
+        assert trio.current_time() == 1.0
+
+
+async def test_a_closed_client() -> None:
+    async with world(always(OK)) as its:
+        client = its.client()
+        await client.call("PING")
+        await client.aclose()
+        await client.aclose()
+        assert its.network.to(A) == []
+        await ended(lambda: client.call("PING"), trio.ClosedResourceError)
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 0}, {"hops": -1}, {"connections": 0}, {"protocol": 4}, {"username": "u"}, {"nodes": []}]
+)
+def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        ScopedClient(**{"nodes": [A], **options})
