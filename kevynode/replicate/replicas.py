@@ -334,12 +334,14 @@ class Replicas(ABC):
     def may_ship(self, link: PrimaryLink, now: float, prefixes: tuple[bytes, ...] | None) -> bool:
         """Whether a snapshot of ``prefixes`` may start on ``link`` now; if it never may, the link is closed.
 
-        Whoever follows a scope keeps the copy that it has until there is good data of it here.
+        Whoever follows a scope keeps the copy that it has until there is good data of it here; so does who follows
+        everything (None), until there is of all that this node owns.
         """
         if self._holds_own_writes():
             link.close(_OWN_WRITES)
             return False
-        if prefixes is not None and self.is_withheld is not None and any(map(self.is_withheld, prefixes)):
+        concerned = self.owned_prefixes() if prefixes is None else prefixes
+        if self.is_withheld is not None and any(map(self.is_withheld, concerned)):
             return False
         return self._gate.may_start(now)
 

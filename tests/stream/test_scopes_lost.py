@@ -10,7 +10,7 @@ import trio
 from support.cluster import HOST, Cluster, in_cluster
 from support.network import Wire
 from support.scoped import ALWAYS, ScopedCluster, closed
-from support.store_harness import Content
+from support.store_harness import Content, content
 
 MEMORY_ONLY = {"aof": False}
 
@@ -329,3 +329,44 @@ async def test_what_every_copy_had_is_never_lost(cluster: Cluster, seed: int, me
             for key in held:
                 if not key.endswith(b"late"):
                     assert now.get(key) == held[key], (step, writer, key)
+
+
+@in_cluster
+async def test_a_plain_replica_keeps_its_copy_and_gives_it_back(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster, {b"a:": "anna"}, {"anna": 7000, "cleo": 7002})
+    await world.start("anna")
+    tables = world.tables("cleo") | {"replication": {"role": "replica", "upstream": "127.0.0.1:17000"}}
+    world.nodes["cleo"] = await cluster.start_with("cleo", tables)
+    await world.opened()
+    write_all_types(world)
+    await cluster.until(lambda: world.under("cleo", b"") == world.under("anna", b""), "the replica's copy")
+    expected = world.under("anna", b"a:")
+
+    async def lose_and_return() -> None:
+        await world.lose_disk("anna")
+        await trio.sleep(3)
+        await world.start("anna")
+        await world.opened()
+        await trio.sleep(20)
+
+    await world.watching(unharmed(world, expected, "cleo"), lose_and_return)
+    assert world.under("anna", b"a:") == world.under("cleo", b"a:") == expected
+    assert await world.write("anna", "SET", "a:new", "v") == "OK"
+    await cluster.until(lambda: world.nodes["cleo"].get("a:new") == b"v", "the replica's copy")
+
+
+@in_cluster
+async def test_a_plain_replica_that_nobody_knows_is_not_wiped_before_the_scope_opens(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    replica = await cluster.start("replica", port=7009, upstream=world.nodes["anna"])
+    await cluster.until(lambda: replica.get("a:1") == b"v1", "the replica's copy")
+    await world.lose_disk("anna")
+    await world.stop("cleo")
+    await world.start("anna")
+    await trio.sleep(30)
+    assert {key for key in content(replica.store) if key.startswith(b"a:")} == set(expected)
+    await world.start("cleo")
+    await world.settle()
+    await cluster.settle(world.nodes["anna"], replica)
+    assert {key for key in content(replica.store) if key.startswith(b"a:")} == set(expected)
