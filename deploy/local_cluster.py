@@ -298,10 +298,12 @@ class LocalCluster:
             owners = await self._wait_for_scopes()
             self._print_table(owners)
             if not self._demo:
-                self._print_hints()
+                self._print_hints(owners)
                 return
             ports = {node.node_id: node.port for node in self.nodes}
-            show = partial(local_demo.show, ports, [(node.prefix, node.node_id) for node in self.nodes], self._say)
+            show = partial(
+                local_demo.show, ports, [(node.prefix, owners[node.prefix]) for node in self.nodes], self._say
+            )
             # Not while something is written, nor for longer than that.
             is_good = await trio.to_thread.run_sync(show, abandon_on_cancel=True)
             self._status = 0 if is_good else 1
@@ -330,29 +332,37 @@ class LocalCluster:
         addresses = {node.node_id: node.address for node in self.nodes}
         rows = [("SCOPE", "WRITER", "ITS CLIENTS' ADDRESS", "FALLBACK")]
         rows += [
-            (node.prefix, owners[node.prefix], addresses[owners[node.prefix]], node.fallback or "-")
+            (node.prefix, owner, addresses[owner], node.fallback if node.fallback not in ("", owner) else "-")
             for node in self.nodes
+            for owner in (owners[node.prefix],)
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         self._say("\n" + "\n".join(f"    {line}" for line in lines) + "\n")
 
-    def _print_hints(self) -> None:
-        first, second = self.nodes[0], self.nodes[1 % len(self.nodes)]
+    def _print_hints(self, owners: dict[str, str]) -> None:
+        prefix = self.nodes[0].prefix
+        writer = next(node for node in self.nodes if node.node_id == owners[prefix])
+        other = next((node for node in self.nodes if node is not writer), writer)
         command = Path(sys.executable).with_name("kevynode")
         kevynode = shlex.quote(str(command)) if command.exists() else f"{shlex.quote(sys.executable)} -P -m kevynode"
         tried = [
-            (f"redis-cli -p {first.port} SET {first.prefix}1 Ada", f"{first.node_id} writes what is under its scope"),
-            (f"redis-cli -p {second.port} GET {first.prefix}1", "every node has a live copy"),
-            (f"redis-cli -p {second.port} SET {first.prefix}1 Grace", f"MISDIRECTED writer is {first.address}"),
-            (f"redis-cli -p {second.port} SET greeting hello", "under no scope: stays where it was written"),
+            (f"redis-cli -p {writer.port} SET {prefix}1 Ada", f"{writer.node_id} writes what is under this scope"),
+            (f"redis-cli -p {other.port} GET {prefix}1", "every node has a live copy"),
+            (f"redis-cli -p {other.port} SET {prefix}1 Grace", f"MISDIRECTED writer is {writer.address}"),
+            (f"redis-cli -p {other.port} SET greeting hello", "under no scope: stays where it was written"),
         ]
-        if len(self.nodes) == 1:
+        commands = [
+            f"{kevynode} status {' '.join(node.address for node in self.nodes)}",
+            f"{kevynode} move-scope {prefix} --to {other.node_id} --at {writer.address}",
+        ]
+        if other is writer:
             tried = [tried[0], tried[3]]
+            commands.pop()
         width = max(len(line) for line, _ in tried)
-        lines = [f"    {line:<{width}}  # {remark}" for line, remark in tried]
-        lines.append(f"    {kevynode} status {' '.join(node.address for node in self.nodes)}")
-        self._say("Try in another terminal:\n\n" + "\n".join(lines) + "\n\nCtrl-C stops the nodes.\n")
+        lines = [f"{line:<{width}}  # {remark}" for line, remark in tried] + commands
+        said = "\n".join(f"    {line}" for line in lines)
+        self._say(f"Try in another terminal:\n\n{said}\n\nCtrl-C stops the nodes.\n")
 
     def _say(self, text: str) -> None:
         try:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import trio
+
+from kevynode import ReplyError, ScopedClient
+from kevynode.client import ClientError
 from kevynode.probe import ErrorReply, Probe, connect
 
 __all__ = ["show"]
 
 #: Seconds that a copy may take to have what was written.
-COPY_SECONDS: Final = 10.0
+COPY_SECONDS: Final = 30.0
 KEYS: Final = 1000
+#: Seconds that a move may take, and one write while a scope moves.
+MOVE_SECONDS: Final = 30.0
+#: Writes that there are at least before a move, and after it.
+WRITES: Final = 200
 
 
 class Demo:
@@ -41,6 +51,12 @@ class Demo:
         while (reply := self.call(node_id, *words)) != expected and time.monotonic() < deadline:
             time.sleep(0.01)
         self._show(node_id, words, reply, expected)
+
+    def expect_like(self, pattern: str, node_id: str, *words: str) -> None:
+        """The same, of a reply of which only the form is known."""
+        reply = self.call(node_id, *words)
+        is_like = isinstance(reply, str) and re.fullmatch(pattern, reply) is not None
+        self._show(node_id, words, reply, reply if is_like else pattern)
 
     def tell(self, text: str) -> None:
         """Say what comes next."""
@@ -76,7 +92,8 @@ def _printed(reply: object) -> str:
 def show(ports: Mapping[str, int], scopes: Sequence[tuple[str, str]], say: Callable[[str], None]) -> bool:
     """Give the demonstration; whether everything was as it should be.
 
-    ``ports`` are the client ports by node id, two at least, ``scopes`` the prefix of each node and the node's id.
+    ``ports`` are the client ports by node id, two at least, ``scopes`` the prefixes and the id of the
+    node that writes each of them.
     """
     addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in ports.items()}
     probes = {node_id: connect(address) for node_id, address in addresses.items()}
@@ -91,8 +108,9 @@ def show(ports: Mapping[str, int], scopes: Sequence[tuple[str, str]], say: Calla
 
 
 def _show_scopes(demo: Demo, addresses: Mapping[str, str], scopes: Sequence[tuple[str, str]]) -> None:
-    (prefix, writer), (other_prefix, other), *_ = scopes
+    (prefix, writer), (other_prefix, _), *_ = scopes
     readers = [node_id for node_id in addresses if node_id != writer]
+    other = readers[0]
     key = f"{prefix}ada"
 
     # Of an earlier demonstration with the same data.
@@ -123,6 +141,11 @@ def _show_scopes(demo: Demo, addresses: Mapping[str, str], scopes: Sequence[tupl
     demo.expect("OK", other, "SET", "demo:greeting", "hello")
     demo.expect(None, writer, "GET", "demo:greeting")
 
+    _show_copies(demo, addresses, scopes)
+    _show_move(demo, addresses, (prefix, writer), other)
+
+
+def _show_copies(demo: Demo, addresses: Mapping[str, str], scopes: Sequence[tuple[str, str]]) -> None:
     demo.tell(f"{KEYS} keys at each writer, and all nodes have all of them.")
     for scope_prefix, node_id in scopes:
         words = [word for number in range(KEYS) for word in (f"{scope_prefix}key:{number}", str(number))]
@@ -135,3 +158,68 @@ def _show_scopes(demo: Demo, addresses: Mapping[str, str], scopes: Sequence[tupl
             time.sleep(0.01)
         demo.remark(f"{node_id} has {found} of {len(names)}.")
         demo.is_good = demo.is_good and found == len(names)
+
+
+class FollowingWriter:
+    """Appends numbers to one list, as a client that follows scopes, in a thread of its own."""
+
+    def __init__(self, key: str, addresses: Sequence[str]) -> None:
+        self.key = key
+        #: How many numbers were acknowledged; each of them from 0 on.
+        self.acknowledged = 0
+        self.problem = ""
+        self._addresses = addresses
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def wait_for(self, writes: int) -> None:
+        """Wait until so many more writes were acknowledged, or it has failed."""
+        goal = self.acknowledged + writes
+        while self.acknowledged < goal and self._thread.is_alive():
+            time.sleep(0.001)
+
+    def stop(self) -> None:
+        """End after the write that is under way."""
+        self._ends.set()
+        self._thread.join()
+
+    async def _run(self) -> None:
+        async with ScopedClient(self._addresses, timeout=MOVE_SECONDS) as client:
+            try:
+                while not self._ends.is_set():
+                    await client.call("RPUSH", self.key, self.acknowledged)
+                    self.acknowledged += 1
+            except (ClientError, ReplyError) as error:
+                self.problem = str(error)
+
+
+def _show_move(demo: Demo, addresses: Mapping[str, str], scope: tuple[str, str], target: str) -> None:
+    prefix, source = scope
+    key = f"{prefix}log"
+    demo.call(source, "DEL", key)
+    demo.tell(f"{prefix} moves to {target} and back, while a client appends to {key} as fast as it can.")
+    writer = FollowingWriter(key, list(addresses.values()))
+    writer.start()
+    for giver, taker in ((source, target), (target, source)):
+        writer.wait_for(WRITES)
+        started = time.monotonic()
+        demo.expect_like(r"OK \d+", giver, "MOVE-SCOPE", prefix, "FROM", giver, "TO", taker)
+        demo.remark(f"That took {time.monotonic() - started:.3f} seconds.")
+        demo.expect(f"MISDIRECTED writer is {addresses[taker]}", giver, "SET", f"{prefix}ada", "somebody else")
+        writer.wait_for(WRITES)
+    writer.stop()
+    demo.remark(f"{writer.acknowledged} writes of the client were acknowledged.")
+    expected = [b"%d" % number for number in range(writer.acknowledged)]
+    for node_id in addresses:
+        deadline = time.monotonic() + COPY_SECONDS
+        while (found := demo.call(node_id, "LRANGE", key, "0", "-1")) != expected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        demo.remark(f"{node_id} has {'each of them once, in order' if found == expected else 'something else'}.")
+        demo.is_good = demo.is_good and found == expected
+    if writer.problem:
+        demo.is_good = False
+        demo.remark(f"The client failed: {writer.problem}")

@@ -221,7 +221,33 @@ def test_the_demonstration(tmp_path: Path) -> None:
         assert script.end(None) == 0, script.output
         assert "# All of it was as it should be." in script.output
         assert "(error) MISDIRECTED writer is 127.0.0.1:" in script.output
+        said = "\n".join(line for line in script.output.splitlines() if not re.match(r"node-\d \|", line))
+        for giver, taker in (("node-1", "node-2"), ("node-2", "node-1")):
+            assert f"{giver}> MOVE-SCOPE app:users: FROM {giver} TO {taker}\nOK " in said
+        assert said.count("has each of them once, in order.") == 3
     assert node_processes(tmp_path) == []
+
+
+def test_after_a_move_and_a_restart_the_new_writer_is_named(tmp_path: Path) -> None:
+    with Script("--dir", str(tmp_path), "--nodes", "2") as script:
+        table = script.table()
+        key = next(iter(table)).encode() + b"key"
+        with clients(table) as (one, _):
+            assert one.call(b"SET", key, b"1") == "OK"
+            assert one.call(*b"MOVE-SCOPE app:users: FROM node-1 TO node-2".split()).startswith("OK ")
+        assert script.end() == 0, script.output
+    with Script("--dir", str(tmp_path), "--nodes", "2") as script:
+        table = script.table()
+        # node-2 was its fallback.
+        assert [(prefix, writer, fallback) for prefix, (writer, _, fallback) in table.items()] == [
+            ("app:users:", "node-2", "-"),
+            ("app:orders:", "node-2", "node-1"),
+        ]
+        command = script.wait_for(r"redis-cli -p (\d+) SET app:users:1 Ada +# node-2 writes")
+        assert command[1] == table["app:users:"][1]
+        with connect(f"127.0.0.1:{command[1]}") as two:
+            assert [two.call(b"GET", key), two.call(b"SET", key, b"2")] == [b"1", "OK"]
+        assert script.end() == 0, script.output
 
 
 @pytest.mark.parametrize("options", [["--nodes"], ["--nodes", "0"], ["--nodes", "17"], ["--port", "x"], ["--what"]])
