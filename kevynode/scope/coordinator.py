@@ -131,6 +131,11 @@ class _Move:
         return machine.state in (_SOURCE_ENDED if isinstance(machine, SourceMove) else _TARGET_ENDED)
 
     @property
+    def wants_link(self) -> bool:
+        """Whether to dial. A target that does not ask any more may not have heard that the move was called off."""
+        return self.machine.wants_link or self.machine.state is SourceState.ABORTED
+
+    @property
     def has_dialled(self) -> bool:
         """Whether the connection was made from here: who has dialled hangs up."""
         return self.link is not None and self.link.by_source == isinstance(self.machine, SourceMove)
@@ -278,7 +283,7 @@ class Coordinator:
         """Dial where there is something to say, hang up where there is nothing more, and forget what is long over."""
         assert self._nursery is not None
         for move in self._moves.values():
-            if move.link is None and not move.dialling and move.machine.wants_link:
+            if move.link is None and not move.dialling and move.wants_link:
                 move.dialling = True
                 self._nursery.start_soon(self._dial, move)
             elif move.is_ended and move.link is not None and move.has_dialled:
@@ -584,7 +589,7 @@ class Coordinator:
     async def _dial(self, move: _Move) -> None:
         backoff = Backoff(self._random)
         try:
-            while move.machine.wants_link and move.link is None:
+            while move.wants_link and move.link is None:
                 if await self._call(move):
                     backoff.reset()
                 await trio.sleep(backoff.next())
