@@ -348,6 +348,7 @@ class ScopedClient:
 
     async def _exchange(self, address: str, request: bytes, count: int, call: Call) -> list[Any]:
         """Send over a connection of the node's pool, and read the replies, before the deadline of the call."""
+        await self._drop_pools()
         pool = self._pool(address)
         connection: _Connection | None = None
         whole = False
@@ -412,17 +413,18 @@ class ScopedClient:
         pool = self._pools.get(address)
         if pool is None:
             pool = self._pools[address] = _Pool(self._connections)
-            self._drop_pools()
         self._pools.move_to_end(address)
         return pool
 
-    def _drop_pools(self) -> None:
-        """Forget the nodes that were asked longest ago, where redirects have named too many."""
-        for address, pool in list(self._pools.items())[:-1]:
-            if len(self._pools) <= NODES_LIMIT:
+    async def _drop_pools(self) -> None:
+        """Forget the nodes that were asked longest ago, where redirects have named too many. May be a checkpoint."""
+        while len(self._pools) > NODES_LIMIT:
+            unused = (address for address, pool in self._pools.items() if not pool.waiting.borrowed_tokens)
+            address = next(unused, None)
+            if address is None:
                 return
-            if not pool.idle and not pool.waiting.borrowed_tokens:
-                del self._pools[address]
+            for connection in self._pools.pop(address).idle:
+                await connection.close()
 
 
 def _greeting(protocol: int, username: str | None, password: str | None) -> bytes:

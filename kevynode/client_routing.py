@@ -85,7 +85,8 @@ class Routes:
 
     ``nodes`` are client addresses (``host:port``), the nearest first; there must be one at least. ``scopes`` are the
     declared scopes, if the caller knows them, and ``addresses`` where the nodes that they name are: a scope whose
-    writer has no address there is learned from redirects. Raises ValueError for an address that is none.
+    writer has no address there is learned from redirects. Raises ValueError for an address that is none. Threads may
+    share it.
 
     >>> routes = Routes(["127.0.0.1:7001", "127.0.0.1:7002"], [Scope(b"b:", "b")], {"b": "127.0.0.1:7002"})
     >>> routes.writer(b"b:1"), routes.writer(b"a:1")
@@ -109,7 +110,7 @@ class Routes:
         self._writers: dict[bytes, str] = {}
         self._prefixes: PrefixMap[bytes] = PrefixMap()
         self._keys: OrderedDict[bytes, str] = OrderedDict()
-        self._avoided: dict[str, float] = {}
+        self._avoided: OrderedDict[str, float] = OrderedDict()
         self._ask_at = float("-inf")
         places = {node: canonical_address(address) for node, address in (addresses or {}).items()}
         for scope in scopes:
@@ -121,10 +122,7 @@ class Routes:
         prefix = self._prefixes.longest(key)
         if prefix is not None:
             return self._writers[prefix] or None
-        found = self._keys.get(key)
-        if found is not None:
-            self._keys.move_to_end(key)
-        return found
+        return self._keys.get(key)
 
     def declare(self, prefixes: Iterable[bytes]) -> None:
         """Learn which prefixes there are; what is known about keys and prefixes stays."""
@@ -139,8 +137,8 @@ class Routes:
         if prefix is not None:
             self._writers[prefix] = address
             return
+        self._keys.pop(key, None)
         self._keys[key] = address
-        self._keys.move_to_end(key)
         if len(self._keys) > KEYS_LIMIT:
             self._keys.popitem(last=False)
 
@@ -159,14 +157,15 @@ class Routes:
 
     def avoid(self, address: str, now: float) -> None:
         """A node failed: forget what it writes, and ask it last for a while."""
-        for prefix, writer in self._writers.items():
+        for prefix, writer in list(self._writers.items()):
             if writer == address:
                 self._writers[prefix] = ""
-        for key in [key for key, writer in self._keys.items() if writer == address]:
-            del self._keys[key]
+        for key, writer in list(self._keys.items()):
+            if writer == address:
+                self._keys.pop(key, None)
         self._avoided[address] = now + AVOID_SECONDS
         if len(self._avoided) > NODES_LIMIT:
-            self._avoided.pop(next(iter(self._avoided)))
+            self._avoided.popitem(last=False)
 
     def reached(self, address: str) -> None:
         """A node answered."""

@@ -129,7 +129,8 @@ class _Scoped:
         found = self._nodes.get(address)
         if found is None:
             host, port = split_address(address)
-            found = self._nodes[address] = self.node_class(host=host, port=port, **self._options)
+            # Another thread may be doing the same.
+            found = self._nodes.setdefault(address, self.node_class(host=host, port=port, **self._options))
         return found
 
     def client_for(self, key: bytes | str) -> Any:
@@ -240,7 +241,7 @@ class ScopedMixin(_Scoped):
 
     def close(self) -> None:
         """Close all connections."""
-        for client in self._nodes.values():
+        for client in list(self._nodes.values()):
             client.close()
         super().close()  # type: ignore[misc]
 
@@ -317,7 +318,7 @@ class AsyncScopedMixin(_Scoped):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections."""
-        for client in self._nodes.values():
+        for client in list(self._nodes.values()):
             await client.aclose()
         await super().aclose(close_connection_pool)  # type: ignore[misc]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,10 +117,10 @@ def test_writes_find_their_writer_and_reads_are_answered_nearby(three: Three, pr
 
 def test_pipelines_and_transactions(three: Three) -> None:
     async def test(client: ScopedClient) -> None:
-        await client.call("DEL", "b:n", "b:big")
-        counts = await client.pipeline([("INCR", "b:n")] * 100)
+        await client.call("DEL", "b:counter", "b:big")
+        counts = await client.pipeline([("INCR", "b:counter")] * 100)
         assert counts == list(range(1, 101))
-        assert await client.pipeline([("INCR", "b:n"), ("GET", "b:n")], transaction=True) == [101, b"101"]
+        assert await client.pipeline([("INCR", "b:counter"), ("GET", "b:counter")], transaction=True) == [101, b"101"]
         big = b"x" * 300_000
         assert await client.pipeline([("APPEND", "b:big", big), ("GETRANGE", "b:big", 0, -1)] * 3) == [
             reply for number in (1, 2, 3) for reply in (number * len(big), big * number)
@@ -188,6 +190,21 @@ def test_without_the_writer_a_write_ends_at_its_deadline(three: Three) -> None:
         assert await client.call("SET", "c:1", "x") == "OK"
 
     run(three, test)
+
+
+def test_the_examples_of_the_page(three: Three, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "clients.md").read_text(encoding="utf-8")
+    programs = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "import" in block]
+    with scoped(three) as client:
+        client.delete("b:n")
+        client.delete("c:n")
+    names: dict[str, Any] = {}
+    for program in programs:
+        exec(compile(program, "clients.md", "exec"), names)
+    trio.run(names["main"], three.addresses)
+    names["colours"](three.addresses)
+    asyncio.run(names["colours_too"](three.addresses))
+    assert capsys.readouterr().out == "b'blue'\n[1, 2]\ngreen\n[1, 2]\nb'red'\n"
 
 
 # -- redis-py ---------------------------------------------------------------------------------------------------------
