@@ -52,6 +52,7 @@ HOPS: Final = 8
 # redis-py takes the first word off these errors.
 _PREFIXES: Final[dict[type[Exception], str]] = {
     redis.exceptions.BusyLoadingError: "LOADING",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
     redis.exceptions.ReadOnlyError: "READONLY",
 }
 _FAILURES: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)

@@ -1,4 +1,4 @@
-"""Nodes that answer what a test tells them to, over a network in memory."""
+"""Nodes that answer what a test tells them to, over a network in memory or over real sockets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import trio
-from support.network import Network
 
 from kevynode.resp import RequestParser
+from kevynode.transport import Transport
 
 #: What comes back for a command: bytes, bytes after which the connection ends, or nothing for ever.
 Answer: TypeAlias = "bytes | Ends | None"
@@ -25,19 +25,21 @@ class Ends:
 class ScriptedNode:
     """A node whose every answer is a function's. ``asked`` are the commands that reached it, in order."""
 
-    def __init__(self, network: Network, port: int, script: Script) -> None:
-        self.address = f"10.0.0.1:{port}"
+    def __init__(self, network: Transport, port: int, script: Script, host: str = "10.0.0.1") -> None:
+        self.address = f"{host}:{port}"
         self.script = script
         self.asked: list[list[bytes]] = []
         self.connections = 0
         # The most connections at a time.
         self.most = 0
         self._network = network
+        self._host = host
         self._port = port
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
-        (listener,) = await self._network.listen(["10.0.0.1"], self._port)
+        (listener,) = await self._network.listen([self._host], self._port)
+        self.address = listener.address
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
