@@ -42,7 +42,7 @@ from .keeper import ScopeKeeper
 from .ledger import LedgerEntry
 from .ledger_records import MoveRecord, MoveRole, Record
 from .move_command import MoveRequest, Standing, check_move
-from .move_jobs import Arrival, MoveJobs, MoveWorld
+from .move_jobs import Arrival, KeyCount, MoveJobs, MoveWorld
 from .move_link import MoveLink
 from .move_machine import MoveStatus
 from .move_messages import Activate, FromSource, FromTarget, Message, Refused, Request
@@ -66,6 +66,11 @@ COPY_SECONDS: Final = 2.0
 ENDED_KEPT: Final = 64
 
 _SOURCE_ENDED: Final = frozenset({SourceState.DONE, SourceState.CLOSED, SourceState.FAILED})
+# The states in which the number of keys may be asked for yet.
+_COUNTING: Final = frozenset(
+    {SourceState.ASKING, SourceState.REQUESTING, SourceState.CAPTURING}
+    | {TargetState.AGREEING, TargetState.AGREED, TargetState.CHECKING}
+)
 _TARGET_ENDED: Final = frozenset({TargetState.ACTIVE, TargetState.DISCARDED})
 
 
@@ -105,6 +110,8 @@ class _Move:
     job: trio.CancelScope | None = None
     arrival: Arrival | None = None
     staging: PrefixStaging | None = None
+    # How many keys there are, known before writes are refused.
+    count: KeyCount | None = None
     # In this run: the copy was seen at the tail, the stage was put in place, the release was marked.
     checked: bool = False
     placed: bool = False
@@ -178,6 +185,8 @@ class Coordinator:
         self._holding: dict[bytes, dict[str, str]] = {}
         # Records that are being written, by the identity of their tuple.
         self._writing: dict[int, tuple[tuple[Any, ...], _Move]] = {}
+        # Moves to here that begin when their keys have been counted.
+        self._counting: set[str] = set()
         self._events: deque[tuple[_Move, Any]] = deque()
         self._is_taking = False
         self._alarm = trio.Event()
@@ -217,6 +226,8 @@ class Coordinator:
                 self._nursery = None
                 for move in self._moves.values():
                     move.stop_job()
+                    if move.count is not None:
+                        move.count.close()
 
     async def _wait_for_peers(self) -> None:
         """Give peers the time to tell what they know of the ledger before a move that was under way goes on."""
@@ -288,6 +299,9 @@ class Coordinator:
                 self._nursery.start_soon(self._dial, move)
             elif move.is_ended and move.link is not None and move.has_dialled:
                 move.link.finish()
+            if move.count is not None and move.machine.state not in _COUNTING:
+                move.count.close()
+                move.count = None
             if move.has_stage and isinstance(move.machine, TargetMove) and move.is_ended:
                 move.has_stage = False
                 self._nursery.start_soon(self._remove_stage, move)
@@ -359,7 +373,11 @@ class Coordinator:
         match action:
             case moves.Capture():
                 history, offset = self._world.position()
-                self._start(self._capture, move, history, offset)
+                keys = None if move.count is None else move.count.now()
+                if keys is None:
+                    self._start(self._capture, move, history, offset)
+                else:
+                    self._feed(move, moves.Captured(history, offset, keys))
             case moves.Ship():
                 self._start_job(move, self._ship, action.attempt)
             case moves.Release():
@@ -506,7 +524,7 @@ class Coordinator:
     async def _check_copy(self, move: _Move, action: moves.CheckCopy) -> None:
         move.checked = False
         try:
-            keys = await self._jobs.check_copy(move.prefix, move.peer, action.history, action.offset)
+            keys = await self._jobs.check_copy(move.prefix, move.peer, action.history, action.offset, move.count)
         except (OSError, ReplyError) as error:
             self._feed(move, moves.CheckFailed(action.ticket, str(error)))
             return
@@ -685,11 +703,7 @@ class Coordinator:
         hello = link.hello
         now = self._clock.monotonic()
         if isinstance(message, Request):
-            found = consider(message, self._target_facts(hello), now)
-            if isinstance(found, Refused):
-                return found
-            self._adopt(link, *found)
-            return None
+            return self._consider(link, message)
         if not self._is_declared(hello.prefix):
             return None
         epoch = self._keeper.state.ledger.epoch(hello.prefix)
@@ -698,8 +712,35 @@ class Coordinator:
             return None
         return stray_at_target(message, epoch, has_data=not self._is_waiting(hello.prefix))
 
-    def _adopt(self, link: MoveLink, machine: TargetMove, actions: list[Action]) -> None:
-        move = self._moves[machine.move_id] = _Move(machine, link.hello.source, link)
+    def _consider(self, link: MoveLink, request: Request, count: KeyCount | None = None) -> Refused | None:
+        """Take part in a new move; where there is a live copy, once it is known how many keys it has."""
+        facts = self._target_facts(link.hello)
+        found = consider(request, facts, self._clock.monotonic())
+        if isinstance(found, Refused):
+            return found
+        if count is not None or not facts.following:
+            self._adopt(link, *found, count=count)
+        elif request.move_id not in self._counting and self._nursery is not None:
+            self._counting.add(request.move_id)
+            self._nursery.start_soon(self._consider_counted, link, request)
+        return None
+
+    async def _consider_counted(self, link: MoveLink, request: Request) -> None:
+        count = KeyCount(self._world.store, link.hello.prefix)
+        try:
+            await count.run()
+            if not link.reason and request.move_id not in self._moves:
+                refused = self._consider(link, request, count)
+                if refused is not None:
+                    link.send(refused)
+        finally:
+            self._counting.discard(request.move_id)
+            move = self._moves.get(request.move_id)
+            if move is None or move.count is not count:
+                count.close()
+
+    def _adopt(self, link: MoveLink, machine: TargetMove, actions: list[Action], count: KeyCount | None = None) -> None:
+        move = self._moves[machine.move_id] = _Move(machine, link.hello.source, link, count=count)
         self._log.info("move_begins", move=move.move_id, prefix=move.prefix, source=move.peer, epoch=machine.epoch)
         machine.handle(moves.Linked(), self._clock.monotonic())
         self._begin(move, actions)
@@ -762,7 +803,18 @@ class Coordinator:
         move = self._moves[order.move_id] = _Move(machine, request.target)
         move.waiters.append(waiter)
         self._log.info("move_begins", move=move.move_id, prefix=move.prefix, target=move.peer)
+        # The target is asked when it is known how many keys there are: then they need not be counted behind the tail.
+        move.dialling = True
         self._begin(move, actions)
+        self._start(self._count_first, move)
+
+    async def _count_first(self, move: _Move) -> None:
+        try:
+            move.count = KeyCount(self._world.store, move.prefix)
+            await move.count.run()
+        finally:
+            move.dialling = False
+            self._alarm.set()
 
     def abort(self, prefix: bytes, waiter: Waiter) -> None:
         """Call a move from here off, unless it is decided. Raises ReplyError where there is none."""

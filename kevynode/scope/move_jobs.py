@@ -16,6 +16,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..disk import Disk
+from ..store.journal import Effect
+from ..store.keyspace import KeyShard
 from ..store.marks import Mark
 from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
 from ..store.rebuild import rebuild_commands
@@ -27,12 +29,14 @@ from .move_wire import CHUNK_LIMIT
 from .moves import Staged
 from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command
 
-__all__ = ["Arrival", "MoveJobs", "MoveWorld"]
+__all__ = ["Arrival", "KeyCount", "MoveJobs", "MoveWorld"]
 
 #: Seconds between two looks at how far a copy has come.
 _LOOK: Final = 0.002
 #: Keys that are encoded between two turns of others: about a millisecond's work.
 _STEP: Final = 200
+#: Keys that may change before they are counted anew.
+_CHANGED: Final = 200_000
 #: Bytes of a stage that may wait to be written, above which nothing more is read.
 _WAITING: Final = 1 << 20
 
@@ -112,6 +116,75 @@ class Arrival:
             await self.changed.wait()
 
 
+class KeyCount:
+    """How many keys there are under a prefix, expired ones included, known at any moment without a walk.
+
+    The walk is over the data as of the beginning; what has changed since is looked at when the number is asked for.
+    Made between two groups of the journal. :meth:`close` it.
+    """
+
+    def __init__(self, store: Store, prefix: bytes) -> None:
+        self._store = store
+        self._prefix = prefix
+        keyspace = store.keyspace
+        self._shift = keyspace.shift
+        self._directory = list(keyspace.directory)
+        self._shards = store.freeze()
+        self._counted = 0
+        self._is_counted = False
+        # Keys that have changed since; None: too many to remember, or all of them.
+        self._changed: dict[bytes, None] | None = {}
+        store.journal.observers.append(self._observe)
+        self._observes = True
+
+    async def run(self) -> None:
+        """Walk, a millisecond or so at a time."""
+        await trio.lowlevel.checkpoint()
+        self._counted = await count_in(self._shards, self._prefix)
+        self._shards = []
+        self._is_counted = True
+
+    def now(self) -> int | None:
+        """The number as of now; None if it is not known. Takes time in proportion to the keys that have changed."""
+        changed = self._changed
+        if changed is None or not self._is_counted:
+            return None
+        live, directory, shift = self._store.keyspace, self._directory, self._shift
+        return self._counted + sum(
+            (live.get(key) is not None) - (key in directory[hash(key) >> shift]) for key in changed
+        )
+
+    def close(self) -> None:
+        """Look at changes no more; a second call does nothing."""
+        if self._observes:
+            self._observes = False
+            self._store.journal.observers.remove(self._observe)
+            self._shards, self._directory = [], []
+            self._changed = None
+
+    def _observe(self, _offset: int, group: list[Effect]) -> None:
+        changed = self._changed
+        if changed is None:
+            return
+        prefix = self._prefix
+        for _, key, _ in group:
+            if key is None or len(changed) > _CHANGED:
+                self._changed = None
+                return
+            if key.startswith(prefix):
+                changed[key] = None
+
+
+async def count_in(shards: Iterable[KeyShard], prefix: bytes) -> int:
+    """How many keys there are under a prefix in frozen shards."""
+    keys = 0
+    for number, shard in enumerate(shards):
+        keys += sum(key.startswith(prefix) for key in shard)
+        if number % 16 == 15:
+            await trio.lowlevel.checkpoint()
+    return keys
+
+
 class MoveJobs:
     """The work of one node's moves. ``in_thread`` calls what may take long and waits for it, whatever happens."""
 
@@ -132,17 +205,10 @@ class MoveJobs:
     async def count(self, prefix: bytes) -> int:
         """How many keys there are under a quiesced prefix, expired ones included."""
         await trio.lowlevel.checkpoint()
-        keys = 0
-        for number, shard in enumerate(self._freeze()):
-            for key in shard:
-                if key.startswith(prefix):
-                    keys += 1
-            if number % 16 == 15:
-                await trio.lowlevel.checkpoint()
-        return keys
+        return await count_in(self._freeze(), prefix)
 
     @enable_ki_protection
-    def _freeze(self) -> Iterable[Any]:
+    def _freeze(self) -> list[KeyShard]:
         return self.world.store.freeze()
 
     async def ship(self, prefix: bytes, move_id: str, attempt: int, link: MoveLink) -> Staged:
@@ -241,12 +307,13 @@ class MoveJobs:
             arrival.wake()
             arrival.file.close()
 
-    async def check_copy(self, prefix: bytes, writer: str, history: int, offset: int) -> int:
+    async def check_copy(self, prefix: bytes, writer: str, history: int, offset: int, known: KeyCount | None) -> int:
         """Wait until the live copy has come to the tail, and is durable there: how many keys it has."""
         while not self.world.has_applied(prefix, writer, history, offset):  # noqa: ASYNC110  it is nobody's event
             await trio.sleep(_LOOK)
         await self.world.make_durable()
-        return await self.count(prefix)
+        keys = None if known is None else known.now()
+        return await self.count(prefix) if keys is None else keys
 
     async def restage(self, prefix: bytes, move_id: str, digest: str) -> PrefixStaging:
         """What the file of a stage holds. Raises StageError if that is not what was sealed, or nothing; OSError."""
