@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 from e2e.replicating import client_of, free_ports
-from support.node_process import NodeProcess, ServerStartError
+from support.node_process import NodeProcess
+from support.valkey_server import ServerStartError
 
 NAMES = ("anna", "bert", "cleo")
 
