@@ -164,12 +164,12 @@ class Member:
         )
 
     def _owners_of_wanted(self) -> Mapping[bytes, str]:
+        """The owners of the scopes that this node copies; the configuration says "all", "none", or which."""
         wanted = self._config.cluster.replicate
-        return {
-            row.prefix: row.owner
-            for row in self.ownership.declared()
-            if row.owner != self._settings.node_id and (wanted == "all" or row.prefix in wanted)
-        }
+        others = [row for row in self.ownership.declared() if row.owner != self._settings.node_id]
+        if isinstance(wanted, str):
+            return {row.prefix: row.owner for row in others} if wanted == "all" else {}
+        return {row.prefix: row.owner for row in others if row.prefix in wanted}
 
     def _make_follower(
         self, peer: MeshPeer, prefixes: Sequence[bytes], found: Mapping[str, tuple[int, int]]

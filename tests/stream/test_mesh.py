@@ -579,20 +579,3 @@ async def test_random_moves_between_writes_cuts_and_restarts(cluster: Cluster, s
             case 2:
                 await trio.sleep(chance.choice((0.001, 0.02, 0.5)))
     await mesh.settle()
-
-
-@in_cluster
-async def test_copies_are_counted_as_they_come_and_go(cluster: Cluster) -> None:
-    mesh = three(cluster)
-    await mesh.start(*PORTS)
-    chance = random.Random(7)
-    for _ in range(5):
-        write_some(mesh, chance, 40)
-        await mesh.settle()
-    mesh.members["anna"].run("DEL", *[key.decode() for key in mesh.members["anna"].under(b"a:")])
-    await mesh.settle()
-    for name, member in mesh.members.items():
-        copied = [prefix for prefix, owner in THREE.items() if owner != name]
-        store = member.node.store
-        assert store.foreign_keys == sum(len(member.under(prefix)) for prefix in copied)
-        assert (store.foreign_used > 0) is (store.foreign_keys > 0)

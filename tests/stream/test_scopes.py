@@ -179,6 +179,36 @@ async def test_keys_without_a_scope_stay_where_they_are(cluster: Cluster) -> Non
 
 
 @in_cluster
+async def test_copies_are_counted_as_they_come_and_go(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    for number in range(30):
+        for name in world.nodes:
+            await world.write(name, "SET", f"{name[0]}:{number}", "v" * number)
+            await world.write(name, "RPUSH", f"{name[0]}:l", "v")
+    await world.settle()
+    await world.write("anna", "DEL", *[f"a:{number}" for number in range(20)])
+    await world.settle()
+    for name, node in world.nodes.items():
+        copied = [prefix for prefix, owner in world.scopes.items() if owner != name]
+        assert node.store.foreign_keys == sum(len(world.under(name, prefix)) for prefix in copied)
+        assert 0 < node.store.foreign_used < node.store.used
+
+
+@in_cluster
+async def test_nothing_is_copied_where_nothing_is_wanted(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert")
+    await world.start("cleo", replicate="none")
+    await world.opened()
+    assert await world.write("anna", "SET", "a:1", "v") == "OK"
+    assert await world.write("cleo", "SET", "a:1", "v") == misdirected("anna")
+    await trio.sleep(5)
+    assert not world.under("cleo", b"a:")
+
+
+@in_cluster
 async def test_only_what_is_wanted_is_copied(cluster: Cluster) -> None:
     world = ScopedCluster(cluster)
     await world.start("anna", "bert")
