@@ -335,6 +335,8 @@ class Node(InProcess):
                 files.cancel_scope.cancel()
         finally:
             self.close_listeners()
+            if self.member is not None:
+                self.member.keeper.close()
             await self.files.finish()
             self._local.close()
             self.log.info("stopped", id=self.id)

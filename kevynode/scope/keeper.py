@@ -195,6 +195,11 @@ class ScopeKeeper:
                 if self.ownership.owner(scope.prefix) == self.settings.node_id:
                     self.ownership.close(scope.prefix, "this node to look at its ledger")
 
+    def close(self) -> None:
+        """Close the ledger's file. After :meth:`run`, when nobody appends any more; also if nothing was loaded."""
+        if self._file is not None:
+            self._file.close()
+
     @property
     def opening(self) -> Opening:
         """What decides when scopes open. There once :meth:`load` has returned."""

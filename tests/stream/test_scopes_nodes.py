@@ -109,6 +109,19 @@ async def test_a_node_stops_while_it_waits_for_peers(cluster: Cluster) -> None:
     await world.settle()
 
 
+@in_cluster
+async def test_a_node_that_has_stopped_leaves_no_file_open(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    disk = cluster.disk("anna")
+    assert disk._files["/data/kevynode.ledger"].handles == 1
+    await world.stop("anna")
+    assert {path: content.handles for path, content in disk._files.items() if content.handles} == {}
+    await world.start("anna")
+    await world.settle()
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 70, 100, 150, 200])
 @in_cluster
