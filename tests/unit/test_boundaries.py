@@ -36,7 +36,11 @@ REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"} | 
     "mesh_upstream",
 }
 #: The same in ``scope``.
-SCOPE_DRIVERS = {"peers", "peer_link", "coordinator", "keeper", "move_jobs", "move_link"}
+SCOPE_DRIVERS = {"peers", "peer_link", "coordinator", "keeper", "move_jobs", "move_link"} | {
+    "move_driver",
+    "move_links",
+    "move_state",
+}
 #: The modules of ``scope`` that are a library of their own.
 SCOPE_LIBRARY = {"__init__", "migration", "prefixes", "routing", "scope", "table", "value"}
 #: The same in the rooms of files and their formats: the disk is handed in, but somebody has to wait for it.
