@@ -66,11 +66,11 @@ class UniformSource(Protocol):
 class Backoff:
     """Waits that double up to a longest one, each drawn between half of itself and all of it."""
 
-    __slots__ = ("_last", "_longest", "_random")
+    __slots__ = ("_first", "_last", "_longest", "_random")
 
     def __init__(self, random: UniformSource, *, first: float = FIRST_SECONDS, last: float = LAST_SECONDS) -> None:
         self._random = random
-        self._longest = first
+        self._first = self._longest = first
         self._last = last
 
     def next(self) -> float:
@@ -78,6 +78,10 @@ class Backoff:
         longest = self._longest
         self._longest = min(self._last, longest * 2)
         return self._random.uniform(longest / 2, longest)
+
+    def reset(self) -> None:
+        """Start with short waits again."""
+        self._longest = self._first
 
 
 class Routes:
@@ -308,6 +312,8 @@ class Call:
         if writer in self._asked or writer == address or self._visited.count(writer) > 1:
             self._asked.clear()
             return self._pause(now)
+        # A new writer is news: what is waited for from here on is something else.
+        self.backoff.reset()
         return 0.0
 
     def _go_on(self, address: str, now: float) -> float:

@@ -170,6 +170,43 @@ def test_a_writer_that_is_killed_and_comes_back(three: Three) -> None:
     run(three, test)
 
 
+@pytest.mark.slow
+def test_a_scope_that_moves_to_and_fro_under_writes(three: Three) -> None:
+    """No call fails, and every write is there once and in order."""
+    confirmed: list[int] = []
+
+    def move(source: str, target: str) -> None:
+        with redis.Redis(port=three.ports[source], socket_timeout=40) as node:
+            assert node.execute_command("MOVE-SCOPE", "b:", "FROM", source, "TO", target).startswith(b"OK")
+
+    async def test(client: ScopedClient) -> None:
+        await client.call("DEL", "b:moving")
+        progress = trio.Event()
+        wanted = 0
+        ended = False
+
+        async def write() -> None:
+            for number in count(1):
+                await client.call("RPUSH", "b:moving", number)
+                confirmed.append(number)
+                if len(confirmed) >= wanted:
+                    progress.set()
+                if ended:
+                    return
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            for source, target in [("b", "c"), ("c", "b")] * 4:
+                wanted, progress = len(confirmed) + 50, trio.Event()
+                await progress.wait()
+                await trio.to_thread.run_sync(move, source, target)
+            ended = True
+        stored = [int(item) for item in await client.call("LRANGE", "b:moving", 0, -1, at_writer=True)]
+        assert stored == confirmed
+
+    run(three, test, timeout=30)
+
+
 def test_idle_connections_to_a_node_that_was_restarted_cost_no_write(three: Three) -> None:
     async def test(client: ScopedClient) -> None:
         assert await client.call("SET", "c:idle", 1) == "OK"
