@@ -23,6 +23,10 @@ __all__ = ["main"]
 
 _DEFAULT_ADDRESS = "127.0.0.1:6004"
 
+# Seconds that a move may take if nothing is said, and that its answer may be late.
+_MOVE_SECONDS = 30.0
+_MOVE_MARGIN = 10.0
+
 # Flags of `run` that set a key as they stand: attribute of the parsed arguments, flag, key path.
 _KEY_FLAGS = (
     ("bind", "--bind", "server.bind"),
@@ -261,13 +265,23 @@ def _print_table(states: list[dict[str, Any]]) -> None:
 
 
 def _move_scope(parsed: argparse.Namespace) -> int:
+    # The node answers when the move is done, or when its time is over.
+    patience = _MOVE_SECONDS if parsed.timeout is None else parsed.timeout
     try:
-        with connect(parsed.at) as probe:
+        with connect(parsed.at, timeout=patience + _MOVE_MARGIN) as probe:
             reply = probe.call(*command_words(_move_command(parsed, probe)))
     except (ProbeError, ErrorReply) as error:
         return fail(error)
-    print(reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply)
+    for row in reply if isinstance(reply, list) else [reply]:
+        print(_in_words(row))
     return 0
+
+
+def _in_words(reply: object) -> str:
+    """A reply as people read it: the words of a row in one line."""
+    if isinstance(reply, list):
+        return " ".join(map(_in_words, reply))
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
 
 
 def _move_command(parsed: argparse.Namespace, probe: Probe) -> list[str]:

@@ -315,6 +315,13 @@ def test_move_scope_sends_the_command(
     assert capsys.readouterr().out == "OK 3\n"
 
 
+def test_the_state_of_moves_is_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = b"*2\r\n*2\r\n$6\r\nprefix\r\n$2\r\nx:\r\n*2\r\n$4\r\nkeys\r\n:7\r\n"
+    with answering(recorded([], rows)) as address:
+        assert main(["move-scope", "x:", "--at", address, "--status"]) == 0
+    assert capsys.readouterr().out == "prefix x:\nkeys 7\n"
+
+
 def test_move_scope_prints_the_error_of_the_node(capsys: pytest.CaptureFixture[str]) -> None:
     with answering(recorded([], b"-ERR unknown command 'MOVE-SCOPE'\r\n")) as address:
         assert main(["move-scope", "x:", "--at", address, "--to", "b"]) == 1
