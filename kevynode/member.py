@@ -164,12 +164,16 @@ class Member:
         )
 
     def _owners_of_wanted(self) -> Mapping[bytes, str]:
-        """The owners of the scopes that this node copies; the configuration says "all", "none", or which."""
+        return {
+            row.prefix: row.owner
+            for row in self.ownership.declared()
+            if row.owner != self._settings.node_id and self._wants(row.prefix)
+        }
+
+    def _wants(self, prefix: bytes) -> bool:
+        """Whether this node copies a scope that another one owns: "all", "none", or which, says the configuration."""
         wanted = self._config.cluster.replicate
-        others = [row for row in self.ownership.declared() if row.owner != self._settings.node_id]
-        if isinstance(wanted, str):
-            return {row.prefix: row.owner for row in others} if wanted == "all" else {}
-        return {row.prefix: row.owner for row in others if row.prefix in wanted}
+        return wanted == "all" if isinstance(wanted, str) else prefix in wanted
 
     def _make_follower(
         self, peer: MeshPeer, prefixes: Sequence[bytes], found: Mapping[str, tuple[int, int]]
@@ -330,8 +334,7 @@ class Member:
 
     def keeps_copy(self, prefix: bytes) -> bool:
         """Whether this node wants a copy of the prefix where others write it."""
-        wanted = self._config.cluster.replicate
-        return wanted == "all" or prefix in wanted
+        return self._wants(prefix)
 
     def has_applied(self, prefix: bytes, writer: str, history: int, offset: int) -> bool:
         """Whether the copy of a prefix is whole, and has all before ``offset`` of the history of ``writer``."""

@@ -351,3 +351,18 @@ async def test_what_is_open_is_not_taken_for_lost_when_a_peer_comes_back(cluster
     assert changes == []
     assert not cluster.logged("anna", "scope_restored")
     assert world.nodes["cleo"].get("a:1") == b"later"
+
+
+@in_cluster
+async def test_who_wants_no_copies_keeps_none_of_what_it_gives_away(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert")
+    await world.start("cleo", replicate="none")
+    await world.opened()
+    assert await world.write("cleo", "SET", "c:1", "v") == "OK"
+    client = await world.connect("cleo")
+    reply = await client.call("MOVE-SCOPE", "c:", "FROM", "cleo", "TO", "anna")
+    assert isinstance(reply, str), reply
+    assert reply.startswith("OK")
+    assert await world.write("anna", "GET", "c:1") == b"v"
+    await cluster.until(lambda: not world.under("cleo", b"c:"), "the end of what was given away")
