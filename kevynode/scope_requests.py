@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import ReplyError
@@ -14,6 +15,7 @@ from .scope.move_command import (
     Standing,
     StatusRequest,
     answer,
+    check_ingest,
     check_move,
     parse_ingest,
     parse_move,
@@ -64,8 +66,12 @@ class ScopeRequests:
 
     def ingest(self, argv: Sequence[bytes], peer: str) -> Reply | Ticket:
         """Do what a MOVE-SCOPE-INGEST command says; the reply, or what to wait for. Raises ReplyError."""
-        parse_ingest(argv)
-        raise ReplyError("ERR", "MOVE-SCOPE-INGEST: this node does not take prefixes from kevy servers yet")
+        if self.coordinator is None:
+            check_ingest(parse_ingest(argv).prefix, {}, (), moving=False)
+            return OK
+        ticket = Ticket()
+        reply = self.coordinator.ingest(argv, partial(setattr, ticket, "reply"))
+        return ticket if reply is None else reply
 
     def moves(self) -> Sequence[MoveFacts]:
         """The moves that are known here, the oldest first."""

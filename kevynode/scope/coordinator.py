@@ -24,14 +24,17 @@ keeper's own.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import trio
 
 from ..errors import ReplyError
+from ..reply import Status
 from . import moves
+from .kevy_ingest import KevyIngest
 from .ledger_records import MoveRecord, MoveRole
-from .move_command import MoveRequest, Standing, check_move
+from .move_command import MoveRequest, check_move
 from .move_jobs import KeyCount
 from .move_links import MoveLinks, MoveVisitor
 from .move_machine import MoveStatus
@@ -55,6 +58,10 @@ _COUNTING: Final = frozenset(
 
 class Coordinator(MoveLinks):
     """All moves of one node. Everything belongs to the Trio thread of the node."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._ingest = KevyIngest(self._keeper, self)
 
     # -- the start -----------------------------------------------------------------------------------------------------
 
@@ -93,7 +100,7 @@ class Coordinator(MoveLinks):
             await trio.lowlevel.checkpoint()
             return
         with trio.move_on_after(PATIENCE):
-            while self._world.unanswered():  # noqa: ASYNC110  there is no event for it
+            while self.world.unanswered():  # noqa: ASYNC110  there is no event for it
                 await trio.sleep(0.02)
 
     def _restart(self) -> None:
@@ -120,12 +127,12 @@ class Coordinator(MoveLinks):
                 self._node_id,
                 record.peer,
                 0.0,
-                persistent=self._world.is_persistent,
-                keeps_copy=self._world.keeps_copy(record.prefix),
+                persistent=self.world.is_persistent,
+                keeps_copy=self.world.keeps_copy(record.prefix),
             )
             machine, actions = SourceMove.restart(record, order, epoch, owner, now)
         else:
-            following = self._world.keeps_copy(record.prefix)
+            following = self.world.keeps_copy(record.prefix)
             machine, actions = TargetMove.restart(record, self._node_id, following, epoch, owner, now)
         return Move(machine, record.peer), actions
 
@@ -169,18 +176,12 @@ class Coordinator(MoveLinks):
 
     async def _remove_stage(self, move: Move) -> None:
         try:
-            await self._jobs.remove_stage(move.move_id)
+            await self.jobs.remove_stage(move.move_id)
         except OSError as error:
             # The next start removes it.
             self._log.warning("stage_not_removed", move=move.move_id, reason=str(error))
 
     # -- for people ---------------------------------------------------------------------------------------------------
-
-    def standing(self) -> Standing:
-        """What requests are held against."""
-        owners = {row.prefix: row.owner for row in self._keeper.ownership.declared()}
-        moving = {move.prefix for move in self._moves.values() if move.machine.busy}
-        return Standing(self._node_id, frozenset(self._addresses) | {self._node_id}, owners, moving)
 
     def move(self, request: MoveRequest, waiter: Waiter) -> None:
         """Begin a move, of whose end ``waiter`` is told. Raises ReplyError if it cannot even begin."""
@@ -199,9 +200,9 @@ class Coordinator(MoveLinks):
             request.target,
             request.timeout,
             floor=max(epoch, 0 if agreed is None else agreed.epoch),
-            persistent=self._world.is_persistent,
+            persistent=self.world.is_persistent,
             force=request.force,
-            keeps_copy=self._world.keeps_copy(request.prefix),
+            keeps_copy=self.world.keeps_copy(request.prefix),
         )
         machine, actions = SourceMove.begin(order, self._clock.monotonic())
         move = self._moves[order.move_id] = Move(machine, request.target)
@@ -214,11 +215,21 @@ class Coordinator(MoveLinks):
 
     async def _count_first(self, move: Move) -> None:
         try:
-            move.count = KeyCount(self._world.store, move.prefix)
+            move.count = KeyCount(self.world.store, move.prefix)
             await move.count.run()
         finally:
             move.dialling = False
             self._alarm.set()
+
+    def ingest(self, argv: Sequence[bytes], answer: Callable[[Status | ReplyError], None]) -> Status | None:
+        """Take what a kevy server brings: the reply, or None, and ``answer`` is called. Raises ReplyError."""
+
+        def told(reply: Status | ReplyError) -> None:
+            answer(reply)
+            self._has_news = True
+            self._alarm.set()
+
+        return self._ingest.begin(argv, told)
 
     def abort(self, prefix: bytes, waiter: Waiter) -> None:
         """Call a move from here off, unless it is decided. Raises ReplyError where there is none."""

@@ -13,12 +13,13 @@ from ..clock import Clock
 from ..disk import Disk
 from ..errors import ReplyError
 from ..faults import traceback_line
-from ..store.marks import Acquire, Release
+from ..store.marks import Acquire, Mark, Release
 from ..transport import Transport
 from . import moves
 from .keeper import ScopeKeeper
 from .ledger import LedgerEntry
 from .ledger_records import MoveRecord, Record
+from .move_command import Standing
 from .move_jobs import Arrival, MoveJobs, MoveWorld
 from .move_state import Move, Waiter
 from .moves import Action, Outcome
@@ -57,8 +58,8 @@ class MoveDriver:
         in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self._keeper = keeper
-        self._world = world
-        self._jobs = MoveJobs(world, disk, data_dir, in_thread)
+        self.world = world
+        self.jobs = MoveJobs(world, disk, data_dir, in_thread)
         self._disk = disk
         self._data_dir = data_dir
         self._transport = transport
@@ -74,6 +75,8 @@ class MoveDriver:
         self._writing: dict[int, tuple[tuple[Any, ...], Move]] = {}
         # Moves to here that begin when their keys have been counted.
         self._counting: set[str] = set()
+        # Marks that belong to records that are being written, likewise.
+        self._marks: dict[int, Mark] = {}
         self._events: deque[tuple[Move, Any]] = deque()
         self._is_taking = False
         self._alarm = trio.Event()
@@ -141,7 +144,7 @@ class MoveDriver:
     def _do_data(self, move: Move, action: Action) -> None:
         match action:
             case moves.Capture():
-                history, offset = self._world.position()
+                history, offset = self.world.position()
                 keys = None if move.count is None else move.count.now()
                 if keys is None:
                     self._start(self._capture, move, history, offset)
@@ -152,14 +155,14 @@ class MoveDriver:
             case moves.Release():
                 if not move.marked:
                     move.marked = True
-                    self._world.mark(Release(move.prefix, action.epoch, action.owner))
-                    self._world.released(move.prefix, action.epoch, action.owner)
+                    self.world.mark(Release(move.prefix, action.epoch, action.owner))
+                    self.world.released(move.prefix, action.epoch, action.owner)
             case moves.SettleSlice():
-                self._start(self._again, move, partial(self._jobs.settle, move.prefix, action.keep), moves.Settled())
+                self._start(self._again, move, partial(self.jobs.settle, move.prefix, action.keep), moves.Settled())
             case moves.OpenStage():
                 move.staging = None
                 move.has_stage, move.placed = True, False
-                move.arrival = self._jobs.arrival(move.prefix, move.move_id)
+                move.arrival = self.jobs.arrival(move.prefix, move.move_id)
                 self._start_job(move, self._collect, move.arrival)
             case moves.WriteChunk():
                 if move.arrival is not None:
@@ -175,12 +178,12 @@ class MoveDriver:
             case moves.Place():
                 self._start(self._place, move, action.following)
             case moves.Acquire():
-                self._world.mark(Acquire(move.prefix, action.epoch, action.history, action.offset))
-                self._start(self._again, move, self._world.make_durable, moves.Settled())
+                self.world.mark(Acquire(move.prefix, action.epoch, action.history, action.offset))
+                self._start(self._again, move, self.world.make_durable, moves.Settled())
             case moves.Discard():
                 move.stop_job()
                 move.arrival = move.staging = None
-                discard = partial(self._jobs.discard, move.prefix, move.move_id, move.placed)
+                discard = partial(self.jobs.discard, move.prefix, move.move_id, move.placed)
                 self._start(self._again, move, discard, moves.Cleared())
             case _:
                 raise TypeError(f"{type(action).__name__} is no action of a move")
@@ -196,6 +199,12 @@ class MoveDriver:
         except Exception as error:
             # It costs this move, which stays where it is until an operator or a restart, and not the node.
             self._log.error("move_failed", move=move.move_id, error=error, where=traceback_line(error))
+
+    def start(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Do something beside that never raises. Raises ReplyError while the node is not ready for it."""
+        if self._nursery is None:
+            raise ReplyError("LOADING", "this node is not ready for moves yet")
+        self._nursery.start_soon(work, *arguments)
 
     def _start_job(self, move: Move, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """Start a job in place of the last one of its kind."""
@@ -226,7 +235,7 @@ class MoveDriver:
         """The ledger has the entry already; nobody is served before its owner is known everywhere here."""
         if isinstance(move.machine, SourceMove):
             # Said again: a look at who owns what meanwhile has forgotten it.
-            self._world.released(move.prefix, entry.epoch, entry.owner)
+            self.world.released(move.prefix, entry.epoch, entry.owner)
         self._keeper.ownership.set_owner(entry.prefix, entry.owner, entry.epoch)
 
     # -- records ------------------------------------------------------------------------------------------------------
@@ -242,6 +251,14 @@ class MoveDriver:
         finally:
             self._writing.pop(id(records), None)
 
+    def mark_with(self, records: tuple[Record, ...], mark: Mark) -> None:
+        """Enter a mark in the step in which these records, which are about to be written, have become durable."""
+        self._marks[id(records)] = mark
+
+    def without_mark(self, records: tuple[Record, ...]) -> None:
+        """These records are written, or will not be."""
+        self._marks.pop(id(records), None)
+
     def _recorded(self, records: tuple[Record, ...]) -> None:
         """Records are durable and in the ledger; nobody has been told of owners yet."""
         for record in records:
@@ -249,6 +266,10 @@ class MoveDriver:
                 self._log.info(
                     "move_record", move=record.move_id, prefix=record.prefix, state=record.state.value, peer=record.peer
                 )
+        mark = self._marks.pop(id(records), None)
+        if mark is not None:
+            self._keeper.opening.restored(mark.prefix)
+            self.world.mark(mark)
         written = self._writing.pop(id(records), None)
         if written is not None:
             self._feed(written[1], moves.Recorded())
@@ -261,7 +282,7 @@ class MoveDriver:
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     async def _capture(self, move: Move, history: int, offset: int) -> None:
-        keys = await self._jobs.count(move.prefix)
+        keys = await self.jobs.count(move.prefix)
         self._feed(move, moves.Captured(history, offset, keys))
 
     async def _ship(self, move: Move, attempt: int) -> None:
@@ -269,7 +290,7 @@ class MoveDriver:
         if link is None:
             return
         try:
-            staged = await self._jobs.ship(move.prefix, move.move_id, attempt, link)
+            staged = await self.jobs.ship(move.prefix, move.move_id, attempt, link)
         except trio.BrokenResourceError:
             # The machine hears of it as of the link's end.
             return
@@ -281,7 +302,7 @@ class MoveDriver:
 
     async def _collect(self, move: Move, arrival: Arrival) -> None:
         try:
-            staging = await self._jobs.collect(arrival)
+            staging = await self.jobs.collect(arrival)
         except (OSError, StageError) as error:
             self._log.warning("stage_broken", move=move.move_id, reason=str(error))
             self._feed(move, moves.StageBroken(str(error)))
@@ -293,7 +314,7 @@ class MoveDriver:
     async def _check_copy(self, move: Move, action: moves.CheckCopy) -> None:
         move.checked = False
         try:
-            keys = await self._jobs.check_copy(move.prefix, move.peer, action.history, action.offset, move.count)
+            keys = await self.jobs.check_copy(move.prefix, move.peer, action.history, action.offset, move.count)
         except (OSError, ReplyError) as error:
             self._feed(move, moves.CheckFailed(action.ticket, str(error)))
             return
@@ -307,11 +328,11 @@ class MoveDriver:
             elif not move.placed:
                 if move.staging is None:
                     digest = self._keeper.state.moves[move.move_id].digest
-                    move.staging = await self._jobs.restage(move.prefix, move.move_id, digest)
+                    move.staging = await self.jobs.restage(move.prefix, move.move_id, digest)
                 staging, move.staging = move.staging, None
-                self._jobs.exchange(move.prefix, staging)
+                self.jobs.exchange(move.prefix, staging)
                 move.placed = True
-            await self._world.make_durable()
+            await self.world.make_durable()
         except StageError as error:
             self._feed(move, moves.PlacingFailed(str(error), lost=True))
         except (OSError, ReplyError) as error:
@@ -325,7 +346,7 @@ class MoveDriver:
         if move.checked:
             return
         with trio.move_on_after(COPY_SECONDS):
-            while not self._world.has_applied(move.prefix, move.peer, machine.history, machine.tail):  # noqa: ASYNC110
+            while not self.world.has_applied(move.prefix, move.peer, machine.history, machine.tail):  # noqa: ASYNC110
                 await trio.sleep(0.02)
             return
         raise StageError("the copy that was sealed is not here any more")
@@ -343,6 +364,12 @@ class MoveDriver:
                 return
 
     # -- for people ---------------------------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        """What requests are held against."""
+        owners = {row.prefix: row.owner for row in self._keeper.ownership.declared()}
+        moving = {move.prefix for move in self._moves.values() if move.machine.busy}
+        return Standing(self._node_id, frozenset(self._addresses) | {self._node_id}, owners, moving)
 
     def _report(self, move: Move, outcome: Outcome) -> None:
         move.outcome = outcome

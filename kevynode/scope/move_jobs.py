@@ -7,7 +7,7 @@ came of them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -330,6 +330,14 @@ class MoveJobs:
             pieces.close()  # type: ignore[attr-defined]  # it is a generator
         if replay.digest != digest:
             raise StageError("the stage is not what was sealed")
+        return replay.finish()
+
+    async def rebuild(self, prefix: bytes, commands: Sequence[list[bytes]]) -> PrefixStaging:
+        """What these commands build, each of which makes exactly one change. Raises StageError."""
+        replay = StageReplay(prefix, self.world.store)
+        for place in range(0, len(commands), _STEP):
+            await trio.lowlevel.checkpoint()
+            replay.apply(list(commands[place : place + _STEP]))
         return replay.finish()
 
     @enable_ki_protection

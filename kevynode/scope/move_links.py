@@ -194,7 +194,7 @@ class MoveLinks(MoveDriver):
         return None
 
     async def _consider_counted(self, link: MoveLink, request: Request) -> None:
-        count = KeyCount(self._world.store, link.hello.prefix)
+        count = KeyCount(self.world.store, link.hello.prefix)
         try:
             await count.run()
             if not link.reason and request.move_id not in self._moves:
@@ -229,8 +229,8 @@ class MoveLinks(MoveDriver):
             epoch=epoch,
             loading=False,
             dropping=dropping,
-            persistent=self._world.is_persistent,
-            following=declared and self._world.follows(prefix, hello.source),
+            persistent=self.world.is_persistent,
+            following=declared and self.world.follows(prefix, hello.source),
             highest_epoch=max(epoch, 0 if agreed is None else agreed.epoch),
             other_move=others[0].move_id if others else "",
         )

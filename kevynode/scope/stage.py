@@ -34,7 +34,11 @@ _REBUILDS: Final = frozenset(b"SET HSET RPUSH SADD ZADD XADD XTRIM XSETID XGROUP
 
 
 class StageError(Exception):
-    """The bytes of a stage are not what rebuilds keys under its prefix; the text says why."""
+    """The bytes of a stage are not what rebuilds keys under its prefix; the text says why, ``key`` where, if it can."""
+
+    def __init__(self, text: str, key: bytes = b"") -> None:
+        super().__init__(text)
+        self.key = key
 
 
 def encode_command(command: Sequence[bytes]) -> bytes:
@@ -158,14 +162,14 @@ class StageReplay:
                 self._check(command)
                 ready.append(command)
                 if len(ready) >= _STEP:
-                    self._apply(ready)
+                    self.apply(ready)
                     ready = []
                     yield
         except Malformed as error:
             raise StageError(f"a stage with what is no command: {error}") from None
         finally:
             del pending[:place]
-        self._apply(ready)
+        self.apply(ready)
 
     def finish(self) -> PrefixStaging:
         """The data. Raises StageError if the last command is cut off."""
@@ -184,11 +188,12 @@ class StageReplay:
         if not command[place].startswith(self._prefix):
             raise StageError(f"a stage with the key {command[place][:64]!r}, which is not under its prefix")
 
-    def _apply(self, commands: list[list[bytes]]) -> None:
+    def apply(self, commands: list[list[bytes]]) -> None:
+        """Apply commands, each of which must make exactly one change. Raises StageError."""
         try:
             self._applier.apply_all(commands)
         except ApplyError as error:
-            raise StageError(f"a stage with a command that cannot be applied: {error}") from None
+            raise StageError(f"a stage with a command that cannot be applied: {error}", error.key or b"") from error
         self.commands += len(commands)
         self._aside.settle()
         self._aside.journal.commit()
