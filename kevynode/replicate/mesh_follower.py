@@ -141,7 +141,7 @@ class MeshFollower:
             return
         self._prefixes = chosen
         self.cursors.keep(chosen)
-        self._upstream.start_over("other scopes are followed")
+        self._upstream.ask_anew("other scopes are followed")
 
     async def run(self) -> None:
         """Follow until cancelled. Whatever the upstream does is logged, and never raised."""

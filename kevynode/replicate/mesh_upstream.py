@@ -45,6 +45,7 @@ class MeshUpstream(Upstream):
         else:
             # They changed while it connected.
             await trio.lowlevel.checkpoint()
+            self.ask_anew("other scopes are followed")
             link.close("other scopes are followed")
 
     def _staleness_ms(self, now: float) -> int | None:

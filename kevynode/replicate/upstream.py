@@ -123,6 +123,8 @@ class Upstream:
         self._clock = follower.clock
         self._log = follower.log
         self._chooser = FormChooser()
+        # Set when the next connection is wanted at once.
+        self._again = trio.Event()
         self._backoff = Backoff(follower.random)
         self._connecting = False
         self._waiting = False
@@ -153,6 +155,11 @@ class Upstream:
         """Whether this link carries, or has asked for, a continuation of what is held."""
         link = self.link
         return link is not None and (self._claim != (0, 0) or link.state in (State.LIVE, State.SHIPPING_SCOPE))
+
+    def ask_anew(self, reason: str) -> None:
+        """End the connection, and make the next one at once: what is asked for is another thing than before."""
+        self._again.set()
+        self.start_over(reason)
 
     def start_over(self, reason: str) -> None:
         """End the connection, and ask the next one for a fresh copy."""
@@ -221,7 +228,11 @@ class Upstream:
         """Keep a connection, until cancelled."""
         while True:
             await self._attempt()
-            await trio.sleep(self._backoff.next())
+            with trio.move_on_after(self._backoff.next()):
+                await self._again.wait()
+                # Nothing has gone wrong: this node wants something else.
+                self._backoff.reset()
+            self._again = trio.Event()
 
     async def _attempt(self) -> None:
         """One connection, from connecting to its end."""

@@ -579,3 +579,15 @@ async def test_random_moves_between_writes_cuts_and_restarts(cluster: Cluster, s
             case 2:
                 await trio.sleep(chance.choice((0.001, 0.02, 0.5)))
     await mesh.settle()
+
+
+@in_cluster
+async def test_whoever_follows_other_scopes_asks_for_them_at_once(cluster: Cluster) -> None:
+    mesh = three(cluster)
+    await mesh.start(*PORTS)
+    await mesh.settle()
+    for turn in range(8):
+        began = trio.current_time()
+        mesh.move(b"b:", "anna" if turn % 2 == 0 else "bert", epoch=turn + 1)
+        await mesh.settle()
+        assert trio.current_time() - began < 0.5, turn
