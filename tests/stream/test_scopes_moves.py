@@ -116,3 +116,29 @@ async def test_moves_under_load_lose_nothing_whoever_is_killed(cluster: Cluster,
     for client in clients:
         client.check()
     assert any(isinstance(answer, str) and answer.startswith("OK ") for answer in done)
+
+
+@pytest.mark.parametrize("who", ["anna", "bert", "cleo"])
+@pytest.mark.parametrize("wait", [0, 30])
+@in_cluster
+async def test_a_disk_that_is_lost_after_a_move_is_made_up_for(cluster: Cluster, who: str, wait: int) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    for number in range(50):
+        assert await world.write("anna", "SET", f"a:{number}", number) == "OK"
+    await world.settle()
+    assert str(await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert")).startswith("OK ")
+    for number in range(50, 80):
+        assert await world.write("bert", "SET", f"a:{number}", number) == "OK"
+    await world.settle()
+    expected = world.under("bert", b"a:")
+    assert len(expected) == 80
+    await trio.sleep(wait)
+    await world.lose_disk(who)
+    await world.start(who)
+    await world.settle()
+    assert {world.owners(name)[b"a:"] for name in world.nodes} == {"bert"}
+    assert world.under("bert", b"a:") == expected
+    assert await world.write("bert", "SET", "a:new", "v") == "OK"
+    await world.settle()
