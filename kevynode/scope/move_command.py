@@ -54,9 +54,7 @@ _INGEST_ARITY: Final = "wrong number of arguments — MOVE-SCOPE-INGEST <prefix>
 _MALFORMED: Final = "MOVE-SCOPE-INGEST: malformed bulk"
 
 #: What rebuilds a key, and which word of the command is the key.
-_KEY_PLACES: Final = dict.fromkeys(
-    b"SET HSET RPUSH SADD ZADD XADD XSETID XTRIM XCLAIM PEXPIREAT HPEXPIREAT".split(), 1
-)
+_KEY_PLACES: Final = dict.fromkeys(b"SET HSET RPUSH SADD ZADD XADD XSETID XTRIM XCLAIM PEXPIREAT HPEXPIREAT".split(), 1)
 _GROUP_STEPS: Final = (b"CREATE", b"CREATECONSUMER")
 
 
@@ -177,9 +175,7 @@ def check_move(request: MoveRequest, standing: Standing) -> None:
     if request.target not in standing.peers:
         raise _error(f"MOVE-SCOPE: target node {_quote(request.target)} not in [cluster] peers")
     if not standing.owners:
-        raise _error(
-            "MOVE-SCOPE: no [cluster] scopes declared on this node — writes would not quiesce during the move"
-        )
+        raise _error("MOVE-SCOPE: no [cluster] scopes declared on this node — writes would not quiesce during the move")
     owner = standing.owners.get(request.prefix)
     if owner is None:
         raise _error("MOVE-SCOPE: prefix is not a declared scope")

@@ -16,6 +16,7 @@ from .moves import RETRY_SECONDS, Action, Linked, LinkLost, Record, RecordFailed
 
 __all__ = ["Machine", "MoveStatus", "Row", "complete", "remark"]
 
+
 @attrs.frozen
 class MoveStatus:
     """One move as MOVE-SCOPE STATUS shows it. ``size`` in bytes, ``window`` (without writes) in seconds."""

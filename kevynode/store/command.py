@@ -46,9 +46,9 @@ class Blocked:
     The dispatcher parks the client on ``keys`` and runs the same argv again when one of them changes and holds a value
     of type ``kind``; or, for what no key tells, on a ``signal`` that the node gives: ``acknowledged`` when a replica
     has said how far it is, ``applied`` when this node has come further in what it copies, ``durable`` when more is on
-    the disk, ``saved`` when a dump has ended, ``moved`` when a move has. Such a handler must not change data. ``timeout`` is in milliseconds, 0
-    waits for ever; ``on_timeout`` is the reply when it passes, or tells it then; ``at_once`` is the reply where a
-    client cannot wait (inside EXEC, in-process), if that is another one.
+    the disk, ``saved`` when a dump has ended, ``moved`` when a move has. Such a handler must not change data.
+    ``timeout`` is in milliseconds, 0 waits for ever; ``on_timeout`` is the reply when it passes, or tells it then;
+    ``at_once`` is the reply where a client cannot wait (inside EXEC, in-process), if that is another one.
     """
 
     __slots__ = ("at_once", "keys", "kind", "on_timeout", "signal", "timeout")

@@ -45,6 +45,7 @@ FACTS = TargetFacts(
     highest_epoch=2,
 )
 
+
 def states(records: Record) -> list[MoveState | str]:
     """What a Record writes: the state of a move record, and the names of the others."""
     return [each.state if isinstance(each, MoveRecord) else type(each).__name__ for each in records.records]

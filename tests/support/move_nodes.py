@@ -182,9 +182,7 @@ class Drivers:
                 machine, actions = SourceMove.restart(record, order, epoch, owner, self.now)
                 node.machines[record.move_id] = machine
             else:
-                target, actions = TargetMove.restart(
-                    record, node.id, node.copied is not None, epoch, owner, self.now
-                )
+                target, actions = TargetMove.restart(record, node.id, node.copied is not None, epoch, owner, self.now)
                 node.machines[record.move_id] = target
             self.carry_out(node, record.move_id, actions)
 
