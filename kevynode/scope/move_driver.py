@@ -24,7 +24,6 @@ from .move_jobs import Arrival, MoveJobs, MoveWorld
 from .move_state import Move, Waiter
 from .moves import Action, Outcome
 from .peer_link import PeerLog
-from .source_move import SourceMove
 from .stage import StageError
 
 __all__ = ["MoveDriver"]
@@ -156,7 +155,7 @@ class MoveDriver:
                 if not move.marked:
                     move.marked = True
                     self.world.mark(Release(move.prefix, action.epoch, action.owner))
-                    self.world.released(move.prefix, action.epoch, action.owner)
+                    self._say_released(move.prefix, action.epoch, action.owner)
             case moves.SettleSlice():
                 self._start(self._again, move, partial(self.jobs.settle, move.prefix, action.keep), moves.Settled())
             case moves.OpenStage():
@@ -233,12 +232,18 @@ class MoveDriver:
 
     def _set_owner(self, move: Move, entry: LedgerEntry) -> None:
         """The ledger has the entry already; nobody is served before its owner is known everywhere here."""
-        if isinstance(move.machine, SourceMove):
-            # Said again: a look at who owns what meanwhile has forgotten it.
-            self.world.released(move.prefix, entry.epoch, entry.owner)
         self._keeper.ownership.set_owner(entry.prefix, entry.owner, entry.epoch)
 
     # -- records ------------------------------------------------------------------------------------------------------
+
+    def _has_released(self, entry: LedgerEntry) -> bool:
+        move = self._moves.get(entry.move_id)
+        return move is not None and move.marked and move.machine.epoch == entry.epoch
+
+    def _say_released(self, prefix: bytes, epoch: int, owner: str) -> None:
+        """Say that a copy may go on from what is held here, unless one has begun to already: it would begin anew."""
+        if self._is_declared(prefix) and self._keeper.ownership.owner(prefix) == self._node_id:
+            self.world.released(prefix, epoch, owner)
 
     async def _write(self, move: Move, records: tuple[Any, ...]) -> None:
         self._writing[id(records)] = records, move
@@ -270,6 +275,10 @@ class MoveDriver:
         if mark is not None:
             self._keeper.opening.restored(mark.prefix)
             self.world.mark(mark)
+        for record in records:
+            if isinstance(record, LedgerEntry) and self._has_released(record):
+                # Again: a look at who owns what meanwhile has forgotten it.
+                self._say_released(record.prefix, record.epoch, record.owner)
         written = self._writing.pop(id(records), None)
         if written is not None:
             self._feed(written[1], moves.Recorded())

@@ -194,8 +194,9 @@ class MoveLinks(MoveDriver):
         return None
 
     async def _consider_counted(self, link: MoveLink, request: Request) -> None:
-        count = KeyCount(self.world.store, link.hello.prefix)
+        count: KeyCount | None = None
         try:
+            count = KeyCount(self.world.store, link.hello.prefix)
             await count.run()
             if not link.reason and request.move_id not in self._moves:
                 refused = self._consider(link, request, count)
@@ -204,7 +205,7 @@ class MoveLinks(MoveDriver):
         finally:
             self._counting.discard(request.move_id)
             move = self._moves.get(request.move_id)
-            if move is None or move.count is not count:
+            if count is not None and (move is None or move.count is not count):
                 count.close()
 
     def _adopt(self, link: MoveLink, machine: TargetMove, actions: list[Action], count: KeyCount | None = None) -> None:
