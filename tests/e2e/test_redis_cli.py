@@ -41,7 +41,8 @@ def cli(node: NodeProcess) -> Cli:
 
 
 def test_the_tour_of_the_readme(cli: Cli) -> None:
-    tour = re.findall(r"^redis-cli -p 6004 (.+)$", README.read_text(), re.MULTILINE)
+    block = README.read_text().partition("ten lines in another terminal")[2].split("```")[1]
+    tour = re.findall(r"^redis-cli -p 6004 (.+)$", block, re.MULTILINE)
     assert len(tour) == 10
     # Written to a pipe, redis-cli prints bare values, one a line.
     said = {line: cli(*line.split()).splitlines() for line in tour}
