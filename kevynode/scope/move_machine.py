@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -55,7 +56,7 @@ def remark(text: str) -> str:
     return text.encode("utf-8", "replace")[:DETAIL_LIMIT].decode("utf-8", "ignore")
 
 
-class Machine(Generic[S]):
+class Machine(ABC, Generic[S]):
     """One side of one move. Not thread-safe; never blocks."""
 
     def __init__(self, move_id: str, prefix: bytes, state: S) -> None:
@@ -69,9 +70,9 @@ class Machine(Generic[S]):
         self._repeat_at = math.inf
 
     @property
+    @abstractmethod
     def table(self) -> Mapping[S, Row]:
         """What each event does in each state; complete."""
-        raise NotImplementedError
 
     def handle(self, event: Any, now: float) -> list[Action]:
         """What to do about ``event``, in order. A message of another move changes nothing."""
