@@ -116,10 +116,6 @@ class PersistenceService:
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Call what may take long, and wait for it whatever happens."""
-        return await self._in_thread(call)
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Call what may take long, and wait for it whatever happens."""
         if self._persistence.disk.blocks:
             return await trio.to_thread.run_sync(call, limiter=self._limiter)
         await trio.lowlevel.checkpoint()
@@ -136,15 +132,13 @@ class PersistenceService:
         with _start_failures():
             if not keeps_file:
                 lock = partial(lock_data_dir, persistence.disk, persistence.data_dir)
-                self._lock = await self._in_thread(lock)
+                self._lock = await self.in_thread(lock)
                 persistence.is_locked = True
-                return await self._in_thread(
-                    partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
-                )
-            folder = await self._in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
+                return await self.in_thread(partial(read_instance, persistence.disk, persistence.data_dir, random_bits))
+            folder = await self.in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
             try:
                 read = partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
-                instance = await self._in_thread(read)
+                instance = await self.in_thread(read)
             except BaseException:
                 folder.close()
                 raise
@@ -180,7 +174,7 @@ class PersistenceService:
             )
             self._report_load(loaded)
             self.has_loaded = True
-            await self._in_thread(partial(sweep_dumps, persistence.disk, persistence.data_dir))
+            await self.in_thread(partial(sweep_dumps, persistence.disk, persistence.data_dir))
             return _Found(loaded.lineage, loaded.offset, loaded.cursors, loaded.local, True, loaded.last_is_empty)
         if folder is None and self._has_stale_files():
             self._log.warning("append_only_ignored", data_dir=persistence.data_dir, reason="it is switched off")
@@ -241,14 +235,14 @@ class PersistenceService:
             if not writer.end_start(job):
                 raise StartFailure(writer.failed or "")
             persistence.started(writer)
-            await self._in_thread(folder.sweep)
+            await self.in_thread(folder.sweep)
         else:
             rewrite = Rewrite(writer, store, fresh=True)
             await self._carry_out(rewrite, lambda: False)
             if rewrite.failed is not None:
                 raise StartFailure(rewrite.failed)
             persistence.started(writer)
-        await self._in_thread(persistence.measure)
+        await self.in_thread(persistence.measure)
 
     # -- while the node runs -------------------------------------------------------------------------------------------
 
@@ -348,11 +342,11 @@ class PersistenceService:
         return step
 
     async def _run(self, job: Job) -> None:
-        await self._in_thread(job.run)
+        await self.in_thread(job.run)
 
     async def _measure(self) -> None:
         try:
-            await self._in_thread(self._persistence.measure)
+            await self.in_thread(self._persistence.measure)
         except OSError as error:
             self._log.warning("append_only_unmeasured", reason=str(error))
 

@@ -88,7 +88,7 @@ class SlowJobs:
         self.held = False
         self.running = 0
         self._released = trio.Event()
-        node.files._in_thread = self._run  # type: ignore[method-assign]
+        node.files.in_thread = self._run  # type: ignore[method-assign]
 
     def hold(self) -> None:
         """Let nothing end from now on."""
