@@ -127,7 +127,6 @@ class Upstream:
         self._again = trio.Event()
         self._backoff = Backoff(follower.random)
         self._connecting = False
-        self._waiting = False
         # What was asked for on this connection: (history, next offset).
         self._claim = (0, 0)
         # How far this process came on a five-argument stream, which names no history; 0: not on one.
@@ -193,9 +192,7 @@ class Upstream:
     def facts(self, now: float) -> UpstreamFacts:
         """What is known of this link."""
         link, follower = self.link, self._follower
-        state: _Word = "connecting" if self._connecting else "connect"
-        if link is not None:
-            state = "sync" if self._waiting else _WORDS[link.state]
+        state = self._word()
         applied = follower.applied(self)
         ship = follower.ship_seen(self)
         sync = self._last_sync if ship is None else SyncFacts("full", ship[2], None, ship[1])
@@ -213,11 +210,19 @@ class Upstream:
             last_sync=sync,
         )
 
+    def _word(self) -> _Word:
+        link = self.link
+        if link is None:
+            return "connecting" if self._connecting else "connect"
+        word = _WORDS[link.state]
+        # What the link has read may not be in place yet: until then nobody sees the upstream's data.
+        return "sync" if word == "connected" and self._live_since is None else word
+
     def _staleness_ms(self, now: float) -> int | None:
         link = self.link
         if self._follower.diverged:
             return None
-        if link is not None and link.request.form is Form.FIVE and link.caught_up and not self._waiting:
+        if link is not None and link.request.form is Form.FIVE and link.caught_up and self._live_since is not None:
             # A primary without heartbeats: that the connection stands is all that can be known.
             return 0
         return None if self._whole_at is None else max(0, round((now - self._whole_at) * 1000))
@@ -298,7 +303,6 @@ class Upstream:
         self._announced = link.announced or self._announced
         if self.link is link:
             self.link = self._around = None
-        self._waiting = False
         self._told = None
         lived = 0.0 if self._live_since is None else now - self._live_since
         if self._was_live:
@@ -438,11 +442,7 @@ class Upstream:
     async def _end_ship(self, link: ReplicaLink, event: ShipEnds | Resumed) -> None:
         others = self._follower.ship_ends(self, event)
         if others is not None:
-            self._waiting = True
-            try:
-                await others.wait()
-            finally:
-                self._waiting = False
+            await others.wait()
         self._went_up()
 
     def _went_up(self) -> None:

@@ -132,6 +132,28 @@ async def test_a_broken_snapshot_leaves_the_old_data(autojump_clock: trio.testin
         assert copy.sink.reasons[-1] == "asked for offset 40 of history 7, the upstream is in history 9"
 
 
+async def test_a_link_is_up_only_when_what_it_brought_is_in_place(autojump_clock: trio.testing.MockClock) -> None:
+    async with copying() as (copy, primary):
+        await (await synchronised(primary, {"old": "1"}, 40)).close()
+        connection, request = await primary.greet((HISTORY, 40))
+        # Others get a turn between any two steps, while everything to the end of the snapshot has been read.
+        copy.clock.step = 0.001
+        seen: list[str] = []
+
+        async def look() -> None:
+            while copy.data == {"old": "1"}:
+                seen.append(copy.facts.state)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            many = {f"new{number}": "x" * 1000 for number in range(25)}
+            await connection.send(accept(request, history=9) + ship(50, many))
+        assert "sync" in seen
+        assert "connected" not in seen
+        assert copy.facts.state == "connected"
+
+
 @pytest.mark.parametrize(
     ("content_sent", "what"),
     [
