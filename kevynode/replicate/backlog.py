@@ -10,7 +10,7 @@ a cursor that falls off reads TooOld. A **pin** (of a snapshot under way) may st
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 from sys import getsizeof
 from typing import Final
@@ -19,8 +19,10 @@ from ..reply import BULK_HEADERS
 from ..store.journal import Effect
 from . import wire
 from .block import BLOCK_SIZE, FLUSHES, SMALL_BLOCK_SIZE, Block, frame_end
+from .block_reading import pick_entries, take_frames, take_part
 from .cursors import BacklogError, Cursor, Future, NotABoundary, TooOld
 from .filtering import Filter
+from .pins import Pin, Pins
 from .stream_events import GROUP_BYTES_LIMIT, GROUP_LIMIT
 from .wire import frame
 
@@ -31,28 +33,6 @@ PENDING_LIMIT: Final = 512
 _BYTES_OVERHEAD: Final = getsizeof(b"")
 # Bytes of arguments in one group: so far below the limit of those who read it that frames and lines fit, too.
 _GROUP_SIZE: Final = GROUP_BYTES_LIMIT // 2
-
-
-class Pin:
-    """Keeps the entries from ``offset`` on in the backlog, up to twice its budget. ``lost``: it could not."""
-
-    __slots__ = ("_backlog", "lost", "offset")
-
-    def __init__(self, backlog: Backlog, offset: int) -> None:
-        self._backlog = backlog
-        self.offset = offset
-        self.lost = False
-
-    def move(self, offset: int) -> None:
-        """Keep the entries from ``offset`` on instead. A pin that was lost stays lost."""
-        self.offset = offset
-        if not self.lost:
-            self._backlog._pins_changed()
-
-    def release(self) -> None:
-        """Keep nothing more. May be called again."""
-        self._backlog._pins.discard(self)
-        self._backlog._pins_changed()
 
 
 class Backlog:
@@ -75,11 +55,11 @@ class Backlog:
         "_own",
         "_pending",
         "_pending_size",
-        "_pins",
         "_sealed",
         "_waiting",
         "first",
         "on_pending",
+        "pins",
     )
 
     def __init__(self, budget: int, start: int) -> None:
@@ -108,7 +88,8 @@ class Backlog:
         self._closed_memory = 0
         # Cursors into blocks with a lower number are from before a reset.
         self._floor = 0
-        self._pins: set[Pin] = set()
+        # What snapshots under way still need.
+        self.pins = Pins(self._pins_changed)
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
@@ -287,7 +268,7 @@ class Backlog:
     def _trim(self) -> None:
         """Give up the oldest blocks until the budget is kept; those that a pin needs only beyond twice the budget."""
         if self._closed_memory and self._sealed_memory() > self._budget:
-            held_from = min((pin.offset for pin in self._pins), default=None)
+            held_from = self.pins.lowest
             while self._oldest_number < self._newest_number:
                 memory = self._sealed_memory()
                 if memory <= self._budget:
@@ -296,18 +277,12 @@ class Backlog:
                 if held_from is not None and block.next > held_from:
                     if memory <= 2 * self._budget:
                         break
-                    held_from = self._lose_pins(block.next)
+                    self.pins.lose_below(block.next)
+                    held_from = self.pins.lowest
                 del self._blocks[self._oldest_number]
                 self._oldest_number += 1
                 self._closed_memory -= block.memory
                 self.first = block.next
-
-    def _lose_pins(self, offset: int) -> int | None:
-        """Give up the pins below ``offset``; the lowest one that is left."""
-        for pin in [pin for pin in self._pins if pin.offset < offset]:
-            pin.lost = True
-            self._pins.discard(pin)
-        return min((pin.offset for pin in self._pins), default=None)
 
     def pin(self, offset: int) -> Pin:
         """Keep the entries from ``offset`` on until the pin is moved or released, as far as twice the budget allows.
@@ -315,15 +290,10 @@ class Backlog:
         Raises TooOld or Future for an offset that is not held or expected here.
         """
         self._check(offset)
-        pin = Pin(self, offset)
-        self._pins.add(pin)
-        return pin
+        return self.pins.add(offset)
 
     def _pins_changed(self) -> None:
-        for pin in tuple(self._pins):
-            if pin.offset < self.first:
-                pin.lost = True
-                self._pins.discard(pin)
+        self.pins.lose_below(self.first)
         self._trim()
 
     def reset(self, start: int) -> None:
@@ -336,9 +306,7 @@ class Backlog:
         self._oldest_number = self._floor = self._newest_number + 1
         self._closed_memory = 0
         self.first = self._sealed = self._next = start
-        for pin in self._pins:
-            pin.lost = True
-        self._pins.clear()
+        self.pins.lose_all()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -395,37 +363,13 @@ class Backlog:
             part = bisect_right(block.ends, cursor.place)
             simple = grouped or not (block.groups or block.flush_offsets)
             while part < len(block.ends) and limit_bytes > 0 and not cursor.at_flush:
-                data = self._take_part(cursor, block, part) if simple else self._take_frames(cursor, block, part)
+                data = take_part(cursor, block, part) if simple else take_frames(cursor, block, part)
                 if data:
                     out.append(data)
                     limit_bytes -= len(data)
                 part += 1
             block = self._enter(cursor)
         return out
-
-    @staticmethod
-    def _take_part(cursor: Cursor, block: Block, part: int) -> bytes:
-        """What the cursor has not read of a part, as it is."""
-        data = block.part(part)
-        end = block.ends[part]
-        start = end - len(data)
-        if cursor.place > start:
-            data = data[cursor.place - start :]
-        cursor.place = end
-        cursor.offset = block.nexts[part]
-        return data
-
-    @staticmethod
-    def _take_frames(cursor: Cursor, block: Block, part: int) -> bytes:
-        """What the cursor has not read of a part, up to a flush, for readers who know neither flushes nor groups."""
-        place, stop, offset = cursor.place, block.ends[part], block.nexts[part]
-        flush = bisect_left(block.flush_offsets, cursor.offset)
-        if flush < len(block.flush_places) and block.flush_places[flush] < stop:
-            stop, offset = block.flush_places[flush], block.flush_offsets[flush]
-            cursor.at_flush = True
-        cursor.place = stop
-        cursor.offset = offset
-        return block.without_groups(part, place, stop)
 
     def skip_flush(self, cursor: Cursor) -> None:
         """Go on behind the flush that the cursor stands before. Raises TooOld if the cursor has fallen off."""
@@ -457,32 +401,10 @@ class Backlog:
         while block is not None and limit_bytes > 0:
             part = bisect_right(block.ends, cursor.place)
             while part < len(block.ends) and limit_bytes > 0:
-                limit_bytes -= self._pick(cursor, block, part, picker)
+                limit_bytes -= pick_entries(cursor, block, part, picker)
                 part += 1
             block = self._enter(cursor)
         return picker.out, picker.expected
-
-    @staticmethod
-    def _pick(cursor: Cursor, block: Block, part: int, picker: Filter) -> int:
-        """Let ``picker`` look at what the cursor has not read of a part; how many bytes it had to look at."""
-        data = block.part(part)
-        end = block.ends[part]
-        start = end - len(data)
-        turns = block.turn_places
-        place, offset = cursor.place, cursor.offset
-        looked = 0
-        while place < end:
-            turn = bisect_right(turns, place)
-            if turn < len(turns) and turns[turn] < end:
-                stop, stop_offset = turns[turn], block.turn_offsets[turn]
-            else:
-                stop, stop_offset = end, block.nexts[part]
-            if block.own is not bool(turn & 1):
-                picker.take(data, place - start, stop - start, offset)
-                looked += stop - place
-            place, offset = stop, stop_offset
-        cursor.place, cursor.offset = place, offset
-        return looked
 
     def _enter(self, cursor: Cursor) -> Block | None:
         """The block in which the cursor has something to read; None if it has read everything that is sealed."""

@@ -289,7 +289,7 @@ async def test_a_replica_that_stops_reading_is_closed_and_costs_no_more_than_the
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_reading, other, nursery.cancel_scope, 2 * MINUTE)
         assert [slot.replica_id for slot in house.replication.slots] == ["other"]
-        assert not house.replication.backlog._pins
+        assert not house.replication.backlog.pins
 
 
 async def keep_reading(replica: FakeReplica, scope: trio.CancelScope, seconds: float) -> None:
@@ -415,7 +415,7 @@ async def test_a_ship_may_be_cancelled_at_every_step(autojump_clock: MockClock) 
             await again.reach(house.replication.position)
             await settled()
             # The old link is gone, and the new one has all and holds nothing.
-            assert not house.replication.backlog._pins
+            assert not house.replication.backlog.pins
             assert house.replication._gate.running == 0
             assert len(house.replication.links) == 1
             if not stopper.done:

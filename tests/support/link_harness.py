@@ -76,7 +76,7 @@ class Source:
 
     @property
     def pins(self) -> int:
-        return len(self.backlog._pins)
+        return len(self.backlog.pins)
 
     def link(
         self, form: Form | str, decision: Resume | Snapshot | int, capabilities: str = "txn ackreq lineage"

@@ -165,7 +165,7 @@ class Primary:
         """Nothing is left of any link."""
         replication = self.replication
         assert not replication.links
-        assert not replication.backlog._pins
+        assert not replication.backlog.pins
         assert not replication._shipping
         assert replication._gate.running == 0
 

@@ -272,7 +272,7 @@ def test_what_is_behind_the_ship_is_pinned_until_the_link_has_caught_up() -> Non
     source.fill(300)
     link = source.link("SIX", SHIP)
     link.take(0.0)
-    (pin,) = source.backlog._pins
+    (pin,) = source.backlog.pins
     assert pin.offset == 300
     source.fill(400, key="more")
     while source.calls[-1][0] != "ended":
@@ -280,7 +280,7 @@ def test_what_is_behind_the_ship_is_pinned_until_the_link_has_caught_up() -> Non
     assert source.pins == 1
     link.take(0.0)
     assert not link.caught_up
-    (pin,) = source.backlog._pins
+    (pin,) = source.backlog.pins
     assert pin.offset > 300
     take(link)
     assert (link.caught_up, source.pins) == (True, 0)
