@@ -1,16 +1,6 @@
 """One connection to a replica, seen from its primary: what to send next, and what the replica says, without I/O.
 
-The life of a link, and everything that moves it on, stands in :data:`TRANSITIONS`::
-
-    HANDSHAKE ──resume──▶ STREAMING ◀──shipped── SNAPSHOT
-        └───────ship─────────│──────────ship────────▲
-    any state ──close──▶ CLOSED
-
-- HANDSHAKE: the replica's request is known and answered; it waits until a snapshot may start.
-- SNAPSHOT: a frozen copy goes out in chunks, as of one offset. The backlog is pinned from that offset on.
-- STREAMING: frames follow each other. The link reads them from the backlog it shares with all others.
-- CLOSED: nothing more is sent; ``reason`` says why.
-
+The states of its life stand in :mod:`kevynode.replicate.primary_states`; where it has ended, ``reason`` says why.
 Every link sends from a cursor, so a slow replica costs no memory of its own: it falls off the backlog instead.
 
 What this node may still lose is told to nobody. While its files are behind, a link is **held**: it answers no
@@ -21,57 +11,30 @@ beyond what was sent; a snapshot that has begun goes on, because it was frozen a
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from . import wire
 from .backlog import Cursor, Pin, TooOld
+from .coverage import Coverage
 from .decision import Resume, Snapshot
 from .flights import Flights
 from .handshake import CAPABILITIES, Form, Request, format_answer
 from .link_source import LinkSource
-from .resyncs import Resyncs
+from .primary_states import TRANSITIONS, Cause, State
 from .ships import Ship
 from .slots import Slot
 from .snapshot import encode_snapshot
 from .wire import AckDecoder
 
-__all__ = ["TRANSITIONS", "PrimaryLink", "State"]
+__all__ = ["TAKE", "PrimaryLink"]
 
 #: Bytes handed out by one call of :meth:`PrimaryLink.take`, about: a millisecond's work while a snapshot is made.
 TAKE: Final = 128 * 1024
 # Pieces of a snapshot made in one call.
 _PIECES: Final = 8
-# Prefixes that one link may carry, and scope ships that may wait on it: each entry and each key is held against them.
-_PREFIX_LIMIT: Final = 1024
-# What a peer must know to follow a part of the stream: where it goes on, and what belongs together.
-_FILTER_NEEDS: Final = frozenset({"scopes", "skip", "txn"})
 # Version of the snapshot format that every peer reads, and the one that carries deadlines of hash fields.
 _PLAIN_VERSION: Final = 4
 _FIELD_DEADLINE_VERSION: Final = 6
-
-
-class State(Enum):
-    """Where a link is in its life."""
-
-    HANDSHAKE = "handshake"
-    SNAPSHOT = "snapshot"
-    STREAMING = "streaming"
-    CLOSED = "closed"
-
-
-Cause: TypeAlias = Literal["resume", "ship", "shipped", "close"]
-
-TRANSITIONS: Final[dict[tuple[State, Cause], State]] = {
-    (State.HANDSHAKE, "resume"): State.STREAMING,
-    (State.HANDSHAKE, "ship"): State.SNAPSHOT,
-    (State.STREAMING, "ship"): State.SNAPSHOT,
-    (State.SNAPSHOT, "shipped"): State.STREAMING,
-    (State.HANDSHAKE, "close"): State.CLOSED,
-    (State.SNAPSHOT, "close"): State.CLOSED,
-    (State.STREAMING, "close"): State.CLOSED,
-    (State.CLOSED, "close"): State.CLOSED,
-}
 
 
 class PrimaryLink:
@@ -107,16 +70,9 @@ class PrimaryLink:
         self._capabilities = request.capabilities
         self._grouped = "txn" in request.capabilities
         self._beats = request.form is not Form.FIVE
-        self._filtered = request.capabilities >= _FILTER_NEEDS
-        # A filtered link begins when the replica has said which prefixes it wants, or that it wants them all.
-        self._named = not self._filtered
-        # Until then it covers nothing.
-        self.prefixes: tuple[bytes, ...] | None = () if self._filtered else None
-        # Whether it named none, and so carries what this node owned then.
-        self.carries_owned = False
-        slot.prefixes = self.prefixes
+        self.coverage = Coverage(request.capabilities, slot)
         self._decoder = AckDecoder()
-        accepted = set(CAPABILITIES) - withheld - (set() if self._filtered else {"scopes"})
+        accepted = set(CAPABILITIES) - withheld - (set() if self.coverage.filtered else {"scopes"})
         # The answer to the handshake, until it has gone out.
         self._answer = format_answer(request, source.lineage, accepted)
         # Whether the last take found that nothing more may be told yet, and the next offset when it last might.
@@ -127,9 +83,8 @@ class PrimaryLink:
         self._released: list[bytes] = []
         self._pin: Pin | None = None
         self._ship: Ship | None = None
-        # Why a snapshot of everything is due, and the ships of single prefixes.
+        # Why a snapshot of everything is due.
         self._ship_due: str | None = None
-        self._resyncs = Resyncs()
         self._beat_due = self._beats
         self._ask_due = False
         # The next offset that the replica knows of, by frames or by SKIP.
@@ -162,8 +117,7 @@ class PrimaryLink:
                     self._name_prefixes(())
                     self._resync(prefix)
                 case ("resynced", prefix):
-                    self._resyncs.in_place(prefix)
-                    self._count()
+                    self.coverage.in_place(prefix)
                 case ("ack", offset):
                     self._name_prefixes(())
                     acknowledged = offset
@@ -184,7 +138,7 @@ class PrimaryLink:
             return parts
         if self._answer:
             self._begin(parts, now)
-        if self.state is State.STREAMING and self._named and self._ship_due is None:
+        if self.state is State.STREAMING and self.coverage.named and self._ship_due is None:
             self._take_frames(parts, now)
         if self._ship_due is not None and self.state in (State.HANDSHAKE, State.STREAMING):
             self._begin_full_ship(parts, now)
@@ -281,7 +235,7 @@ class PrimaryLink:
         return (
             self.state is State.STREAMING
             and not self._held
-            and self._named
+            and self.coverage.named
             and self._ship_due is None
             and cursor is not None
             and cursor.offset < self._source.backlog.next
@@ -330,7 +284,7 @@ class PrimaryLink:
         backlog.seal()
         start = len(parts)
         try:
-            if self._filtered:
+            if self.coverage.filtered:
                 self._take_filtered(parts, cursor)
             else:
                 parts += backlog.read(cursor, TAKE, self._grouped)
@@ -359,12 +313,12 @@ class PrimaryLink:
         if self._ask_due:
             self._ask_due = False
             parts.append(wire.ACK_REQUEST)
-        if self._resyncs:
+        if self.coverage.resyncs:
             # In its place in the stream: behind every entry before it.
             self._begin_scope_ship(parts, now)
 
     def _take_filtered(self, parts: list[bytes], cursor: Cursor) -> None:
-        prefixes = self.prefixes or ()
+        prefixes = self.coverage.prefixes or ()
         frames, expected = self._source.backlog.read_filtered(
             cursor, lambda key: key.startswith(prefixes), TAKE, self._told, self._released
         )
@@ -373,7 +327,7 @@ class PrimaryLink:
 
     def _skip(self, parts: list[bytes]) -> None:
         """Tell a filtered replica how far the stream is, where its frames do not."""
-        if self._filtered and self._cursor is not None and self._told < self._cursor.offset:
+        if self.coverage.filtered and self._cursor is not None and self._told < self._cursor.offset:
             self._told = self._cursor.offset
             parts.append(wire.skip(self._told))
 
@@ -397,7 +351,7 @@ class PrimaryLink:
     # -- ships ------------------------------------------------------------------------------------------------------
 
     def _begin_full_ship(self, parts: list[bytes], now: float) -> None:
-        if not self._named or not self._source.may_ship(self, now, self.prefixes):
+        if not self.coverage.named or not self._source.may_ship(self, now, self.coverage.prefixes):
             return
         assert self._ship_due is not None
         self._source.ship_started(self, "full", self._ship_due, now)
@@ -405,16 +359,14 @@ class PrimaryLink:
         self.slot.ship_began(self._source.lineage.history)
         # What it holds while this is under way is nothing to go on from.
         self.slot.served = None
-        # What a scope ship would bring is in this one.
-        self._resyncs.clear()
-        self._count()
-        self._begin_ship(parts, self.prefixes, None, wire.SNAPSHOT_BEGIN)
+        self.coverage.ships_everything()
+        self._begin_ship(parts, self.coverage.prefixes, None, wire.SNAPSHOT_BEGIN)
 
     def _begin_scope_ship(self, parts: list[bytes], now: float) -> None:
-        prefix = self._resyncs.first
+        prefix = self.coverage.resyncs.first
         if not self._source.may_ship(self, now, (prefix,)):
             return
-        header = self._resyncs.begin(prefix)
+        header = self.coverage.resyncs.begin(prefix)
         self._source.ship_started(self, "scope", f"the replica asked for {prefix!r}", now)
         self._begin_ship(parts, (prefix,), prefix, header)
 
@@ -468,30 +420,17 @@ class PrimaryLink:
 
     def _name_prefixes(self, prefixes: tuple[bytes, ...]) -> None:
         """What a filtered link carries; nothing named means all that this node owns. Said once, before it begins."""
-        if len(prefixes) > _PREFIX_LIMIT:
-            self.close(f"the replica names {len(prefixes)} prefixes; a link carries at most {_PREFIX_LIMIT}")
-        elif not self._named:
-            self._named = True
-            self.carries_owned = not prefixes
-            self.prefixes = prefixes or self._source.owned_prefixes()
-            self._count()
-            self.wake()
-
-    def _count(self) -> None:
-        """Have the replica count for what it holds whole of what it follows."""
-        self.slot.prefixes = None if self.prefixes is None else self._resyncs.held(self.prefixes)
-
-    def _resync(self, prefix: bytes) -> None:
-        if not self._filtered or not prefix.startswith(self.prefixes or ()):
-            self.close(f"the replica asked for {prefix!r}, which this link does not carry")
-            return
         try:
-            self._resyncs.ask(prefix)
+            if self.coverage.name(prefixes, self._source.owned_prefixes):
+                self.wake()
         except ValueError as error:
             self.close(str(error))
-        if len(self._resyncs) > _PREFIX_LIMIT:
-            self.close(f"the replica asked for more than {_PREFIX_LIMIT} scopes at once")
-        self._count()
+
+    def _resync(self, prefix: bytes) -> None:
+        try:
+            self.coverage.ask(prefix)
+        except ValueError as error:
+            self.close(str(error))
         self.wake()
 
     def _unpin(self) -> None:

@@ -327,7 +327,7 @@ class Replicas(ABC):
         """
         owned = self.owned_prefixes()
         for link in tuple(self.links.values()):
-            if link.carries_owned and link.prefixes != owned:
+            if link.coverage.carries_owned and link.coverage.prefixes != owned:
                 self._end(link, "this node owns other prefixes than before")
         self._wake_links()
 

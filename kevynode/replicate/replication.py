@@ -14,7 +14,8 @@ from ..store.marks import MARK_COMMAND, parse_mark
 from ..store.store import Store
 from . import wire
 from .lineage import Lineage
-from .primary import PrimaryLink, State
+from .primary import PrimaryLink
+from .primary_states import State
 from .replicas import Replicas, new_history
 from .surroundings import MeshSide, NodeSide, OwnedPrefixes, ReplicationLog, ReplicationSettings, UpstreamSide
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from ..replication_view import BacklogFacts, ReplicaFacts, SyncFacts, UpstreamFacts
-from .primary import State
+from .primary_states import State
 from .replication import Replication
 from .slots import Slot
 

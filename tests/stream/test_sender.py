@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from kevynode.replicate import sender
 from kevynode.replicate.handshake import format_request, format_scopes
-from kevynode.replicate.primary import State
+from kevynode.replicate.primary_states import State
 
 MINUTE = 60.0
 

@@ -14,7 +14,8 @@ from support.store_harness import Word
 from kevynode.replicate import wire
 from kevynode.replicate.decision import Snapshot
 from kevynode.replicate.handshake import format_scopes
-from kevynode.replicate.primary import TAKE, TRANSITIONS, PrimaryLink, State
+from kevynode.replicate.primary import TAKE, PrimaryLink
+from kevynode.replicate.primary_states import TRANSITIONS, State
 from kevynode.replicate.stream_events import Ping
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -22,7 +22,7 @@ def test_only_who_knows_skips_and_groups_gets_a_filtered_link(capabilities: str,
     source = Source()
     link = source.link("EXTENDED", 0, capabilities)
     assert b"".join(link.take(0.0)).split(b"\r\n")[1] == accepted
-    assert (link.prefixes is None) is (b"scopes" not in accepted)
+    assert (link.coverage.prefixes is None) is (b"scopes" not in accepted)
 
 
 def test_a_filtered_link_begins_when_its_prefixes_are_named() -> None:
@@ -35,10 +35,10 @@ def test_a_filtered_link_begins_when_its_prefixes_are_named() -> None:
     assert shown(take(link)) == ["Acknowledged", "Accepted", "Ancestors", "PING 1"]
     named(link, b"a:", b"c:")
     assert shown(take(link)) == ["0 SET a:1 v"]
-    assert link.prefixes == link.slot.prefixes == (b"a:", b"c:")
+    assert link.coverage.prefixes == link.slot.prefixes == (b"a:", b"c:")
     # Said once.
     link.receive(format_scopes((b"b:",)), 0.0)
-    assert link.prefixes == (b"a:", b"c:")
+    assert link.coverage.prefixes == (b"a:", b"c:")
 
 
 def test_an_unfiltered_link_covers_everything_whatever_its_replica_followed_before() -> None:
@@ -52,10 +52,10 @@ def test_a_filtered_link_that_names_no_prefix_carries_all_that_the_node_owns() -
     source = Source()
     source.owned = (b"b:",)
     link = named(source.link("EXTENDED", 0, ALL))
-    assert link.prefixes == (b"b:",)
+    assert link.coverage.prefixes == (b"b:",)
     silent = source.link("EXTENDED", 0, ALL)
     silent.receive(b"REPLCONF ACK 0\r\n", 0.0)
-    assert silent.prefixes == (b"b:",)
+    assert silent.coverage.prefixes == (b"b:",)
 
 
 def test_what_is_left_out_is_skipped_before_frames_when_drained_and_before_beats_and_requests() -> None:

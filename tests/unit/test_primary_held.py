@@ -9,7 +9,8 @@ from support.link_harness import ALL, GENERATION, SHIP, Source, kinds, named, sh
 
 from kevynode.replicate.decision import Resume, Snapshot
 from kevynode.replicate.handshake import Form, Request, format_scopes
-from kevynode.replicate.primary import PrimaryLink, State
+from kevynode.replicate.primary import PrimaryLink
+from kevynode.replicate.primary_states import State
 from kevynode.replicate.replica import ReplicaLink
 from kevynode.replicate.stream_events import Ping, SnapshotEnd
 

@@ -10,7 +10,8 @@ from support.replication_harness import ALL, Primary
 
 from kevynode.errors import ReplyError
 from kevynode.replicate.handshake import format_scopes
-from kevynode.replicate.primary import PrimaryLink, State
+from kevynode.replicate.primary import PrimaryLink
+from kevynode.replicate.primary_states import State
 from kevynode.replicate.surroundings import Refused
 from kevynode.replicate.view import NodeReplicationView
 

@@ -16,7 +16,7 @@ from kevynode.errors import ReplyError
 from kevynode.replicate import wire
 from kevynode.replicate.handshake import format_scopes
 from kevynode.replicate.lineage import Lineage
-from kevynode.replicate.primary import State
+from kevynode.replicate.primary_states import State
 from kevynode.replicate.surroundings import Refused
 from kevynode.replication_view import UpstreamFacts
 from kevynode.store.apply import Applier
