@@ -14,7 +14,6 @@ The nurseries; the innermost one is cancelled first::
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 import sys
@@ -26,7 +25,6 @@ from random import Random
 from typing import Final
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from . import __version__
 from .accept import accept_connections
@@ -38,6 +36,8 @@ from .errors import ReplyError, text
 from .in_process import InProcess
 from .log import Logger
 from .member import Member
+from .node_parameters import watch_parameters
+from .node_work import NodeWork
 from .persist.persistence import Persistence, PersistenceSettings
 from .persist.service import PersistenceService, StartFailure
 from .persist.writer import Policy
@@ -121,7 +121,7 @@ class Node(InProcess):
         self._replication_listeners: list[Listener] = []
         self._work = trio.CancelScope()
         self._drain_seconds = DRAIN_SECONDS
-        self._timer_alarm = trio.Event()
+        self._by_time = NodeWork(self.server, self.housekeeper, self.persistence, self.clock)
         # What else has to be told that answers may leave now.
         self._held_answers: list[Callable[[], None]] = []
 
@@ -211,7 +211,6 @@ class Node(InProcess):
         server.version = __version__
         server.process = Process()
         server.advertise = config.server.advertise or (config.own_peer.address if config.own_peer else "")
-        server.timers.on_earlier = self._wake_timers
         server.on_shutdown = self._shut_down
         server.block_for = time.sleep
 
@@ -222,41 +221,17 @@ class Node(InProcess):
         except ValueError as error:
             raise StartError(f"config: {error}") from error
         self.server.parameters = parameters
-        parameters.watch("maxclients", partial(setattr, self.admission, "maxclients"))
-        parameters.watch("tcp-keepalive", partial(setattr, self.admission, "tcp_keepalive"))
-        parameters.watch("timeout", partial(setattr, self.housekeeper, "client_timeout"))
-        parameters.watch("hz", self.housekeeper.set_frequency)
-        parameters.watch("maxmemory", self.housekeeper.limit_memory)
-        parameters.watch("maxmemory-policy", self.housekeeper.follow_policy)
-        parameters.watch("repl-backlog-size", self.replication.set_backlog_budget)
-        parameters.watch("min-replicas-to-write", self._require_replicas)
-        parameters.watch("min-replicas-max-lag", self._limit_lag)
-        settings = self.persistence.settings
-        parameters.watch("auto-aof-rewrite-percentage", partial(setattr, settings, "rewrite_percentage"))
-        parameters.watch("auto-aof-rewrite-min-size", partial(setattr, settings, "rewrite_min_size"))
-        parameters.watch("appendfsync", self.persistence.set_policy)
-        parameters.watch("appendonly", self._keep_append_only_file)
+        watch_parameters(
+            parameters,
+            self.admission,
+            self.housekeeper,
+            self.replication,
+            self.persistence,
+            self.config.persistence.aof,
+            lambda: self.loaded,
+        )
         parameters.put("dir", os.path.abspath(self.config.server.data_dir))
         return parameters
-
-    def _keep_append_only_file(self, keep: bool) -> None:
-        if not self.loaded:
-            if keep == self.config.persistence.aof:
-                # What the node starts with.
-                return
-            raise ValueError("the data of the last run are being loaded")
-        if keep == self.persistence.append_only().enabled:
-            return
-        if keep:
-            self.persistence.switch_on()
-        else:
-            self.persistence.switch_off()
-
-    def _require_replicas(self, number: int) -> None:
-        self.replication.require_replicas(number=number)
-
-    def _limit_lag(self, milliseconds: int) -> None:
-        self.replication.require_replicas(max_lag_ms=milliseconds)
 
     def _shut_down(self, request: Shutdown) -> None:
         """Stop soon, after a dump where one is asked for. Raises ReplyError if that fails, unless it is forced."""
@@ -366,7 +341,7 @@ class Node(InProcess):
                             await work.start(entrance.listen, listener)
                         for listener in self._replication_listeners:
                             await work.start(partial(accept_connections, listener, replicas.admit, self.log))
-                        work.start_soon(self._run_timers)
+                        work.start_soon(self._by_time.run_timers)
                         await self._load()
                         self._start_work(work, files)
                         task_status.started()
@@ -415,7 +390,7 @@ class Node(InProcess):
         files.start_soon(self.files.run)
         work.start_soon(service.beat)
         work.start_soon(service.follow)
-        work.start_soon(self._keep_house)
+        work.start_soon(self._by_time.keep_house)
         if self.member is not None:
             work.start_soon(self.member.run)
         self.log.info(
@@ -472,42 +447,6 @@ class Node(InProcess):
 
     def _before_batch(self, _: float) -> None:
         self.store.now = int(self.clock.wall() * 1000)
-
-    def _wake_timers(self) -> None:
-        self._timer_alarm.set()
-
-    async def _run_timers(self) -> None:
-        """Sleep until the next timer falls due, then do what it says."""
-        while True:
-            self._timer_alarm = trio.Event()
-            when = self.server.timers.next()
-            with trio.move_on_after(math.inf if when is None else max(0.0, when - self.clock.monotonic())):
-                await self._timer_alarm.wait()
-            self._do_timers()
-
-    @enable_ki_protection
-    def _do_timers(self) -> None:
-        self.server.tick()
-        try:
-            self.server.timers.run(self.clock.monotonic())
-            self.server.commit()
-        except Exception as error:
-            # It costs the one who set the timer, not the node; the next ones are due at once.
-            self.server.unexpected("timer", error)
-        self.persistence.hand_over()
-
-    async def _keep_house(self) -> None:
-        """A slice of background work ``hz`` times a second, oftener while there is more than a slice to do."""
-        while True:  # noqa: ASYNC110  it does a slice of work each time, it does not wait for a condition
-            await trio.sleep(self._clean())
-
-    @enable_ki_protection
-    def _clean(self) -> float:
-        self.server.tick()
-        pause = self.housekeeper.work()
-        # What has expired and was evicted is written now: nobody's answers may come for long.
-        self.persistence.hand_over()
-        return pause
 
 
 def _first(group: BaseExceptionGroup[StartFailure]) -> StartFailure:
