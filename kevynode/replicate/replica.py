@@ -1,65 +1,22 @@
 """One connection to a primary, seen from its replica: what its bytes mean, and what to answer, without I/O.
 
-The life of a link, with every event that may come in each state, stands in :data:`TABLE`::
-
-    CONNECTING ──+ACK──▶ SYNCING ──frames, or a PING that finds us complete──▶ LIVE
-                            └──+SNAPSHOT──▶ SHIPPING ──+SNAPSHOT_END─────────▶ LIVE
-                                               ▲──────────+SNAPSHOT──────────────┤
-                            SHIPPING_SCOPE ◀───────────+SNAPSHOT_SCOPE───────────┘  (and back)
-    any state ──a broken rule, silence, the end of the stream──▶ LOST
-
-- CONNECTING: the handshake is on its way. Whoever answers it with an error line is no primary.
-- SYNCING: the primary has answered, with the same words whether it goes on where we stopped or starts over. What comes
-  next tells. Entries are taken without a snapshot only where the histories say that nothing can be missing.
-- SHIPPING: a snapshot of everything the link follows arrives. What this copy held before says nothing about it.
-- LIVE: entries follow each other without a gap.
-- SHIPPING_SCOPE: as SHIPPING, for one prefix, at its place in a filtered stream.
-- LOST: over; ``fault`` and ``reason`` say why. Nothing that arrives later counts.
-
-The link trusts nothing: an event that has no place in the state, an offset that is not the next one, and a word that
-was not agreed on end it, at the price of the link alone.
+What each event of the stream means is decided in :mod:`kevynode.replicate.replica_machine`; here are the bytes, the
+time that may pass, and the acknowledgements.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-from .handshake import Form, Request, explain_refusal, format_request, format_scopes
-from .lineage import HISTORY_LIMIT, MAX_OFFSET, Lineage
-from .replica_events import (
-    AckWanted,
-    Fault,
-    Heartbeat,
-    HistoryKnown,
-    LinkEvent,
-    Resumed,
-    ShipBegins,
-    ShipData,
-    ShipEnds,
-    Skipped,
-    State,
-)
+from .handshake import Form, Request, format_request
+from .replica_events import Fault, LinkEvent, State
+from .replica_machine import Output, ReplicaMachine
 from .stream_decoder import StreamDecoder
-from .stream_events import (
-    Accepted,
-    Acknowledged,
-    AckRequested,
-    Ancestors,
-    Chunk,
-    ErrorLine,
-    Event,
-    Frames,
-    Ping,
-    ScopeSnapshotBegin,
-    Skip,
-    SnapshotBegin,
-    SnapshotEnd,
-)
 from .wire import ack, resync, resynced
 
-__all__ = ["HANDSHAKE_SECONDS", "QUIET_SECONDS", "SILENCE_SECONDS", "TABLE", "ReplicaLink"]
+__all__ = ["HANDSHAKE_SECONDS", "QUIET_SECONDS", "SILENCE_SECONDS", "ReplicaLink"]
 
 #: Seconds in which a primary has to answer the handshake.
 HANDSHAKE_SECONDS: Final = 10.0
@@ -73,10 +30,7 @@ ACK_INTERVAL: Final = 0.1
 UNASKED_ACK_INTERVAL: Final = 0.01
 
 
-_Output: TypeAlias = list[LinkEvent]
-
-
-class ReplicaLink:
+class ReplicaLink(ReplicaMachine):
     """The replica's side of one connection. Never blocks. Times are monotonic seconds.
 
     ``request`` is what to ask for, ``peer`` how texts call the primary. ``prefixes`` narrows a link that asks for
@@ -97,37 +51,13 @@ class ReplicaLink:
         missing: Sequence[bytes] = (),
         bulk_limit: int | None = None,
     ) -> None:
-        self.request = request
-        self.peer = peer
-        self.state = State.CONNECTING
-        self.fault: Fault | None = None
-        self.reason = ""
-        # Whether the primary has shown to be a kevynode; what it takes part in, and what its history descends from.
-        self.confirmed = False
-        self.accepted: frozenset[str] = frozenset()
-        self.ancestors: tuple[tuple[int, int], ...] = ()
-        # The history of the entries that come; 0: not told, or not told yet.
-        self.history = 0
-        # The next offset that may come; what has been applied; and the newest that the primary has told.
-        self.expected = request.offset
+        super().__init__(request, peer, prefixes, missing)
+        # What has been applied.
         self.position = request.offset
-        self.announced = 0
         self.received_bytes = 0
-        # When to call to_send(): math.inf while there is nothing to say.
-        self.send_at = math.inf
         self._decoder = StreamDecoder() if bulk_limit is None else StreamDecoder(bulk_limit)
-        self._prefixes = tuple(prefixes)
-        self._missing = tuple(missing)
-        self._since = 0.0
-        self._now = 0.0
-        self._outgoing = b""
         self._ack_due = False
         self._acked_at = -math.inf
-        # The state that a snapshot returns to began on this link: it has had entries.
-        self._midstream = False
-        self._ship: ShipBegins | None = None
-        # What was expected when a heartbeat told of more, with nothing else since; -1: no such heartbeat.
-        self._stuck_at = -1
 
     # -- for the driver ---------------------------------------------------------------------------------------------
 
@@ -138,7 +68,7 @@ class ReplicaLink:
 
     def feed(self, data: bytes, now: float) -> list[LinkEvent]:
         """What these bytes say. They may end the link: what came before the end still counts."""
-        output: _Output = []
+        output: Output = []
         if self.state is State.LOST:
             return output
         self._now = now
@@ -180,7 +110,7 @@ class ReplicaLink:
 
     def timed_out(self, now: float) -> list[LinkEvent]:
         """The deadline has passed without a byte."""
-        output: _Output = []
+        output: Output = []
         self._now = now
         if self.state is State.CONNECTING:
             self._lose(Fault.SILENT, f"{self.peer} did not answer the handshake within {HANDSHAKE_SECONDS:.0f} s")
@@ -214,11 +144,6 @@ class ReplicaLink:
         """Such a snapshot is in place: from now on acknowledgements speak of that prefix, too."""
         self._say(resynced(prefix))
 
-    def _say(self, line: bytes) -> None:
-        if self.state is not State.LOST:
-            self._outgoing += line
-            self.send_at = self._now
-
     def to_send(self, now: float) -> bytes:
         """What to send at ``send_at``; empty if there is nothing."""
         data, self._outgoing = self._outgoing, b""
@@ -235,280 +160,3 @@ class ReplicaLink:
     def caught_up(self) -> bool:
         """Whether everything that has come is applied, as far as one side alone can know."""
         return self.state is State.LIVE and self.position == self.expected
-
-    # -- what each event means ----------------------------------------------------------------------------------------
-
-    def _take(self, event: Event, output: _Output) -> None:
-        step = TABLE[self.state].get(type(event))
-        if step is None:
-            self._breach(f"{_NAMES[type(event)]} while {self.state.value}")
-        else:
-            step(self, event, output)
-
-    def _lose(self, fault: Fault, reason: str) -> None:
-        if self.state is not State.LOST:
-            self.state = State.LOST
-            self.fault = fault
-            self.reason = reason
-            self._outgoing = b""
-            self.send_at = math.inf
-
-    def _breach(self, what: str) -> None:
-        self._lose(Fault.PROTOCOL, f"{self.peer} broke the protocol: {what}")
-
-    def _gap(self, found: int) -> None:
-        self._lose(Fault.GAP, f"gap: expected offset {self.expected}, got {found}")
-
-    def _refused(self, event: ErrorLine, output: _Output) -> None:
-        self._lose(Fault.REFUSED, explain_refusal(self.peer, event.text))
-
-    def _failed(self, event: ErrorLine, output: _Output) -> None:
-        self._lose(Fault.REFUSED, f"{self.peer} ended the stream with an error: {event.text}")
-
-    def _acknowledged(self, event: Acknowledged, output: _Output) -> None:
-        request = self.request
-        if (event.history is None) != (request.form is Form.FIVE):
-            self._breach("+ACK has another form than the handshake")
-        elif event.offset != request.offset:
-            self._breach(f"+ACK for offset {event.offset} when {request.offset} was asked for")
-        elif event.history is not None and event.history >= HISTORY_LIMIT:
-            self._breach(f"history {event.history} is out of range")
-        else:
-            self.history = event.history or 0
-            self.state = State.SYNCING
-            self._since = self._now
-
-    def _accept(self, event: Accepted, output: _Output) -> None:
-        if self.request.form is not Form.EXTENDED or not event.names <= self.request.capabilities:
-            self._breach("+CAPA accepts what was not offered")
-            return
-        self.accepted = event.names
-        self.confirmed = True
-        if self._prefixes and "scopes" in event.names:
-            # In one breath: nothing is acknowledged before it is known what is missing.
-            self._outgoing += format_scopes(self._prefixes) + b"".join(map(resync, self._missing))
-            self.send_at = self._now
-
-    def _descend(self, event: Ancestors, output: _Output) -> None:
-        if "lineage" not in self.request.capabilities:
-            self._breach("+LINEAGE was not asked for")
-            return
-        try:
-            Lineage(self.history, event.ancestors)
-        except ValueError as error:
-            self._breach(f"+LINEAGE makes no sense: {error}")
-        else:
-            self.ancestors = event.ancestors
-
-    @property
-    def _may_resume(self) -> bool:
-        """Whether entries that follow the claimed position can go without a snapshot."""
-        request = self.request
-        if request.form is Form.FIVE:
-            return True
-        if request.history == 0 or self.history == 0:
-            return False
-        return Lineage(self.history, self.ancestors).covers(request.history, request.offset)
-
-    def _resume(self, output: _Output) -> None:
-        if not self._may_resume:
-            self._breach(
-                f"entries of history {self.history} without a snapshot, though"
-                f" {self.request.offset} of history {self.request.history} was asked for"
-            )
-            return
-        self.state = State.LIVE
-        self.announced = max(self.announced, self.expected)
-        # Only a five-argument primary goes on where nothing was claimed.
-        output.append(Resumed(self.history, self.expected, self.ancestors, self.request.offset == 0 == self.history))
-
-    def _first_frames(self, event: Frames, output: _Output) -> None:
-        if event.first != self.expected:
-            self._gap(event.first)
-            return
-        self._resume(output)
-        if self.state is State.LIVE:
-            self._frames(event, output)
-
-    def _frames(self, event: Frames, output: _Output) -> None:
-        if event.first != self.expected:
-            self._gap(event.first)
-        elif event.grouped and "txn" not in self.accepted:
-            self._breach("+TXN was not agreed on")
-        elif event.next > MAX_OFFSET:
-            self._breach(f"offset {event.next} is out of range")
-        else:
-            self.expected = event.next
-            if event.next > self.announced:
-                self.announced = event.next
-            self._stuck_at = -1
-            output.append(event)
-
-    @property
-    def _filtered(self) -> bool:
-        return "scopes" in self.accepted or "skip" in self.accepted
-
-    def _first_skip(self, event: Skip, output: _Output) -> None:
-        self._resume(output)
-        if self.state is State.LIVE:
-            self._skip(event, output)
-
-    def _skip(self, event: Skip, output: _Output) -> None:
-        if not self._filtered:
-            self._breach("+SKIP was not agreed on")
-        elif event.next_offset < self.expected:
-            self._gap(event.next_offset)
-        else:
-            self.expected = event.next_offset
-            self.announced = max(self.announced, event.next_offset)
-            self._stuck_at = -1
-            output.append(Skipped(event.next_offset))
-
-    def _ack_requested(self, event: AckRequested, output: _Output) -> None:
-        if "ackreq" not in self.accepted:
-            self._breach("+ACKREQ was not agreed on")
-        else:
-            output.append(AckWanted())
-
-    def _same_history(self, history: int) -> bool:
-        """Whether a heartbeat's history is the one this link carries; otherwise the link is over."""
-        if history in (self.history, 0) or self.request.form is Form.FIVE:
-            return True
-        self._lose(Fault.HISTORY, f"the history of {self.peer} changed from {self.history} to {history}")
-        return False
-
-    def _early_ping(self, event: Ping, output: _Output) -> None:
-        if not self._same_history(event.history):
-            return
-        # Whoever stands where the primary stands is complete; any other number says nothing yet about what comes.
-        if event.next_offset == self.expected and self._may_resume and self.request.form is not Form.FIVE:
-            self._resume(output)
-        self._beat(event, output)
-
-    def _ship_ping(self, event: Ping, output: _Output) -> None:
-        # A kevy's history that changes with a snapshot in the middle of the stream is told behind it.
-        if (self._midstream and not self.confirmed) or self._same_history(event.history):
-            self._beat(event, output)
-
-    def _live_ping(self, event: Ping, output: _Output) -> None:
-        if event.history >= HISTORY_LIMIT:
-            self._breach(f"history {event.history} is out of range")
-            return
-        if self.history == 0 and event.history and self.request.form is not Form.FIVE:
-            self.history = event.history
-            output.append(HistoryKnown(event.history))
-        elif not self._same_history(event.history):
-            return
-        ahead = event.next_offset - self.expected
-        if ahead < 0 or (ahead > 0 and self._stuck_at == self.expected):
-            # Behind what it has sent, or two heartbeats long ahead of it with nothing between them.
-            self._gap(event.next_offset)
-            return
-        self._stuck_at = self.expected if ahead else -1
-        self._beat(event, output)
-
-    def _beat(self, event: Ping, output: _Output) -> None:
-        self.announced = max(self.announced, event.next_offset)
-        output.append(Heartbeat(event.history, event.next_offset))
-
-    def _ship_begins(self, event: SnapshotBegin, output: _Output) -> None:
-        self._midstream = self.state is State.LIVE
-        self._ship = ShipBegins(self._midstream)
-        self.state = State.SHIPPING
-        output.append(self._ship)
-
-    def _scope_ship_begins(self, event: ScopeSnapshotBegin, output: _Output) -> None:
-        if "scopes" not in self.accepted:
-            self._breach("+SNAPSHOT_SCOPE was not agreed on")
-            return
-        if self.state is State.SYNCING and self._may_resume:
-            self._resume(output)
-        # A link that claimed nothing may begin with one, which then tells where the stream is.
-        self._ship = ShipBegins(self.state is State.LIVE, event.prefix, event.epoch)
-        self.state = State.SHIPPING_SCOPE
-        output.append(self._ship)
-
-    def _chunk(self, event: Chunk, output: _Output) -> None:
-        output.append(ShipData(event.data))
-
-    def _ship_ends(self, event: SnapshotEnd, output: _Output) -> None:
-        if self._midstream and not self.confirmed:
-            # A kevy that flushed has begun a new history, and says so in its next heartbeat.
-            self.history = 0
-        self._ship = None
-        self.state = State.LIVE
-        self._stuck_at = -1
-        self.expected = self.announced = event.next_offset
-        output.append(ShipEnds(self.history, event.next_offset, self.ancestors))
-
-    def _scope_ship_ends(self, event: SnapshotEnd, output: _Output) -> None:
-        ship = self._ship
-        assert ship is not None
-        if ship.midstream and event.next_offset != self.expected:
-            self._gap(event.next_offset)
-            return
-        prefix, self._ship = ship.prefix, None
-        self.state = State.LIVE
-        self._stuck_at = -1
-        self.expected = event.next_offset
-        self.announced = max(self.announced, event.next_offset)
-        output.append(ShipEnds(self.history, event.next_offset, self.ancestors, prefix))
-
-
-_Step: TypeAlias = Callable[[ReplicaLink, Any, _Output], None]
-
-#: Every event that may come in each state, and what it leads to. Any other ends the link.
-TABLE: Final[dict[State, dict[type[Any], _Step]]] = {
-    State.CONNECTING: {
-        Acknowledged: ReplicaLink._acknowledged,
-        ErrorLine: ReplicaLink._refused,
-    },
-    State.SYNCING: {
-        Accepted: ReplicaLink._accept,
-        Ancestors: ReplicaLink._descend,
-        Frames: ReplicaLink._first_frames,
-        Skip: ReplicaLink._first_skip,
-        AckRequested: ReplicaLink._ack_requested,
-        Ping: ReplicaLink._early_ping,
-        SnapshotBegin: ReplicaLink._ship_begins,
-        ScopeSnapshotBegin: ReplicaLink._scope_ship_begins,
-        ErrorLine: ReplicaLink._failed,
-    },
-    State.SHIPPING: {
-        Chunk: ReplicaLink._chunk,
-        Ping: ReplicaLink._ship_ping,
-        SnapshotEnd: ReplicaLink._ship_ends,
-        ErrorLine: ReplicaLink._failed,
-    },
-    State.LIVE: {
-        Frames: ReplicaLink._frames,
-        Skip: ReplicaLink._skip,
-        AckRequested: ReplicaLink._ack_requested,
-        Ping: ReplicaLink._live_ping,
-        SnapshotBegin: ReplicaLink._ship_begins,
-        ScopeSnapshotBegin: ReplicaLink._scope_ship_begins,
-        ErrorLine: ReplicaLink._failed,
-    },
-    State.SHIPPING_SCOPE: {
-        Chunk: ReplicaLink._chunk,
-        Ping: ReplicaLink._ship_ping,
-        SnapshotEnd: ReplicaLink._scope_ship_ends,
-        ErrorLine: ReplicaLink._failed,
-    },
-    State.LOST: {},
-}
-
-_NAMES: Final[dict[type[Any], str]] = {
-    Acknowledged: "+ACK",
-    Accepted: "+CAPA",
-    Ancestors: "+LINEAGE",
-    Frames: "an entry",
-    Skip: "+SKIP",
-    AckRequested: "+ACKREQ",
-    Ping: "+PING",
-    SnapshotBegin: "+SNAPSHOT",
-    ScopeSnapshotBegin: "+SNAPSHOT_SCOPE",
-    Chunk: "a chunk",
-    SnapshotEnd: "+SNAPSHOT_END",
-    ErrorLine: "an error",
-}

@@ -13,7 +13,7 @@ from support.fake_primary import answer, frames, group, payload, ship, vector
 from kevynode.replicate import wire
 from kevynode.replicate.backoff import Backoff
 from kevynode.replicate.handshake import CAPABILITIES, Form, HandshakeParser, Request
-from kevynode.replicate.replica import HANDSHAKE_SECONDS, QUIET_SECONDS, SILENCE_SECONDS, TABLE, ReplicaLink
+from kevynode.replicate.replica import HANDSHAKE_SECONDS, QUIET_SECONDS, SILENCE_SECONDS, ReplicaLink
 from kevynode.replicate.replica_events import (
     AckWanted,
     Entries,
@@ -28,6 +28,7 @@ from kevynode.replicate.replica_events import (
     Skipped,
     State,
 )
+from kevynode.replicate.replica_machine import TABLE
 
 HISTORY = 7
 ALL = frozenset(CAPABILITIES)
