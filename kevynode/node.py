@@ -89,6 +89,7 @@ class Node(InProcess):
         transport: Transport | None = None,
         random: Random | None = None,
         disk: Disk | None = None,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.config = config
         self.log = log
@@ -96,7 +97,9 @@ class Node(InProcess):
         self.transport = transport if transport is not None else SystemTransport()
         self.random = random if random is not None else Random(secrets.randbits(256))
         self.store = Store(self.random)
-        self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, time.perf_counter, TABLE)
+        # What measures work: the turns of sessions, slow commands. In seconds, since whenever.
+        self._timer = timer
+        self.server = Server(self.store, log, self._wall_ms, self.clock.monotonic, timer, TABLE)
         # A node without an id of its own goes by that of this run.
         self.id = config.cluster.node_id or self.server.run_id
         # Tells two nodes with one id apart; the id of a run is as good as unique by itself.
@@ -322,11 +325,13 @@ class Node(InProcess):
         """Load and serve until the node's work is cancelled, then let clients and replicas have what is theirs."""
         answers = self.persistence
         async with AsyncExitStack() as stack:
-            streams = StreamDriver(self.log, before_batch=self._before_batch, answers=answers)
+            streams = StreamDriver(self.log, before_batch=self._before_batch, answers=answers, timer=self._timer)
             self._held_answers.append(streams.release_answers)
             hub = None
             if _hub_serves:
-                hub = stack.enter_context(Hub(self.log, before_batch=self._before_batch, answers=answers))
+                hub = stack.enter_context(
+                    Hub(self.log, before_batch=self._before_batch, answers=answers, timer=self._timer)
+                )
                 self._held_answers.append(hub.release_answers)
             sessions = await stack.enter_async_context(trio.open_nursery())
             if hub is not None:
