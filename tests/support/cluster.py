@@ -25,6 +25,7 @@ import trio.testing
 from support.memory_disk import MemoryDisk
 from support.network import Network
 from support.session_harness import MemoryLog, request
+from support.steady_run import run_steadily
 from support.store_harness import check_memory, content
 
 from kevynode import Node, NodeConfig
@@ -72,22 +73,11 @@ def in_cluster(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             async with open_cluster() as cluster:
                 await test(cluster, **arguments)
 
-        trio._core._run._r.seed(0)
-        try:
-            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-        except BaseExceptionGroup as group:
-            raise _single(group) from None
+        run_steadily(main)
 
     signature = inspect.signature(test)
     run.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
     return run
-
-
-def _single(error: BaseException) -> BaseException:
-    """What has gone wrong, if it is one thing only."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        (error,) = error.exceptions
-    return error
 
 
 @attrs.frozen

@@ -8,9 +8,9 @@ from functools import wraps
 
 import pytest
 import trio
-import trio.testing
 from support.memory_disk import MemoryDisk
 from support.session_harness import MemoryLog
+from support.steady_run import run_steadily
 
 from kevynode.scope.keeper import DeclaredNode, LedgerUnusable, ScopeKeeper, ScopeSettings
 from kevynode.scope.ledger import LedgerEntry
@@ -149,7 +149,7 @@ def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
                 await test(nursery)
                 nursery.cancel_scope.cancel()
 
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        run_steadily(main)
 
     del run.__wrapped__
     return run
