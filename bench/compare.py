@@ -194,14 +194,21 @@ def next_size(requests: int, elapsed: float, seconds: float, batch: int) -> tupl
     return max(1, round(size / batch)) * batch, final
 
 
-def _calibrate(report: Report, server: Running, workload: Workload, depth: int) -> int:
-    """How many requests make a round of the wanted length; finding out warms the server up."""
-    batch = report.options.connections * depth
+def calibrate(elapsed: Callable[[int], float], batch: int, seconds: float) -> int:
+    """How many requests, in whole batches, last about so long; ``elapsed`` tries a number. Warms the server up."""
     requests, final = -(-CALIBRATION_REQUESTS // batch) * batch, False
     while not final:
-        sample = _measure(report, server, workload, depth, requests)
-        requests, final = next_size(requests, sample.elapsed, report.options.seconds, batch)
+        requests, final = next_size(requests, elapsed(requests), seconds, batch)
     return requests
+
+
+def _calibrate(report: Report, server: Running, workload: Workload, depth: int) -> int:
+    """How many requests make a round of the wanted length; finding out warms the server up."""
+
+    def elapsed(requests: int) -> float:
+        return _measure(report, server, workload, depth, requests).elapsed
+
+    return calibrate(elapsed, report.options.connections * depth, report.options.seconds)
 
 
 def _measure(report: Report, server: Running, workload: Workload, depth: int, requests: int) -> Sample:

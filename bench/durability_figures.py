@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from bench.replication_figures import MIB, Spread, Table, verdict
+from bench.figures import Turn
+from bench.tables import MIB, Spread, Table, reply_table, verdict
 
 NO_FILE = "none"
 """The policy of a server that keeps no file."""
@@ -30,26 +31,6 @@ class Setup:
     def name(self) -> str:
         """For progress lines."""
         return f"{self.kind}/{self.policy}"
-
-
-@attrs.frozen
-class Turn:
-    """One run of the load generator: commands, seconds, CPU seconds of the server, and load of others on its core."""
-
-    requests: int
-    elapsed: float
-    cpu: float
-    foreign: float
-
-    @property
-    def throughput(self) -> float:
-        """Commands a second."""
-        return self.requests / self.elapsed
-
-    @property
-    def cost(self) -> float:
-        """CPU seconds of a command."""
-        return self.cpu / self.requests
 
 
 @attrs.frozen
@@ -234,23 +215,12 @@ def rewrite_table(rewrites: Sequence[Rewritten]) -> Table:
 
 def stall_table(rewrites: Sequence[Rewritten], realtime: bool) -> Table:
     """Reply times of the probe connection before and during a rewrite, over all rounds together."""
-    rows = []
+    groups = []
     for kind in dict.fromkeys(each.kind for each in rewrites):
         mine = [each for each in rewrites if each.kind == kind]
-        for name, times in (
-            ("before", [time for each in mine for time in each.quiet]),
-            ("during", [time for each in mine for time in each.busy]),
-        ):
-            if not times:
-                rows.append([kind, name, *["–"] * 5, ""])
-                continue
-            spread = Spread.of(times)
-            judged = kind == "kevynode" and name == "during"
-            target = "p99.9 " + verdict(spread.p999 * 1e3, STALL_TARGET_MS, at_least=False) if judged else ""
-            rows.append([kind, name, *spread.cells(), target])
-    columns = ("server", "rewrite", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "replies", "target")
-    notes = [] if realtime else ["the probe got no real-time priority: its own waits for the core are in its times"]
-    return Table("Reply times of a probe connection (SET and GET in turns)", columns, rows, notes, left=2)
+        groups.append((kind, "before", [time for each in mine for time in each.quiet]))
+        groups.append((kind, "during", [time for each in mine for time in each.busy]))
+    return reply_table(groups, "rewrite", STALL_TARGET_MS, "kevynode", realtime)
 
 
 # -- what a loss of power would take ----------------------------------------------------------------------------------

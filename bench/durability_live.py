@@ -3,15 +3,15 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
 
 from bench import machine
-from bench.compare import CALIBRATION_REQUESTS, next_size
-from bench.durability_figures import Loading, Rewritten, Setup, Turn, Window
+from bench.compare import calibrate
+from bench.durability_figures import Loading, Rewritten, Setup, Window
 from bench.durability_servers import (
     FOLDER,
     connect,
@@ -21,22 +21,20 @@ from bench.durability_servers import (
     rewrite,
     time_load,
 )
-from bench.generator import Outcome, Task
-from bench.replication_figures import between
-from bench.replication_live import GENERATOR, GENERATOR_SECONDS, LOAD, PROBE, rotated
-from bench.replication_load import Load, Written
+from bench.figures import Turn
+from bench.measuring import GENERATOR_SECONDS, PROBE, Child, Meter, Say, rotated, start_load
+from bench.replication_load import Written
 from bench.replication_probe import Seen, Watch
-from bench.replication_servers import Child, Meter
 from bench.replication_syncs import BEAT, WARM_SHARE, fill, pairs
 from bench.servers import Running
+from bench.speed import turn
+from bench.tables import between
 from bench.workloads import KEYSPACE, STRING_PREFIX, WORKLOADS, Argv, number
 
 REWRITE_SECONDS = 300.0
 SETTLE_SECONDS = 2.0
 SAFE_MS = 10_000
 """Milliseconds after which a write counts as never safe."""
-
-Say = Callable[[str], None]
 
 
 @attrs.frozen
@@ -84,42 +82,21 @@ def measure_speed(options: Options, cores: machine.Cores, say: Say) -> Turns:
             turns: dict[Setup, list[Turn]] = {setup: [] for setup in servers}
             for round_number in range(options.rounds):
                 for setup in rotated(list(servers), round_number):
-                    turn = _turn(servers[setup], depth, sizes[setup], options, cores)
-                    turns[setup].append(turn)
+                    taken = turn(servers[setup], options.connections, depth, sizes[setup], cores)
+                    turns[setup].append(taken)
                     say(
-                        f"throughput depth {depth} round {round_number + 1}: {setup.name} {turn.throughput:,.0f}/s, "
-                        f"{turn.cost * 1e6:.2f} µs"
+                        f"throughput depth {depth} round {round_number + 1}: {setup.name} {taken.throughput:,.0f}/s, "
+                        f"{taken.cost * 1e6:.2f} µs"
                     )
             measured[depth] = turns
     return measured
 
 
 def _calibrate(server: Running, depth: int, options: Options, cores: machine.Cores) -> int:
-    batch = options.connections * depth
-    requests, final = -(-CALIBRATION_REQUESTS // batch) * batch, False
-    while not final:
-        turn = _turn(server, depth, requests, options, cores)
-        requests, final = next_size(requests, turn.elapsed, options.seconds, batch)
-    return requests
+    def elapsed(requests: int) -> float:
+        return turn(server, options.connections, depth, requests, cores).elapsed
 
-
-def _turn(server: Running, depth: int, requests: int, options: Options, cores: machine.Cores) -> Turn:
-    """So many SETs as fast as they can, with the clocks read around them."""
-    workload = WORKLOADS["SET"]
-    task = Task(
-        host=server.host,
-        port=server.port,
-        connections=options.connections,
-        depth=depth,
-        requests=requests,
-        arguments=list(workload.arguments),
-        line_ends=workload.line_ends,
-    )
-    meter = Meter(cores, [server.pid], [])
-    before = machine.process_cpu(server.pid)
-    with Child(GENERATOR, task) as generator:
-        outcome = Outcome(**generator.result(GENERATOR_SECONDS))
-    return Turn(outcome.requests, outcome.elapsed, machine.process_cpu(server.pid) - before, meter.share())
+    return calibrate(elapsed, options.connections * depth, options.seconds)
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -194,7 +171,9 @@ def _rewrite(server: Running, options: Options, cores: machine.Cores) -> tuple[R
     meter = Meter(cores, [server.pid], [])
     quiet_from = time.monotonic() + options.quiet_seconds * WARM_SHARE
     with (
-        _load(server, options, depth=1, rate=options.write_rate, seconds=limit, keyspace=options.keys) as load,
+        start_load(
+            server, options.connections, depth=1, rate=options.write_rate, seconds=limit, keyspace=options.keys
+        ) as load,
         Child(PROBE, watch) as probe,
     ):
         time.sleep(options.quiet_seconds)
@@ -215,20 +194,6 @@ def _rewrite(server: Running, options: Options, cores: machine.Cores) -> tuple[R
         foreign=meter.share(),
     )
     return rewritten, seen.realtime
-
-
-def _load(server: Running, options: Options, *, depth: int, rate: float, seconds: float, keyspace: int) -> Child:
-    """Clients that write random keys at ``rate`` (0: as fast as they can) until their input ends, or ``seconds``."""
-    load = Load(
-        host=server.host,
-        port=server.port,
-        connections=options.connections,
-        depth=depth,
-        rate=rate,
-        seconds=seconds,
-        keyspace=keyspace,
-    )
-    return Child(LOAD, load)
 
 
 # -- what a loss of power would take ----------------------------------------------------------------------------------
@@ -257,7 +222,9 @@ def _window(setup: Setup, server: Running, options: Options, cores: machine.Core
     limit = options.window_seconds + GENERATOR_SECONDS
     with (
         connect(server) as probe,
-        _load(server, options, depth=max(options.depths), rate=0.0, seconds=limit, keyspace=KEYSPACE) as load,
+        start_load(
+            server, options.connections, depth=max(options.depths), rate=0.0, seconds=limit, keyspace=KEYSPACE
+        ) as load,
     ):
         end = time.monotonic() + options.window_seconds
         while time.monotonic() < end:

@@ -1,9 +1,7 @@
 """Servers that keep their data in files, for the durability measurements: started on a core, on a folder or without."""
 
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -15,16 +13,13 @@ from pathlib import Path
 from bench import machine
 from bench.client import Connection, ServerError, parse_info
 from bench.durability_figures import NO_FILE, Loading, Setup
-from bench.replication_servers import Failed, free_port
-from bench.servers import HOST, TARGETS, Running, Target, child_environment, started
+from bench.measuring import Failed, free_port
+from bench.servers import HOST, TARGETS, Running, Target, child_environment, in_child, started, stop
 
 FOLDER = "appendonlydir"
 LOAD_SECONDS = 300.0
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.01
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 def command(setup: Setup, directory: Path, port: int) -> list[str]:
@@ -120,7 +115,7 @@ def time_load(kind: str, form: str, folder: Path, core: int, keys: int) -> Loadi
                 stderr=subprocess.STDOUT,
                 env=child_environment(),
                 start_new_session=True,
-                preexec_fn=partial(_prepare_child, core),  # noqa: PLW1509 - this process has one thread
+                preexec_fn=in_child(core),  # noqa: PLW1509 - this process has one thread
             )
             try:
                 found = _await_keys(process, port)
@@ -129,13 +124,8 @@ def time_load(kind: str, form: str, folder: Path, core: int, keys: int) -> Loadi
                 if found != keys:
                     raise Failed(f"{kind} loaded {found:,} keys, not {keys:,}")
             finally:
-                _stop(process)
+                stop(process, STOP_SECONDS)
     return Loading(kind, form, folder_size(folder), ended - began, cpu)
-
-
-def _prepare_child(core: int) -> None:
-    os.sched_setaffinity(0, {core})
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _await_keys(process: subprocess.Popen[bytes], port: int) -> int:
@@ -153,13 +143,3 @@ def _await_keys(process: subprocess.Popen[bytes], port: int) -> int:
             # It does not listen yet, or it says that it loads.
             time.sleep(POLL_SECONDS)
     raise Failed(f"a server had not loaded after {LOAD_SECONDS:.0f} s")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    process.wait()

@@ -52,6 +52,26 @@ class Sample:
 
 
 @attrs.frozen
+class Turn:
+    """One run of the load generator: commands, seconds, CPU seconds of the server, and load of others on its core."""
+
+    requests: int
+    elapsed: float
+    cpu: float
+    foreign: float
+
+    @property
+    def throughput(self) -> float:
+        """Commands a second."""
+        return self.requests / self.elapsed
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds of a command."""
+        return self.cpu / self.requests
+
+
+@attrs.frozen
 class Row:
     """The medians over all rounds of one server with one command at one depth.
 

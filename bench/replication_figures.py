@@ -5,82 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from bench.figures import percentile
-
-MIB = 1 << 20
+from bench.tables import MIB, Spread, Table, reply_table, verdict
 
 Lag = tuple[float, int, int, int]
 """One look at a replica: seconds since the load began, entries (valkey: bytes) not applied, bytes and milliseconds."""
-
-
-@attrs.frozen
-class Table:
-    """A titled table of text; the first ``left`` columns are flushed left. ``notes`` stand under it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[list[str]]
-    notes: list[str] = attrs.field(factory=list)
-    left: int = 1
-
-
-def render_text(table: Table) -> str:
-    """The table for a terminal, columns aligned; ends with a line end."""
-    lines = [list(table.columns), *table.rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(table.columns))]
-    shown = []
-    for line in lines:
-        padded = [
-            cell.ljust(width) if index < table.left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        shown.append("  ".join(padded).rstrip())
-    return "\n".join([table.title, "", *shown, *(f"! {note}" for note in table.notes)]) + "\n"
-
-
-def render_markdown(table: Table) -> str:
-    """The table in Markdown; ends with a line end."""
-    heading = "| " + " | ".join(table.columns) + " |"
-    rule = "|" + "|".join("---" if index < table.left else "---:" for index in range(len(table.columns))) + "|"
-    body = ["| " + " | ".join(line) + " |" for line in table.rows]
-    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([f"**{table.title}**", "", heading, rule, *body, *notes]) + "\n"
-
-
-def verdict(value: float | None, target: float, at_least: bool) -> str:
-    """A target beside a figure: ``≥ 0.80 met``, ``≤ 25.0 missed``; ``–`` where there is no figure."""
-    if value is None:
-        return "–"
-    met = value >= target if at_least else value <= target
-    return f"{'≥' if at_least else '≤'} {target:g} {'met' if met else 'missed'}"
-
-
-@attrs.frozen
-class Spread:
-    """Percentiles of some times, all in seconds."""
-
-    count: int
-    p50: float
-    p99: float
-    p999: float
-    worst: float
-
-    @classmethod
-    def of(cls, times: Sequence[float]) -> "Spread":
-        """Those of ``times``, in any order; raises ValueError when there are none."""
-        ordered = sorted(times)
-        p50, p99, p999 = (percentile(ordered, share) for share in (0.5, 0.99, 0.999))
-        return cls(len(ordered), p50, p99, p999, ordered[-1])
-
-    def cells(self) -> list[str]:
-        """p50, p99, p99.9 and the maximum in milliseconds, then how many there were."""
-        times = (self.p50, self.p99, self.p999, self.worst)
-        return [*(f"{each * 1e3:.2f}" for each in times), f"{self.count:,}"]
-
-
-def between(samples: Sequence[tuple[float, float]], start: float, end: float) -> list[float]:
-    """The values of ``samples`` (moment, value) whose moment is in [start, end)."""
-    return [value for moment, value in samples if start <= moment < end]
 
 
 def parse_facts(line: str) -> dict[str, str]:
@@ -376,25 +304,18 @@ def sync_table(syncs: Sequence[Sync], baseline: str) -> Table:
     return Table("A full sync while clients write", columns, rows)
 
 
+STALL_TARGET_MS = 25.0
+"""The longest that a reply may be delayed by a sync at p99.9."""
+
+
 def probe_table(syncs: Sequence[Sync], realtime: bool) -> Table:
     """Reply times of the probe connection without and during a sync, over all rounds together."""
-    rows = []
+    groups = []
     for kind in dict.fromkeys(sync.kind for sync in syncs):
         mine = [sync for sync in syncs if sync.kind == kind]
-        for name, times in (
-            ("before", [time for sync in mine for time in sync.quiet]),
-            ("during", [time for sync in mine for time in sync.busy]),
-        ):
-            if not times:
-                rows.append([kind, name, *["–"] * 5, ""])
-                continue
-            spread = Spread.of(times)
-            judged = kind == "kevynode" and name == "during"
-            target = "p99.9 " + verdict(spread.p999 * 1e3, 25, at_least=False) if judged else ""
-            rows.append([kind, name, *spread.cells(), target])
-    columns = ("server", "sync", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "replies", "target")
-    notes = [] if realtime else ["the probe got no real-time priority: its own waits for the core are in its times"]
-    return Table("Reply times of a probe connection (SET and GET in turns)", columns, rows, notes, left=2)
+        groups.append((kind, "before", [time for sync in mine for time in sync.quiet]))
+        groups.append((kind, "during", [time for sync in mine for time in sync.busy]))
+    return reply_table(groups, "sync", STALL_TARGET_MS, "kevynode", realtime)
 
 
 # -- a replica that reads nothing -------------------------------------------------------------------------------------

@@ -7,21 +7,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import attrs
 
 from bench import machine
 from bench.client import Connection
-from bench.compare import CALIBRATION_REQUESTS, next_size
-from bench.generator import Outcome, Task
+from bench.compare import calibrate
+from bench.measuring import GENERATOR_SECONDS, PROBE, Child, Failed, Meter, Say, rotated, start_load
 from bench.replication_figures import Course, Lag, Turn, Visibility, replica_lines
-from bench.replication_load import Load, Written
+from bench.replication_load import Written
 from bench.replication_probe import Seen, Watch
 from bench.replication_servers import (
-    Child,
-    Failed,
-    Meter,
     Node,
     await_position,
     node,
@@ -29,21 +26,14 @@ from bench.replication_servers import (
     replica_of,
     replication_info,
 )
+from bench.speed import burst
 from bench.workloads import KEYSPACE, WORKLOADS
 
-LOAD = "bench.replication_load"
-PROBE = "bench.replication_probe"
-GENERATOR = "bench.generator"
-
 LOOK_SECONDS = 0.1
-GENERATOR_SECONDS = 120.0
 DRAIN_SECONDS = 60.0
 
 PACE_SHARE = 0.6
 """The pace at which all setups are compared, as a share of what the slowest of them reached."""
-
-Say = Callable[[str], None]
-_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -64,12 +54,6 @@ class Options:
     quiet_seconds: float
     budget: int
     window_ms: int
-
-
-def rotated(items: Sequence[_T], round_number: int) -> list[_T]:
-    """The order of a round: each goes first in its turn."""
-    start = round_number % len(items) if items else 0
-    return [*items[start:], *items[:start]]
 
 
 def counts_of(kind: str, replicas: Sequence[int]) -> list[int]:
@@ -151,34 +135,23 @@ def _rounds(
 
 
 def _calibrate(setup: Setup, depth: int, options: Options, cores: machine.Cores) -> int:
-    batch = options.connections * depth
-    requests, final = -(-CALIBRATION_REQUESTS // batch) * batch, False
-    while not final:
-        turn = _turn(setup, partial(_burst, setup, depth, requests, options), cores)
-        requests, final = next_size(requests, turn.elapsed, options.seconds, batch)
-    return requests
+    def elapsed(requests: int) -> float:
+        return _turn(setup, partial(_burst, setup, depth, requests, options), cores).elapsed
+
+    return calibrate(elapsed, options.connections * depth, options.seconds)
 
 
 def _burst(setup: Setup, depth: int, requests: int, options: Options) -> tuple[int, float]:
     """So many SETs as fast as they can, and how long that took."""
-    workload = WORKLOADS["SET"]
-    task = Task(
-        host=setup.primary.server.host,
-        port=setup.primary.server.port,
-        connections=options.connections,
-        depth=depth,
-        requests=requests,
-        arguments=list(workload.arguments),
-        line_ends=workload.line_ends,
-    )
-    with Child(GENERATOR, task) as generator:
-        outcome = Outcome(**generator.result(GENERATOR_SECONDS))
+    outcome = burst(setup.primary.server, options.connections, depth, requests)
     return outcome.requests, outcome.elapsed
 
 
 def _paced(setup: Setup, depth: int, rate: float, options: Options) -> tuple[int, float]:
     """SETs at a rate for one round, how many there were and how long it took."""
-    with start_load(setup.primary, options, depth=depth, rate=rate, seconds=options.seconds, keyspace=KEYSPACE) as load:
+    with start_load(
+        setup.primary.server, options.connections, depth=depth, rate=rate, seconds=options.seconds, keyspace=KEYSPACE
+    ) as load:
         written = Written(**load.result(options.seconds + GENERATOR_SECONDS, wait=True))
     return written.requests, written.requests / written.rate
 
@@ -211,20 +184,6 @@ def _cpu(nodes: Iterable[Node]) -> float:
 # -- how far behind ---------------------------------------------------------------------------------------------------
 
 
-def start_load(primary: Node, options: Options, *, depth: int, rate: float, seconds: float, keyspace: int) -> Child:
-    """Clients that write random keys at ``rate`` (0: as fast as they can) until their input ends, or ``seconds``."""
-    load = Load(
-        host=primary.server.host,
-        port=primary.server.port,
-        connections=options.connections,
-        depth=depth,
-        rate=rate,
-        seconds=seconds,
-        keyspace=keyspace,
-    )
-    return Child(LOAD, load)
-
-
 def measure_courses(options: Options, cores: machine.Cores, say: Say) -> list[Course]:
     """How far one replica of each kind is behind while the load goes as fast as it can."""
     courses = []
@@ -244,7 +203,9 @@ def _course(setup: Setup, depth: int, options: Options) -> Course:
     with (
         primary.connect() as asking,
         copy.connect() as asking_copy,
-        start_load(primary, options, depth=depth, rate=0.0, seconds=options.lag_seconds, keyspace=KEYSPACE) as load,
+        start_load(
+            primary.server, options.connections, depth=depth, rate=0.0, seconds=options.lag_seconds, keyspace=KEYSPACE
+        ) as load,
     ):
         began = time.monotonic()
         while load.running() and time.monotonic() - began < options.lag_seconds:
@@ -273,7 +234,9 @@ def measure_visibility(options: Options, cores: machine.Cores, say: Say) -> list
         with ExitStack() as stack:
             setup = _setup(stack, kind, 1, cores)
             primary, (copy,) = setup.primary, setup.replicas
-            with start_load(primary, options, depth=1, rate=0.0, seconds=options.seconds, keyspace=KEYSPACE) as load:
+            with start_load(
+                primary.server, options.connections, depth=1, rate=0.0, seconds=options.seconds, keyspace=KEYSPACE
+            ) as load:
                 highest = Written(**load.result(options.seconds + GENERATOR_SECONDS, wait=True))
             if await_position([copy], position(primary.info()), DRAIN_SECONDS) is None:
                 raise Failed(f"the replica of {kind} was still behind {DRAIN_SECONDS:.0f} s after the load")
@@ -298,7 +261,12 @@ def _visible(setup: Setup, rate: float, options: Options, cores: machine.Cores) 
     meter = Meter(cores, [primary.pid], [copy.pid])
     with (
         start_load(
-            primary, options, depth=1, rate=rate, seconds=options.lag_seconds + GENERATOR_SECONDS, keyspace=KEYSPACE
+            primary.server,
+            options.connections,
+            depth=1,
+            rate=rate,
+            seconds=options.lag_seconds + GENERATOR_SECONDS,
+            keyspace=KEYSPACE,
         ) as load,
         Child(PROBE, watch) as probe,
     ):

@@ -33,7 +33,7 @@ class LoadError(Exception):
 
 @attrs.frozen
 class Load:
-    """SETs of 64-byte values to random ones of ``keyspace`` keys, ``depth`` of them in one send.
+    """SETs of 64-byte values to random ones of ``keyspace`` keys under ``prefix``, ``depth`` of them in one send.
 
     ``rate`` is in commands a second over all connections together; 0: as fast as replies come.
     """
@@ -46,6 +46,7 @@ class Load:
     seconds: float
     keyspace: int
     seed: int = 1
+    prefix: str = STRING_PREFIX
 
 
 @attrs.frozen
@@ -74,10 +75,10 @@ class Written:
         return (after - before) / (last - first)
 
 
-def batch_template(depth: int) -> bytes:
+def batch_template(depth: int, prefix: str = STRING_PREFIX) -> bytes:
     """``depth`` SET requests as bytes with a place for a key's number (``%`` and a tuple fill it in) in each."""
-    size = len(STRING_PREFIX) + DIGITS
-    one = f"*3\r\n$3\r\nSET\r\n${size}\r\n{STRING_PREFIX}%0{DIGITS}d\r\n${len(VALUE)}\r\n{VALUE}\r\n"
+    size = len(prefix) + DIGITS
+    one = f"*3\r\n$3\r\nSET\r\n${size}\r\n{prefix}%0{DIGITS}d\r\n${len(VALUE)}\r\n{VALUE}\r\n"
     return one.encode() * depth
 
 
@@ -101,7 +102,7 @@ def run(load: Load, control: int) -> Written:
 
 
 def _drive(load: Load, sockets: dict[int, socket.socket], control: int) -> Written:
-    template = batch_template(load.depth)
+    template = batch_template(load.depth, load.prefix)
     places = range(load.depth)
     draw = random.Random(load.seed).random
     keyspace, depth, rate = load.keyspace, load.depth, load.rate

@@ -39,8 +39,8 @@ class ProbeError(Exception):
 class Watch:
     """What to watch: ``interval`` seconds between requests (``visible``: between values), ``seconds`` in all.
 
-    ``replica_host`` and ``replica_port`` are where ``visible`` reads; ``keyspace`` is how many keys ``replies``
-    draws from.
+    ``replica_host`` and ``replica_port`` are where ``visible`` reads; ``keyspace`` is how many keys under
+    ``prefix`` ``replies`` draws from.
     """
 
     mode: Literal["replies", "visible"]
@@ -51,6 +51,7 @@ class Watch:
     keyspace: int = 1
     replica_host: str = ""
     replica_port: int = 0
+    prefix: str = STRING_PREFIX
 
 
 @attrs.define
@@ -120,7 +121,7 @@ def watch_replies(watch: Watch, control: int, seen: Seen) -> None:
             time.sleep(pause)
         if due - began >= watch.seconds or (not beat % 16 and ended(control)):
             break
-        key = STRING_PREFIX + number(int(draw() * watch.keyspace))
+        key = watch.prefix + number(int(draw() * watch.keyspace))
         request = encode_request(["SET", key, VALUE] if beat % 2 else ["GET", key])
         start = sent_at(due, clock(), free)
         wire.ask(request)

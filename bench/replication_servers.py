@@ -1,35 +1,21 @@
 """Primaries and replicas for the replication measurements: started on a core, joined, asked how far they are."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import attrs
 
-from bench import machine
 from bench.client import Connection, ServerError, parse_info
-from bench.servers import HOST, TARGETS, Running, Target, child_environment, started
+from bench.measuring import Failed, free_port
+from bench.servers import HOST, TARGETS, Running, Target, started
 
 JOIN_SECONDS = 60.0
 """How long a replica may take to join a primary with little data."""
 
 POLL_SECONDS = 0.01
-CHILD_SECONDS = 30.0
-"""How long a child may take to end once its work is over or its input is closed."""
-
-
-class Failed(Exception):
-    """A measurement came to nothing; the text says how."""
 
 
 @attrs.frozen
@@ -65,14 +51,6 @@ def replication_info(connection: Connection) -> dict[str, str]:
     if not isinstance(reply, bytes):
         raise ServerError("INFO has no text")
     return parse_info(reply)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def configuration(replication_port: int, settings: Mapping[str, int]) -> str:
@@ -160,84 +138,3 @@ def memory(pid: int, field: str = "VmRSS") -> int:
 def forget_peak(pid: int) -> None:
     """Have the kernel measure a process' largest resident memory from now on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-class Meter:
-    """Load on our cores that is not ours, between its making and :meth:`share`."""
-
-    def __init__(self, cores: machine.Cores, on_server: Iterable[int], on_generator: Iterable[int]) -> None:
-        """``on_server`` and ``on_generator`` are the processes that run on each core besides this one's children."""
-        self._cores = cores
-        self._pids = {cores.server: list(on_server)}
-        self._pids.setdefault(cores.generator, []).extend(on_generator)
-        self._began = self._read()
-
-    def _read(self) -> tuple[float, dict[int, int], dict[int, float]]:
-        used = {core: sum(map(machine.process_cpu, pids)) for core, pids in self._pids.items()}
-        times = os.times()
-        used[self._cores.generator] += times.user + times.system + times.children_user + times.children_system
-        return time.perf_counter(), machine.read_core_times(), used
-
-    def share(self) -> float:
-        """The share of the busier core that others used."""
-        began, before, used_before = self._began
-        ended, after, used_after = self._read()
-        ours = {core: used_after[core] - used_before[core] for core in used_after}
-        return machine.foreign_share(before, after, ended - began, ours)
-
-
-class Child:
-    """A measuring process, ``python -m MODULE``, that works until it is done or its standard input is closed.
-
-    It gets a task as one line of JSON and prints its result as one. A context manager: it never outlives the block.
-    """
-
-    def __init__(self, module: str, task: attrs.AttrsInstance) -> None:
-        """Start it. Should this process be killed, the child's input ends and so does the child."""
-        self._module = module
-        # Files, so that a long result never has the child wait for somebody to read it.
-        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._error = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=self._out,
-            stderr=self._error,
-            env=child_environment(),
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        self._input = self._process.stdin
-        self._input.write(json.dumps(attrs.asdict(task)).encode() + b"\n")
-        self._input.flush()
-
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for file in (self._input, self._out, self._error):
-            file.close()
-
-    def running(self) -> bool:
-        """Whether it still works."""
-        return self._process.poll() is None
-
-    def result(self, seconds: float = CHILD_SECONDS, *, wait: bool = False) -> Any:
-        """Close its input and return its result; with ``wait`` only when it has ended by itself. Raises Failed."""
-        if not wait:
-            self._input.close()
-        try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"{self._module} did not end within {seconds:.0f} s") from None
-        self._out.seek(0)
-        self._error.seek(0)
-        if code:
-            said = self._error.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise Failed(" ".join(said) or f"{self._module} ended with {code}")
-        return json.loads(self._out.read())

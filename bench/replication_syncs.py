@@ -11,14 +11,12 @@ from contextlib import ExitStack
 import attrs
 
 from bench import machine
-from bench.replication_figures import MIB, Held, Sync, between, replica_lines
-from bench.replication_live import GENERATOR_SECONDS, LOOK_SECONDS, PROBE, Options, Say, rotated, start_load
+from bench.measuring import GENERATOR_SECONDS, PROBE, Child, Failed, Meter, Say, rotated, start_load
+from bench.replication_figures import Held, Sync, replica_lines
+from bench.replication_live import LOOK_SECONDS, Options
 from bench.replication_load import Written, batch_template
 from bench.replication_probe import Seen, Watch
 from bench.replication_servers import (
-    Child,
-    Failed,
-    Meter,
     Node,
     await_link,
     follow,
@@ -28,6 +26,7 @@ from bench.replication_servers import (
     position,
     replication_info,
 )
+from bench.tables import MIB, between
 from bench.workloads import KEYSPACE, STRING_PREFIX, VALUE, WORKLOADS, Argv, encode_request, number
 
 SYNC_SECONDS = 300.0
@@ -96,7 +95,12 @@ def _sync(primary: Node, options: Options, cores: machine.Cores) -> tuple[Sync, 
         quiet_from = time.monotonic() + options.quiet_seconds * WARM_SHARE
         with (
             start_load(
-                primary, options, depth=1, rate=options.write_rate, seconds=limit, keyspace=options.keys
+                primary.server,
+                options.connections,
+                depth=1,
+                rate=options.write_rate,
+                seconds=limit,
+                keyspace=options.keys,
             ) as load,
             Child(PROBE, watch) as probe,
         ):
@@ -203,7 +207,9 @@ def measure_stuck(options: Options, cores: machine.Cores, say: Say) -> Held:
     with node("kevynode", cores.server, settings) as primary:
         with primary.connect() as connection:
             connection.run(WORKLOADS["SET"].fill())
-        with start_load(primary, options, depth=16, rate=0.0, seconds=options.lag_seconds, keyspace=KEYSPACE) as load:
+        with start_load(
+            primary.server, options.connections, depth=16, rate=0.0, seconds=options.lag_seconds, keyspace=KEYSPACE
+        ) as load:
             load.result(options.lag_seconds + GENERATOR_SECONDS, wait=True)
         time.sleep(SETTLE_SECONDS)
         before = memory(primary.pid)
@@ -211,7 +217,9 @@ def measure_stuck(options: Options, cores: machine.Cores, say: Say) -> Held:
         start = position(primary.info())
         replica = StuckReplica(primary)
         try:
-            with start_load(primary, options, depth=16, rate=0.0, seconds=STUCK_SECONDS * 2, keyspace=KEYSPACE) as load:
+            with start_load(
+                primary.server, options.connections, depth=16, rate=0.0, seconds=STUCK_SECONDS * 2, keyspace=KEYSPACE
+            ) as load:
                 watched = _watch_stuck(primary, replica, options, say)
                 load.result()
         finally:

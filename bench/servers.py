@@ -122,7 +122,7 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _in_child(core: int) -> Callable[[], None]:
+def in_child(core: int) -> Callable[[], None]:
     """What a child does before it becomes the server: take its core, and die should this process be killed."""
 
     def prepare() -> None:
@@ -159,13 +159,13 @@ def started(target: Target, core: int) -> Iterator[Running]:
                 stderr=subprocess.STDOUT,
                 env=child_environment(),
                 start_new_session=True,  # Ctrl-C reaches this process only, which then stops the server
-                preexec_fn=_in_child(core),  # noqa: PLW1509 - this process has one thread
+                preexec_fn=in_child(core),  # noqa: PLW1509 - this process has one thread
             )
             try:
                 address = _await_ready(target, process, output, port)
                 yield Running(target.name, *address, process.pid, _version(target.name, *address))
             finally:
-                _stop(process)
+                stop(process)
 
 
 def _await_ready(target: Target, process: subprocess.Popen[bytes], output: Path, port: int) -> tuple[str, int]:
@@ -202,11 +202,12 @@ def _tail(output: Path) -> str:
     return " / ".join(output.read_text(errors="replace").splitlines()[-5:]) or "it printed nothing"
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None:
+    """End a process that we started: SIGTERM, and SIGKILL if it is still there after so many seconds."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()

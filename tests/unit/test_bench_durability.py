@@ -27,11 +27,12 @@ def _load() -> ModuleType:
 if "bench" not in sys.modules:
     _load()
 
-from bench import durability, machine, workloads  # noqa: E402
+from bench import durability, machine, suite, workloads  # noqa: E402
 from bench import durability_figures as figures  # noqa: E402
 from bench import durability_live as live  # noqa: E402
 from bench import durability_servers as servers  # noqa: E402
-from bench.replication_servers import Failed  # noqa: E402
+from bench.figures import Turn  # noqa: E402
+from bench.measuring import Failed  # noqa: E402
 from bench.servers import Unavailable  # noqa: E402
 
 BARE = figures.Setup("kevynode", "none")
@@ -40,10 +41,10 @@ ALWAYS = figures.Setup("kevynode", "always")
 VALKEY_ALWAYS = figures.Setup("valkey", "always")
 
 
-def turn(throughput: float, cost: float = 1e-6) -> figures.Turn:
+def turn(throughput: float, cost: float = 1e-6) -> Turn:
     """One round of two seconds."""
     requests = int(throughput * 2)
-    return figures.Turn(requests, 2.0, cost * requests, 0.01)
+    return Turn(requests, 2.0, cost * requests, 0.01)
 
 
 class TestSpeed:
@@ -145,14 +146,14 @@ class TestWindow:
 
 class TestCommandLine:
     def test_defaults_are_every_part(self) -> None:
-        options = durability.options_of(durability.build_parser().parse_args([]))
+        options = durability.SUITE.options_of(durability.build_parser().parse_args([]))
         assert options.parts == ("throughput", "load", "rewrite", "loss")
         assert (options.servers, options.policies) == (("kevynode", "valkey"), ("none", "everysec", "always"))
         assert (options.depths, options.connections, options.keys) == ((1, 16), 50, 1_000_000)
 
     def test_names_run_in_their_order(self) -> None:
         words = ["--parts", "Rewrite, load", "--policies", "always,none", "--servers", "kevynode"]
-        options = durability.options_of(durability.build_parser().parse_args(words))
+        options = durability.SUITE.options_of(durability.build_parser().parse_args(words))
         assert (options.parts, options.policies) == (("load", "rewrite"), ("none", "always"))
         assert live.setups_of(options) == [BARE, ALWAYS]
 
@@ -174,12 +175,12 @@ class TestCommandLine:
         assert words[0] in capsys.readouterr().err
 
     def test_report_names_what_failed(self) -> None:
-        options = durability.options_of(durability.build_parser().parse_args([]))
+        options = durability.SUITE.options_of(durability.build_parser().parse_args([]))
         facts: dict[str, str | int] = {"processor": "P", "cores": 2, "kernel": "6", "python": "3.11"}
         table = figures.rewrite_table([rewritten("kevynode", ())])
-        run = durability.Run(options, machine.Cores(1, 0), facts, [table], problems=["load: reason"])
+        run = suite.Run(options, machine.Cores(1, 0), facts, [table], problems=["load: reason"])
         for markdown in (False, True):
-            text = durability.render(run, markdown)
+            text = suite.render(durability.SUITE, run, markdown)
             assert "servers on core 1" in text
             assert "A rewrite" in text
             assert text.endswith("! load: reason\n")

@@ -31,7 +31,7 @@ def _load() -> ModuleType:
 if "bench" not in sys.modules:
     _load()
 
-from bench import machine, replication, workloads  # noqa: E402
+from bench import machine, measuring, replication, suite, tables, workloads  # noqa: E402
 from bench import replication_figures as figures  # noqa: E402
 from bench import replication_live as live  # noqa: E402
 from bench import replication_load as load  # noqa: E402
@@ -141,7 +141,7 @@ class TestSync:
         assert table.notes
 
     def test_samples_are_cut_by_their_moment(self) -> None:
-        assert figures.between([(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)], 1.5, 3.0) == [0.2]
+        assert tables.between([(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)], 1.5, 3.0) == [0.2]
 
     def test_fill_sets_every_key_once(self) -> None:
         commands = list(syncs.fill(450))
@@ -154,12 +154,12 @@ class TestSync:
 class TestStuck:
     def held(self, **changes: float | None) -> figures.Held:
         values = {
-            "budget": 32 * figures.MIB,
-            "written": 100 * figures.MIB,
-            "before": 50 * figures.MIB,
-            "stuck": 90 * figures.MIB,
-            "waiting": 86 * figures.MIB,
-            "after": 50 * figures.MIB,
+            "budget": 32 * tables.MIB,
+            "written": 100 * tables.MIB,
+            "before": 50 * tables.MIB,
+            "stuck": 90 * tables.MIB,
+            "waiting": 86 * tables.MIB,
+            "after": 50 * tables.MIB,
             "hung_up_at": 10.0,
             "expired_at": 15.0,
             "backlog_gone": True,
@@ -170,7 +170,7 @@ class TestStuck:
         rows = figures.held_table(self.held()).rows
         assert rows[2][1:] == ["10.0", "86.0", "+36.0", "≤ 36 met"]
         assert rows[3][1:] == ["15.0", "50.0", "+0.0", "100% given back"]
-        over = figures.held_table(self.held(waiting=87 * figures.MIB, after=60 * figures.MIB)).rows
+        over = figures.held_table(self.held(waiting=87 * tables.MIB, after=60 * tables.MIB)).rows
         assert over[2][4] == "≤ 36 missed"
         assert over[3][4] == "73% given back"
 
@@ -180,33 +180,33 @@ class TestStuck:
 
 
 class TestTables:
-    TABLE = figures.Table("Title", ("a", "b"), [["x", "1"], ["yy", "22"]], ["note"])
+    TABLE = tables.Table("Title", ("a", "b"), [["x", "1"], ["yy", "22"]], ["note"])
 
     def test_text_is_aligned(self) -> None:
-        assert figures.render_text(self.TABLE).splitlines() == ["Title", "", "a    b", "x    1", "yy  22", "! note"]
+        assert tables.render_text(self.TABLE).splitlines() == ["Title", "", "a    b", "x    1", "yy  22", "! note"]
 
     def test_markdown_has_as_many_cells_in_every_line(self) -> None:
-        lines = figures.render_markdown(self.TABLE).splitlines()
+        lines = tables.render_markdown(self.TABLE).splitlines()
         assert lines[2:6] == ["| a | b |", "|---|---:|", "| x | 1 |", "| yy | 22 |"]
         assert lines[-1] == "- note"
 
     def test_verdict_says_target_and_outcome(self) -> None:
-        assert figures.verdict(0.8, 0.8, at_least=True) == "≥ 0.8 met"
-        assert figures.verdict(25.1, 25, at_least=False) == "≤ 25 missed"
-        assert figures.verdict(None, 25, at_least=False) == "–"
+        assert tables.verdict(0.8, 0.8, at_least=True) == "≥ 0.8 met"
+        assert tables.verdict(25.1, 25, at_least=False) == "≤ 25 missed"
+        assert tables.verdict(None, 25, at_least=False) == "–"
 
     def test_percentiles_need_no_order(self) -> None:
-        spread = figures.Spread.of([0.003, 0.001, 0.002])
+        spread = tables.Spread.of([0.003, 0.001, 0.002])
         assert spread.cells() == ["2.00", "3.00", "3.00", "3.00", "3"]
         with pytest.raises(ValueError, match="no values"):
-            figures.Spread.of([])
+            tables.Spread.of([])
 
     def test_report_names_what_failed(self) -> None:
-        options = replication.options_of(replication.build_parser().parse_args([]))
+        options = replication.SUITE.options_of(replication.build_parser().parse_args([]))
         facts: dict[str, str | int] = {"processor": "P", "cores": 2, "kernel": "6", "python": "3.11"}
-        run = replication.Run(options, machine.Cores(1, 0), facts, [self.TABLE], problems=["sync: reason"])
+        run = suite.Run(options, machine.Cores(1, 0), facts, [self.TABLE], problems=["sync: reason"])
         for markdown in (False, True):
-            text = replication.render(run, markdown)
+            text = suite.render(replication.SUITE, run, markdown)
             assert "primaries on core 1" in text
             assert "Title" in text
             assert text.endswith("! sync: reason\n")
@@ -236,19 +236,19 @@ class TestInfo:
 
     def test_peak_memory_is_at_least_what_is_held_now(self) -> None:
         assert 0 < servers.memory(os.getpid()) <= servers.memory(os.getpid(), "VmHWM") * 1.1
-        with pytest.raises(servers.Failed, match="tells no"):
+        with pytest.raises(measuring.Failed, match="tells no"):
             servers.memory(os.getpid(), "VmNothing")
 
 
 class TestRounds:
     def test_every_setup_goes_first_in_turn(self) -> None:
-        assert [live.rotated("abc", number) for number in range(4)] == [
+        assert [measuring.rotated("abc", number) for number in range(4)] == [
             list("abc"),
             list("bca"),
             list("cab"),
             list("abc"),
         ]
-        assert live.rotated([], 3) == []
+        assert measuring.rotated([], 3) == []
 
     def test_none_is_always_measured_and_valkey_has_one_replica_at_most(self) -> None:
         assert live.counts_of("kevynode", (1, 3)) == [0, 1, 3]
@@ -258,14 +258,14 @@ class TestRounds:
 
 class TestCommandLine:
     def test_defaults_are_every_part(self) -> None:
-        options = replication.options_of(replication.build_parser().parse_args([]))
+        options = replication.SUITE.options_of(replication.build_parser().parse_args([]))
         assert options.parts == ("throughput", "lag", "sync", "slow")
         assert (options.servers, options.depths, options.replicas) == (("kevynode", "valkey"), (1, 16), (0, 1, 3))
         assert (options.connections, options.keys, options.budget) == (50, 1_000_000, 32 << 20)
 
     def test_parts_run_in_their_order(self) -> None:
         arguments = replication.build_parser().parse_args(["--parts", "Slow, lag", "--depths", "4,4", "--budget", "2"])
-        options = replication.options_of(arguments)
+        options = replication.SUITE.options_of(arguments)
         assert (options.parts, options.depths, options.budget) == (("lag", "slow"), (4,), 2 << 20)
 
     @pytest.mark.parametrize(
