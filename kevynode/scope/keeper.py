@@ -194,6 +194,7 @@ class ScopeKeeper:
             for scope in self.table:
                 if self.ownership.owner(scope.prefix) == self.settings.node_id:
                     self.ownership.close(scope.prefix, "this node to look at its ledger")
+            self._send_on()
 
     def close(self) -> None:
         """Close the ledger's file. After :meth:`run`, when nobody appends any more; also if nothing was loaded."""
@@ -269,7 +270,18 @@ class ScopeKeeper:
                 else:
                     self._close(prefix, "its opening to be written down")
                     due = due or prefix
+            self._send_on()
         return decisions, due
+
+    def _send_on(self) -> None:
+        """Close what others own where it is not clear that they do, and open to redirects what has become clear."""
+        unclear = self.opening.unclear()
+        for prefix in self.ownership.elsewhere():
+            if prefix in unclear:
+                self._close(prefix, unclear[prefix].reason)
+            else:
+                self._said.pop(prefix, None)
+                self.ownership.open(prefix)
 
     def _restore_by(self, decisions: Mapping[bytes, Decision], nursery: trio.Nursery) -> None:
         """Restore what is to be restored, and nothing else any more: it may be another node's by now."""

@@ -15,6 +15,11 @@ one has the data. So it opens a prefix when none of these speaks against it:
   and every peer must say what it holds before that is known. Where nobody holds a key it opens. ``start_empty`` opens
   it in any case.
 
+And it sends writes of a prefix to another node (:meth:`Opening.unclear`) only where that one cannot send them back: two
+nodes that each take the other one for the owner would, for ever. So a node that does not know the ledger redirects to
+nobody who has not told his, and one that a peer contradicts redirects nowhere. Of what is left, each redirect goes by a
+higher epoch than the one before it.
+
 Who calls what, and when (all of it in the thread of the node):
 
 - *At start*, after ``ledger_file.load`` and the load of the data: make an :class:`Opening` over the declared table and
@@ -25,10 +30,10 @@ Who calls what, and when (all of it in the thread of the node):
   a link, so that a scope is not opened for a moment), :meth:`Opening.copies` with its answer about
   :attr:`Opening.lacking`, :meth:`Opening.disconnected` when the link ends.
 - *After each append to the ledger's file*: :meth:`Opening.appended`; for each record of a move :meth:`Opening.moved`.
-- *After each of these, and at* :meth:`Opening.deadline`: :meth:`Opening.decide`. What was open closes again if
-  something turns up. ``RestoreFrom``: take a scope ship of the prefix from that peer, make it durable, then
-  :meth:`Opening.restored`. ``Open``: append ``ledger_records.Opened`` first, unless the state's ``opened`` has the
-  prefix.
+- *After each of these, and at* :meth:`Opening.deadline`: :meth:`Opening.decide`, and :meth:`Opening.unclear` for what
+  others own. What was open closes again if something turns up. ``RestoreFrom``: take a scope ship of the prefix from
+  that peer, make it durable, then :meth:`Opening.restored`. ``Open``: append ``ledger_records.Opened`` first, unless
+  the state's ``opened`` has the prefix.
 - *Whenever* :meth:`Opening.records_due` *has records*: append them.
 - A scope that is not open yet must not be streamed or shipped to followers: an empty one would wipe their copies. When
   it opens, this node's numbering goes on above :attr:`Opening.highest_offset`, so that of two copies the one with the
@@ -241,6 +246,22 @@ class Opening:
         """What to do with each prefix that this node owns, in order. Changes nothing."""
         wait = self._wait_for_answers(now)
         return {scope.prefix: self._decide(scope.prefix, wait) for scope in self._table if self._owns(scope.prefix)}
+
+    def unclear(self) -> dict[bytes, Waiting]:
+        """The prefixes that another node owns by what is known here, and whose writes must not be sent there yet."""
+        found: dict[bytes, Waiting] = {}
+        for scope in self._table:
+            owner = self._ledger.owner(scope.prefix, scope.writer)
+            if owner == self._self_id:
+                continue
+            wait = self._wait_for_owner(owner) or self._wait_for_agreement(scope.prefix)
+            if wait is not None:
+                found[scope.prefix] = wait
+        return found
+
+    def _wait_for_owner(self, owner: str) -> Waiting | None:
+        is_sure = (self._is_settled and not self._lost) or self._trusts
+        return None if is_sure or owner not in self._peers - self._answered else Waiting(owner, frozenset({owner}))
 
     def _owns(self, prefix: bytes) -> bool:
         scope = self._table.declared(prefix)
