@@ -17,7 +17,7 @@ from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.log import Logger, open_log
 from kevynode.probe import ErrorReply, Probe, ProbeError, command_words, connect, parse_info
 from kevynode.serve.parameters import check_parameter, without_effect
-from kevynode.status import moves, replication_state, scopes, tables
+from kevynode.status import in_columns, moves, peers, replication_state, scopes, tables
 
 __all__ = ["main"]
 
@@ -247,6 +247,7 @@ def _state(address: str) -> dict[str, Any]:
         "replication": replication_state(sections),
         "scopes": scopes(sections),
         "moves": moves(sections),
+        "peers": peers(sections),
         "info": sections,
     }
 
@@ -254,11 +255,9 @@ def _state(address: str) -> dict[str, Any]:
 def _print_table(states: list[dict[str, Any]]) -> None:
     good = [(str(state["address"]), state["info"]) for state in states if state["ok"]]
     for number, rows in enumerate(tables(good)):
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         if number:
             print()
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("\n".join(in_columns(rows)))
     for state in states:
         if not state["ok"]:
             fail(state["error"])

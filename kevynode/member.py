@@ -17,7 +17,7 @@ from .config import NodeConfig
 from .config_values import split_address
 from .log import Logger
 from .persist.service import PersistenceService
-from .replicate.mesh import Mesh, MeshPeer
+from .replicate.mesh import Mesh, MeshFacts, MeshPeer
 from .replicate.mesh_follower import MeshFollower
 from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
@@ -30,6 +30,7 @@ from .scope.peer_state import DeclaredPeer, PeerFacts
 from .scope.peers import PeerLinks, PeerVisitor
 from .scope.scope import Scope
 from .scope_requests import ScopeRequests
+from .scope_view import CopyState, PeerView
 from .serve.server import Server
 from .serve.table import TABLE
 from .store.apply import Applier
@@ -103,7 +104,7 @@ class Member:
             files.in_thread,
         )
         self.coordinator.on_news = self._moved
-        server.scopes = ScopeRequests(cluster.node_id, self.coordinator)
+        server.scopes = ScopeRequests(cluster.node_id, self.coordinator, self)
         self.links: PeerLinks | None = None
         self.mesh: Mesh | None = None
         self._replica_id: Callable[[], str] = lambda: cluster.node_id
@@ -225,13 +226,36 @@ class Member:
             nursery.start_soon(self.coordinator.run)
             nursery.start_soon(MeshService(self.mesh).run)
 
-    def peers(self) -> tuple[PeerFacts, ...]:
-        """What is known of each peer."""
-        return () if self.links is None else self.links.facts()
+    def peers(self) -> list[PeerView]:
+        """What is known of each other node of the configuration."""
+        known = {} if self.links is None else {facts.node_id: facts for facts in self.links.facts()}
+        now = self._clock.monotonic()
+        copies = {} if self.mesh is None else {facts.node_id: facts for facts in self.mesh.facts(now)}
+        return [
+            _peer_view(node, known.get(node.node_id), copies.get(node.node_id))
+            for node in self._settings.nodes
+            if node.node_id != self._settings.node_id
+        ]
+
+    def copy_state(self, prefix: bytes) -> CopyState | None:
+        """How it is with the copy of a declared prefix that another node writes; None: this node or its upstream."""
+        owner = self.ownership.owner(prefix)
+        if owner == self._settings.node_id or self._replication.role != "master":
+            return None
+        if not self._wants(prefix):
+            return "none"
+        if owner not in {node.node_id for node in self._settings.nodes}:
+            return "unreachable"
+        return "missing" if self.mesh is None or self.mesh.copy_of(prefix) is None else "whole"
 
     def _is_withheld(self, prefix: bytes) -> bool:
-        """Whether a scope of this node must not be shipped: followers would lose the copy that they have."""
-        return any(row.prefix == prefix and row.state == "waiting" for row in self.ownership.declared())
+        """Whether what is here under a prefix must not be shipped: it would take the place of better data.
+
+        It is this node's own and not open, or it is a copy that is not whole.
+        """
+        if any(row.prefix == prefix and row.state == "waiting" for row in self.ownership.declared()):
+            return True
+        return self.mesh is not None and self.mesh.lacks(prefix)
 
     # -- what scopes need of the node ----------------------------------------------------------------------------------
 
@@ -351,3 +375,25 @@ class Member:
         await trio.lowlevel.checkpoint()
         if self._files.keeps_file:
             await self._flush()
+
+
+def _peer_view(node: DeclaredNode, facts: PeerFacts | None, copies: MeshFacts | None) -> PeerView:
+    """A node as the configuration declares it, with what its links tell; a kevy server has only that of its copies."""
+    copying = None if copies is None else copies.upstream
+    silence = facts.silence if facts is not None else None if copying is None else copying.silence
+    return PeerView(
+        node.node_id,
+        node.kind,
+        node.replication,
+        node.address if facts is None else facts.client_address or node.address,
+        "none" if facts is None else "up" if facts.up else "down",
+        0.0 if facts is None else facts.since,
+        silence,
+        "" if facts is None or facts.up else facts.problem,
+        "" if facts is None else facts.state,
+        None if facts is None else facts.ledger_equal,
+        None if facts is None else facts.same_configuration,
+        () if copies is None else copies.prefixes,
+        () if copies is None else copies.missing,
+        copying,
+    )

@@ -176,7 +176,7 @@ class Node(InProcess):
             self.random,
             self.log,
         )
-        member.identify(lambda: self._replica_id, lambda: self.port)
+        member.identify(lambda: self._replica_id, lambda: self._announced_port)
         return member
 
     def _client_address(self, host: str, port: int) -> str:
@@ -189,7 +189,12 @@ class Node(InProcess):
     @property
     def _replica_id(self) -> str:
         """What this node calls itself as a replica; an upstream's ROLE and INFO show the client port in it."""
-        return f"kevynode-replica-{self.port}#{self._own_name}"
+        return f"kevynode-replica-{self._announced_port}#{self._own_name}"
+
+    @property
+    def _announced_port(self) -> int:
+        """The client port as others reach it: that of the advertised address, else the real one."""
+        return split_address(self.server.advertise)[1] if self.server.advertise else self.port
 
     def _make_follower(self, host: str, port: int) -> Follower:
         return Follower(
@@ -203,7 +208,7 @@ class Node(InProcess):
             log=self.log,
             sink=self.replication,
             replica_id=self._replica_id,
-            client_port=self.port,
+            client_port=self._announced_port,
             shards=self.replication.upstream_shards,
         )
 
@@ -213,7 +218,15 @@ class Node(InProcess):
         server.node_id = config.cluster.node_id
         server.version = __version__
         server.process = Process()
-        server.advertise = config.server.advertise or (config.own_peer.address if config.own_peer else "")
+        declared = config.own_peer.address if config.own_peer else ""
+        server.advertise = config.server.advertise or declared
+        if declared and declared != server.advertise:
+            self.log.warning(
+                "advertise_differs",
+                advertise=server.advertise,
+                peer=declared,
+                reason="other nodes redirect to the latter",
+            )
         server.on_shutdown = self._shut_down
         server.block_for = time.sleep
 

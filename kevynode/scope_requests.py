@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import ReplyError
 from .reply import OK, Reply
@@ -22,7 +22,7 @@ from .scope.move_command import (
     status_reply,
 )
 from .scope.moves import Outcome
-from .scope_view import MoveFacts, Ticket
+from .scope_view import CopyState, MoveFacts, PeerView, Ticket
 
 if TYPE_CHECKING:
     from .scope.coordinator import Coordinator
@@ -30,12 +30,22 @@ if TYPE_CHECKING:
 __all__ = ["ScopeRequests"]
 
 
-class ScopeRequests:
-    """The ScopeView of a node. ``coordinator`` is None where no scopes are declared."""
+class Surroundings(Protocol):
+    """What a node knows of the others."""
 
-    def __init__(self, node_id: str, coordinator: Coordinator | None = None) -> None:
+    def peers(self) -> Sequence[PeerView]: ...
+    def copy_state(self, prefix: bytes) -> CopyState | None: ...
+
+
+class ScopeRequests:
+    """The ScopeView of a node. ``coordinator`` and ``others`` are None where no scopes are declared."""
+
+    def __init__(
+        self, node_id: str, coordinator: Coordinator | None = None, others: Surroundings | None = None
+    ) -> None:
         self._node_id = node_id
         self.coordinator = coordinator
+        self._others = others
 
     def move_scope(self, argv: Sequence[bytes]) -> Reply | Ticket:
         """Do what a MOVE-SCOPE command says; the reply, or what to wait for. Raises ReplyError."""
@@ -81,6 +91,14 @@ class ScopeRequests:
             MoveFacts(row.prefix, row.move_id, row.role, row.state, row.peer, row.epoch, row.keys, row.in_doubt)
             for row in self.coordinator.status()
         ]
+
+    def peers(self) -> Sequence[PeerView]:
+        """The other nodes of the configuration, in its order."""
+        return () if self._others is None else self._others.peers()
+
+    def copy_state(self, prefix: bytes) -> CopyState | None:
+        """How it is with the copy of a declared prefix that another node writes; None: none is kept by this node."""
+        return None if self._others is None else self._others.copy_state(prefix)
 
 
 def _settle_move(ticket: Ticket, outcome: Outcome | str) -> None:

@@ -1,5 +1,5 @@
 """What ``kevynode status`` shows: a line for each node, one for each of its replicas, one for each primary it follows,
-one for each scope as each node sees it, and one for each move of a scope.
+one for each scope as each node sees it, one for each move of a scope, and one for each other node that it knows.
 
 Everything is taken from INFO, so a valkey-server can stand among the nodes; what it does not tell is shown as ``-``.
 """
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from kevynode.config_values import join_address
 
-__all__ = ["moves", "replication_state", "scopes", "tables"]
+__all__ = ["in_columns", "moves", "peers", "replication_state", "scopes", "tables"]
 
 Fields: TypeAlias = Mapping[str, str]
 Sections: TypeAlias = Mapping[str, Fields]
@@ -23,11 +23,12 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
 _REPLICA: Final = re.compile(r"slave[0-9]+\Z")
 # Facts that are text even where they look like numbers.
 _TEXTS: Final = frozenset(
-    ("id", "ip", "host", "last_sync_reason", "problem", "prefix", "owner", "writer", "fallback", "detail", "peer")
+    "id ip host last_sync_reason problem prefix owner writer fallback detail peer address client".split()
 )
 _UPSTREAM: Final = re.compile(r"upstream[0-9]+\Z")
 _SCOPE: Final = re.compile(r"scope[0-9]+\Z")
 _MOVE: Final = re.compile(r"move[0-9]+\Z")
+_PEER: Final = re.compile(r"peer[0-9]+\Z")
 
 # Columns of the table of nodes: heading, and the INFO fields it is taken from; the first that is there counts.
 _NODE: Final = (
@@ -72,6 +73,27 @@ def moves(sections: Sections) -> list[Facts]:
     return _lines(sections.get("scopes", {}), _MOVE)
 
 
+def peers(sections: Sections) -> list[Facts]:
+    """The other nodes of the configuration as a node knows them, in its order, from the sections of its INFO.
+
+    ``client`` is where clients find it, ``heard_ms`` how long ago it was last heard, ``ledger`` and ``configuration``
+    whether its own is ``equal`` or ``differs``; ``copied`` of its scopes are copied, ``missing`` of them not whole, and
+    ``lag_ms`` is how old the copies may be. ``warning`` is there where somebody should look.
+    """
+    rows = _lines(sections.get("scopes", {}), _PEER)
+    return [row | {"warning": warning} if (warning := _trouble(row)) else row for row in rows]
+
+
+def _trouble(peer: Facts) -> str:
+    found = [name for name in ("ledger", "configuration") if peer.get(name) == "differs"]
+    told = [f"its {' and '.join(found)} {'differ' if len(found) > 1 else 'differs'}"] if found else []
+    if peer.get("link") == "down":
+        told.append("no link")
+    if peer.get("missing", 0):
+        told.append(f"{peer['missing']} of {peer.get('copied', '?')} copies are not whole")
+    return "; ".join(told)
+
+
 def _warning(scope: Facts) -> str:
     owner = scope.get("owner")
     found = []
@@ -79,6 +101,10 @@ def _warning(scope: Facts) -> str:
         found.append(f"the file says {scope.get('writer')}")
     if owner is not None and owner == scope.get("fallback"):
         found.append("written by its fallback, so it has none")
+    if scope.get("copy") == "missing":
+        found.append("its copy here is not whole")
+    if scope.get("copy") == "unreachable":
+        found.append("nobody knows where its owner is, so there is no copy here")
     return "; ".join(found)
 
 
@@ -110,8 +136,11 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
     nodes = [["NODE", *(heading for heading, _ in _NODE)]]
     replicas = [["NODE", "REPLICA", "ID", "STATE", "ACKED", "SENT", "LAG", "LAST SYNC"]]
     upstreams = [["NODE", "FOLLOWS", "STATE", "APPLIED", "ANNOUNCED", "LAG", "AGE", "LAST SYNC", "PROBLEM"]]
-    declared = [["NODE", "SCOPE", "FILE", "OWNER", "EPOCH", "FALLBACK", "STATE", "WAITS FOR", "!"]]
+    declared = [["NODE", "SCOPE", "FILE", "OWNER", "EPOCH", "FALLBACK", "STATE", "COPY", "WAITS FOR", "!"]]
     moved = [["NODE", "MOVE", "ROLE", "WITH", "STATE", "EPOCH", "KEYS", "!"]]
+    known = [
+        ["NODE", "PEER", "AT", "LINK", "HEARD", "STATE", "LEDGER", "CONFIG", "COPIES", "LAG", "AGE", "!", "PROBLEM"]
+    ]
     for address, sections in states:
         fields = {name: value for section in sections.values() for name, value in section.items()}
         cells = (next((fields[name] for name in names if name in fields), "-") for _, names in _NODE)
@@ -121,7 +150,14 @@ def tables(states: Iterable[tuple[str, Sections]]) -> list[list[list[str]]]:
         upstreams += _rows(address, _upstreams(replication), _upstream_cells)
         declared += _rows(address, scopes(sections), _scope_cells)
         moved += _rows(address, moves(sections), _move_cells)
-    return [table for table in (nodes, declared, moved, replicas, upstreams) if len(table) > 1]
+        known += _rows(address, peers(sections), _peer_cells)
+    return [table for table in (nodes, declared, moved, known, replicas, upstreams) if len(table) > 1]
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, its cells one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _rows(address: str, lines: Iterable[Facts], cells: Callable[[Facts], Sequence[object]]) -> list[list[str]]:
@@ -142,7 +178,7 @@ def _upstream_cells(facts: Facts) -> Sequence[object]:
 
 
 def _scope_cells(facts: Facts) -> Sequence[object]:
-    names = (facts.get(name, "-") for name in ("writer", "owner", "epoch", "fallback", "state"))
+    names = (facts.get(name, "-") for name in ("writer", "owner", "epoch", "fallback", "state", "copy"))
     detail = facts.get("detail", "-")
     waits_for = f"its move to {detail}" if facts.get("state") == "quiesced" else detail
     return _prefix(facts), *names, waits_for, f"! {facts['warning']}" if "warning" in facts else ""
@@ -151,6 +187,21 @@ def _scope_cells(facts: Facts) -> Sequence[object]:
 def _move_cells(facts: Facts) -> Sequence[object]:
     names = (facts.get(name, "-") for name in ("role", "peer", "state", "epoch", "keys"))
     return _prefix(facts), *names, "! in doubt" if facts.get("in_doubt", 0) else ""
+
+
+def _peer_cells(facts: Facts) -> Sequence[object]:
+    link = facts.get("link", "-")
+    if "link_seconds" in facts:
+        link = f"{link} {facts['link_seconds']} s"
+    heard = f"{facts['heard_ms']} ms" if "heard_ms" in facts else "-"
+    said = (facts.get(name, "-") for name in ("state", "ledger", "configuration"))
+    copied, missing = facts.get("copied", 0), facts.get("missing", 0)
+    copies = f"{copied}, {missing} missing" if missing else copied
+    lag = f"{facts['lag_frames']} frames" if copied and "lag_frames" in facts else "-"
+    age = f"{facts['lag_ms']} ms" if copied and "lag_ms" in facts else "-"
+    warning = f"! {facts['warning']}" if "warning" in facts else ""
+    where = facts.get("client", "-")
+    return facts.get("id", "-"), where, link, heard, *said, copies, lag, age, warning, facts.get("problem", "-")
 
 
 def _prefix(facts: Facts) -> object:

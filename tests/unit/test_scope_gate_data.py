@@ -347,6 +347,8 @@ def test_info_tells_who_writes_what(node: ServerHarness, ownership: Ownership) -
         "scope1:prefix=own:,owner=a,epoch=0,state=waiting,writer=a,fallback=b,detail=b;c",
         "scope2:prefix=web:,owner=c,epoch=3,state=elsewhere,writer=b",
         "moves_known:0",
+        "peers_declared:0",
+        "peers_linked:0",
         "",
     ]
     assert "# Scopes" in info_text(node.server, [])

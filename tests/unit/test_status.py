@@ -12,7 +12,7 @@ from kevynode.probe import parse_info
 from kevynode.scope import OwnershipTable, Scope
 from kevynode.scope.ownership import Ownership
 from kevynode.serve.info import info_text
-from kevynode.status import Sections, moves, scopes, tables
+from kevynode.status import Sections, moves, peers, scopes, tables
 
 SCOPES = (
     Scope(b"app:", "a"),
@@ -112,6 +112,62 @@ def test_moves_have_a_table_of_their_own() -> None:
     assert [(move["peer"], move["epoch"], move["in_doubt"]) for move in moves(sections)] == [("7", 4, 0), ("c", 5, 1)]
 
 
+PEERS = (
+    "# Scopes\r\n"
+    "peer0:id=7,kind=kevynode,address=h:16002,client=h:6002,link=up,link_seconds=9,heard_ms=250,state=serving,"
+    "ledger=equal,configuration=equal,copied=2,missing=0,copying=connected,lag_frames=3,lag_ms=90\r\n"
+    "peer1:id=c,kind=kevynode,address=h:16003,client=h:6003,link=down,link_seconds=4,copied=2,missing=1,"
+    "copying=connect,lag_frames=0,problem=h:16003: cannot connect: refused\r\n"
+    "peer2:id=d,kind=kevynode,address=h:16004,client=h:6004,link=up,link_seconds=0,heard_ms=0,state=waiting,"
+    "ledger=differs,configuration=differs,copied=0,missing=0,copying=connected,lag_frames=0,lag_ms=5\r\n"
+    "peer3:id=e,kind=kevy,address=h:16005,client=h:6005,link=none,heard_ms=10,copied=1,missing=0,copying=sync,"
+    "lag_frames=0\r\n"
+)
+
+
+def test_the_other_nodes_have_a_table_of_their_own() -> None:
+    [known] = [table for table in tables([("h:1", parse_info(PEERS))]) if "PEER" in table[0]]
+    assert known == [
+        ["NODE", "PEER", "AT", "LINK", "HEARD", "STATE", "LEDGER", "CONFIG", "COPIES", "LAG", "AGE", "!", "PROBLEM"],
+        ["h:1", "7", "h:6002", "up 9 s", "250 ms", "serving", "equal", "equal", "2", "3 frames", "90 ms", "-", "-"],
+        [
+            *("h:1", "c", "h:6003", "down 4 s", "-", "-", "-", "-", "2, 1 missing", "0 frames", "-"),
+            *("! no link; 1 of 2 copies are not whole", "h:16003: cannot connect: refused"),
+        ],
+        [
+            *("h:1", "d", "h:6004", "up 0 s", "0 ms", "waiting", "differs", "differs", "0", "-", "-"),
+            *("! its ledger and configuration differ", "-"),
+        ],
+        ["h:1", "e", "h:6005", "none", "10 ms", "-", "-", "-", "1", "0 frames", "-", "-", "-"],
+    ]
+
+
+def test_the_other_nodes_are_values_for_programs() -> None:
+    found = peers(parse_info(PEERS))
+    assert [(peer["id"], peer["link"], "warning" in peer) for peer in found] == [
+        ("7", "up", False),
+        ("c", "down", True),
+        ("d", "up", True),
+        ("e", "none", False),
+    ]
+    assert (found[0]["heard_ms"], found[0]["lag_ms"]) == (250, 90)
+
+
+@pytest.mark.parametrize(
+    ("copy", "warning"),
+    [
+        ("whole", "-"),
+        ("none", "-"),
+        ("missing", "! its copy here is not whole"),
+        ("unreachable", "! nobody knows where its owner is, so there is no copy here"),
+    ],
+)
+def test_how_it_is_with_a_copy_is_in_the_row_of_its_scope(copy: str, warning: str) -> None:
+    line = f"scope0:prefix=b:,owner=b,epoch=0,state=elsewhere,writer=b,copy={copy}"
+    [row] = table_of(("h:1", parse_info(f"# Scopes\r\n{line}\r\n")))
+    assert (row["COPY"], row["!"]) == (copy, warning)
+
+
 def test_a_node_without_scopes_has_no_table_of_them() -> None:
     sections = parse_info(info_text(ServerHarness().server, ()))
     assert scopes(sections) == []
@@ -148,3 +204,4 @@ def test_scopes_are_printed_and_in_the_json(
     [state] = json.loads(capsys.readouterr().out)
     assert [scope["prefix"] for scope in state["scopes"]] == ["app:", "mail:", "own:", "web:"]
     assert state["scopes"][0]["warning"] == "the file says a"
+    assert state["peers"] == []
