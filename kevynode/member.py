@@ -107,6 +107,8 @@ class Member:
         server.scopes = ScopeRequests(cluster.node_id, self.coordinator, self)
         self.links: PeerLinks | None = None
         self.mesh: Mesh | None = None
+        # Prefixes that a move puts in place here: no copy of anybody's stream any more.
+        self._taken: set[bytes] = set()
         self._replica_id: Callable[[], str] = lambda: cluster.node_id
         self._port: Callable[[], int] = lambda: 0
         replication.set_ownership(self.ownership)
@@ -168,7 +170,7 @@ class Member:
         return {
             row.prefix: row.owner
             for row in self.ownership.declared()
-            if row.owner != self._settings.node_id and self._wants(row.prefix)
+            if row.owner != self._settings.node_id and self._wants(row.prefix) and row.prefix not in self._taken
         }
 
     def _wants(self, prefix: bytes) -> bool:
@@ -355,6 +357,19 @@ class Member:
         """What is held under the prefix now is what its new owner begins with."""
         if self.mesh is not None:
             self.mesh.released_here(Release(prefix, epoch, owner), *self.position())
+
+    def take(self, prefix: bytes) -> None:
+        """Let no other node's stream change what is held under the prefix, until :meth:`leave`."""
+        self._taken.add(prefix)
+        if self.mesh is not None:
+            self.mesh.refresh()
+
+    def leave(self, prefix: bytes) -> None:
+        """Copy the prefix again if another node owns it: anew, for what is held is no place in its stream."""
+        if prefix in self._taken:
+            self._taken.discard(prefix)
+            if self.mesh is not None:
+                self.mesh.refresh()
 
     def keeps_copy(self, prefix: bytes) -> bool:
         """Whether this node wants a copy of the prefix where others write it."""

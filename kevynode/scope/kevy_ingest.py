@@ -75,6 +75,19 @@ class KevyIngest:
         prefix, keeper, driver = request.prefix, self._keeper, self._driver
         staging = await driver.jobs.rebuild(prefix, [words for _, words in request.commands])
         driver.jobs.exchange(prefix, staging)
+        try:
+            await self._become_owner(prefix, move_id)
+        finally:
+            if keeper.ownership.owner(prefix) == keeper.settings.node_id:
+                driver.world.leave(prefix)
+            else:
+                await driver.jobs.give_back(prefix)
+        await driver.world.make_durable()
+        return Status(b"OK %d" % len(request.commands))
+
+    async def _become_owner(self, prefix: bytes, move_id: str) -> None:
+        """Write down that this node owns a prefix, when its data are durable. Raises what the files raise."""
+        keeper, driver = self._keeper, self._driver
         await driver.world.make_durable()
         agreed = keeper.state.agreed.get(prefix)
         epoch = next_epoch((keeper.state.ledger.epoch(prefix), 0 if agreed is None else agreed.epoch))
@@ -85,5 +98,3 @@ class KevyIngest:
             await keeper.append(records)
         finally:
             driver.without_mark(records)
-        await driver.world.make_durable()
-        return Status(b"OK %d" % len(request.commands))

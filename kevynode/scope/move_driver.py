@@ -182,8 +182,7 @@ class MoveDriver:
             case moves.Discard():
                 move.stop_job()
                 move.arrival = move.staging = None
-                discard = partial(self.jobs.discard, move.prefix, move.move_id, move.placed)
-                self._start(self._again, move, discard, moves.Cleared())
+                self._start(self._again, move, partial(self._discard, move), moves.Cleared())
             case _:
                 raise TypeError(f"{type(action).__name__} is no action of a move")
 
@@ -233,6 +232,7 @@ class MoveDriver:
     def _set_owner(self, move: Move, entry: LedgerEntry) -> None:
         """The ledger has the entry already; nobody is served before its owner is known everywhere here."""
         self._keeper.ownership.set_owner(entry.prefix, entry.owner, entry.epoch)
+        self.world.leave(entry.prefix)
 
     # -- records ------------------------------------------------------------------------------------------------------
 
@@ -348,6 +348,12 @@ class MoveDriver:
             self._feed(move, moves.PlacingFailed(str(error), lost=False))
         else:
             self._feed(move, moves.Placed())
+
+    async def _discard(self, move: Move) -> None:
+        await self.jobs.remove_stage(move.move_id)
+        if self._keeper.ownership.owner(move.prefix) != self._node_id:
+            # It may have been put in place before a restart, too.
+            await self.jobs.give_back(move.prefix)
 
     async def _look_at_copy(self, move: Move) -> None:
         """Make sure that the live copy is what was sealed. Raises StageError."""

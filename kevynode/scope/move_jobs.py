@@ -70,6 +70,14 @@ class MoveWorld(Protocol):
         """What is held under the prefix now is what its new owner begins with."""
         ...
 
+    def take(self, prefix: bytes) -> None:
+        """Let no other node's stream change what is held under the prefix, until :meth:`leave`."""
+        ...
+
+    def leave(self, prefix: bytes) -> None:
+        """Copy the prefix again if another node owns it: anew, for what is held is no place in its stream."""
+        ...
+
     def keeps_copy(self, prefix: bytes) -> bool:
         """Whether this node wants a copy of the prefix where others write it."""
         ...
@@ -342,20 +350,24 @@ class MoveJobs:
 
     @enable_ki_protection
     def exchange(self, prefix: bytes, staging: PrefixStaging) -> int:
-        """Hold under a prefix exactly what is staged, in one step and one group of the journal; changed keys."""
+        """Hold under a prefix exactly what is staged, in one step and one group of the journal; changed keys.
+
+        What its last owner still sends, a ship or entries that are in the stage already, changes nothing from here on.
+        """
         store = self.world.store
+        self.world.take(prefix)
         try:
             return replace_keys(store, all_keys_under(store, (prefix,)), staging)
         finally:
             store.commit()
 
-    async def discard(self, prefix: bytes, move_id: str, placed: bool) -> None:
-        """Leave nothing of a stage; with ``placed`` nor what it was put in place as. May raise OSError, ReplyError."""
-        await self._in_thread(self.file(move_id).remove)
-        if placed and not self.world.keeps_copy(prefix):
+    async def give_back(self, prefix: bytes) -> None:
+        """Hold under the prefix of another node a copy, or nothing. May raise ReplyError."""
+        if not self.world.keeps_copy(prefix):
             await self.drop(prefix)
-            await self.world.make_durable()
+        self.world.leave(prefix)
+        await self.world.make_durable()
 
     async def remove_stage(self, move_id: str) -> None:
-        """Remove the file of a move that is done. May raise OSError."""
+        """Remove the file of a move's stage. May raise OSError."""
         await self._in_thread(self.file(move_id).remove)

@@ -52,6 +52,11 @@ class Lane:
         """Bytes that were sent and not read."""
         return self._size
 
+    @property
+    def sent(self) -> bytes:
+        """What was sent and not read."""
+        return b"".join(data for _, data in self._segments)
+
     def changed(self) -> None:
         """Have both ends look again."""
         change, self._change = self._change, trio.Event()
