@@ -1,125 +1,49 @@
-"""The command line: ``python -m bench [compare]``."""
+"""The command line: ``python -m bench [WHAT]``, ``compare`` unless something else is named."""
 
-import argparse
-import math
-import signal
+import importlib
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
 
-from bench.compare import Options, Report, compare, find_generator, new_report
-from bench.report import render_json, render_report
-from bench.servers import ATTACH, TARGETS, Unavailable
-from bench.workloads import WORKLOADS
-
-
-def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """A parser for a comma-separated list of known names, or of ports of running servers."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        lookup = {name.lower(): name for name in known}
-        names = []
-        for word in filter(None, (part.strip() for part in text.replace("/", ",").split(","))):
-            if word.startswith(ATTACH) and "valkey" in lookup and word.removeprefix(ATTACH).isdigit():
-                names.append(word)
-            elif word.lower() in lookup:
-                names.append(lookup[word.lower()])
-            else:
-                raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
-        if not names:
-            raise argparse.ArgumentTypeError("the list is empty")
-        return tuple(dict.fromkeys(names))
-
-    return parse
+COMMANDS: dict[str, tuple[str, str]] = {
+    "compare": ("bench.comparing", "a node beside other servers: throughput, CPU per command, p99"),
+    "replication": ("bench.replication", "what replicas cost, and how far behind they are"),
+    "scopes": ("bench.scopes", "what scopes cost, and their moves"),
+    "durability": ("bench.durability", "what the append-only file costs"),
+}
+"""What can be measured: the module, each with a ``main``, and what it is about."""
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _depths(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(_positive(word) for word in text.split(",")))
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (value >= 0.05 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError("a round lasts at least 0.05 seconds")
-    return value
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Compare a kevynode node with other servers on this machine; see bench/README.md.",
+def usage() -> str:
+    """What can be asked for."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {about}" for name, (_, about) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: python -m bench [WHAT] [options]    (WHAT --help: its options; without WHAT: compare)", "", *lines]
     )
-    parser.add_argument("action", nargs="?", choices=["compare"], default="compare")
-    parser.add_argument(
-        "--servers",
-        type=_names(list(TARGETS)),
-        help=f"comma-separated, of {', '.join(TARGETS)} and {ATTACH}N for one that runs on that loopback port "
-        "(default: all that are available)",
-    )
-    parser.add_argument(
-        "--commands", type=_names(list(WORKLOADS)), default=tuple(WORKLOADS), help=f"of {', '.join(WORKLOADS)}"
-    )
-    parser.add_argument("--depths", type=_depths, default=(1, 16, 100), help="requests per round trip (1,16,100)")
-    parser.add_argument("--connections", type=_positive, default=50, help="clients at a time (50)")
-    parser.add_argument("--rounds", type=_positive, default=5, help="rounds whose median counts (5)")
-    parser.add_argument("--seconds", type=_seconds, default=1.0, help="about how long one round lasts (1)")
-    parser.add_argument("--generator", choices=["auto", "redis-benchmark", "own"], default="auto", help="(auto)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report in Markdown to FILE")
-    return parser
 
 
-def _write(report: Report, arguments: argparse.Namespace) -> None:
-    print(render_report(report, markdown=False), end="")
-    if arguments.markdown:
-        arguments.markdown.write_text(render_report(report, markdown=True))
-    if arguments.json:
-        arguments.json.write_text(render_json(report))
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends us like Ctrl-C does: the servers are stopped on the way out."""
-    raise KeyboardInterrupt
+def choose(words: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The module that the words ask for, and the words for it; None where usage is to be shown."""
+    if words and words[0] in ("-h", "--help", "help"):
+        return None
+    if not words or words[0].startswith("-"):
+        return COMMANDS["compare"][0], list(words)
+    if words[0] not in COMMANDS:
+        return None
+    return COMMANDS[words[0]][0], list(words[1:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the comparison; returns 0, 1 when nothing could be measured, 2 for a wrong argument, 130 if interrupted."""
-    arguments = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _end)
-    code = 0
-    try:
-        options = Options(
-            servers=arguments.servers or tuple(TARGETS),
-            commands=arguments.commands,
-            depths=arguments.depths,
-            connections=arguments.connections,
-            rounds=arguments.rounds,
-            seconds=arguments.seconds,
-            generator=find_generator(arguments.generator),
-        )
-        report = new_report(options)
-    except Unavailable as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    try:
-        compare(report, arguments.servers or (), lambda line: print(line, file=sys.stderr))
-    except Unavailable as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        report.warnings.append("interrupted: only what was complete is shown")
-        code = 130
-    _write(report, arguments)
-    return code or (0 if report.rows else 1)
+    """Run what is asked for; its exit code, or 2 where there is no such thing."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    chosen = choose(words)
+    if chosen is None:
+        asked = not words[0].startswith("-") and words[0] != "help"
+        print(usage(), file=sys.stderr if asked else sys.stdout)
+        return 2 if asked else 0
+    module, rest = chosen
+    code: int = importlib.import_module(module).main(rest)
+    return code
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import attrs
 
 from bench import machine, redis_benchmark
 from bench.client import Connection, ServerError
-from bench.figures import Row, Sample, summarise
+from bench.figures import FOREIGN_LIMIT, Row, Sample, summarise
 from bench.generator import Outcome, Task
 from bench.servers import Running, Unavailable, child_environment, serving
 from bench.workloads import WORKLOADS, Workload, clean_up, fill_in
@@ -27,8 +27,15 @@ CALIBRATION_SHARE = 0.25
 """A calibration run of at least this share of a round's length is long enough to size the round by."""
 CALIBRATION_GROWTH = 20
 
+LOOK_SECONDS = 2.0
+"""How long the machine is looked at before anything is started."""
+
 GENERATOR_TIMEOUT = 120.0
 """Seconds after which a generator that does not end is killed and its round reported as failed."""
+
+
+class Busy(Exception):
+    """Others use too much of the machine; the text says how much."""
 
 
 class RunFailed(Exception):
@@ -37,7 +44,10 @@ class RunFailed(Exception):
 
 @attrs.frozen
 class Options:
-    """What to compare. ``seconds`` is the length of one round; ``generator`` is ``own`` or redis-benchmark's path."""
+    """What to compare. ``seconds`` is the length of one round; ``generator`` is ``own`` or redis-benchmark's path.
+
+    With ``anyway`` nothing is refused, repeated or withheld because of others' load on the machine.
+    """
 
     servers: tuple[str, ...]
     commands: tuple[str, ...]
@@ -46,11 +56,15 @@ class Options:
     rounds: int
     seconds: float
     generator: str
+    anyway: bool = False
 
 
 @attrs.define
 class Report:
-    """What has been measured so far: complete rows, the samples behind each, and what went wrong."""
+    """What has been measured so far: complete rows, the samples behind each, and what went wrong.
+
+    ``withheld`` are rows that others' load has spoilt, and ``load`` is what others used before the beginning.
+    """
 
     options: Options
     cores: machine.Cores
@@ -59,7 +73,9 @@ class Report:
     baseline: str | None = None
     rows: list[Row] = attrs.field(factory=list)
     samples: dict[tuple[str, int, str], list[Sample]] = attrs.field(factory=dict)
+    withheld: list[Row] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
+    load: float = 0.0
 
 
 def find_generator(wanted: str) -> str:
@@ -86,11 +102,15 @@ def compare(report: Report, required: Sequence[str], say: Callable[[str], None])
     """Fill ``report``: every command at every depth on every server, round by round in turns.
 
     Blocks for the whole comparison and pins this process to the generator's core. A server named in ``required``
-    that is unavailable raises :class:`Unavailable`; another one is left out with a warning. When this is
-    interrupted the report holds what was complete, and every server is stopped.
+    that is unavailable raises :class:`Unavailable`; another one is left out with a warning. Where others use too much
+    of our cores to begin with, :class:`Busy` is raised. When this is interrupted the report holds what was complete,
+    and every server is stopped.
     """
     options = report.options
     os.sched_setaffinity(0, {report.cores.generator})
+    report.load = machine.load_now(report.cores, LOOK_SECONDS)
+    if report.load > FOREIGN_LIMIT and not options.anyway:
+        raise Busy(f"other processes use {report.load:.0%} of one of the two cores, more than {FOREIGN_LIMIT:.0%}")
     with ExitStack() as stack:
         for name in options.servers:
             try:
@@ -155,25 +175,51 @@ def _compare_depth(
     options = report.options
     sizes: dict[str, int] = {}
     samples: dict[str, list[Sample]] = {server.name: [] for server in able}
-    for round_number in range(options.rounds):
-        for server in rotated(able, round_number):
-            if server.name not in samples:
-                continue
-            try:
-                if server.name not in sizes:
-                    sizes[server.name] = _calibrate(report, server, workload, depth)
-                samples[server.name].append(_measure(report, server, workload, depth, sizes[server.name]))
-            except (RunFailed, OSError, ServerError) as error:
-                report.warnings.append(f"{workload.name} at depth {depth} failed on {server.name}: {error}")
-                del samples[server.name]
+    repeats = 0 if options.anyway else options.rounds
+    complete = 0
+    while complete < options.rounds:
+        taken = _round(report, workload, depth, rotated(able, complete), sizes)
+        for name in [name for name in samples if name not in taken]:
+            del samples[name]
+        able = [server for server in able if server.name in taken]
+        if repeats and any(sample.foreign > FOREIGN_LIMIT for sample in taken.values()):
+            repeats -= 1
+            say(f"{workload.name} depth {depth}: others were at work, so this round is repeated")
+            continue
+        for name, sample in taken.items():
+            samples[name].append(sample)
+        complete += 1
     baseline = samples.get(report.baseline or "")
-    parts = []
-    for name, taken in samples.items():
-        row = summarise(workload.name, depth, name, taken, baseline)
-        report.rows.append(row)
-        report.samples[workload.name, depth, name] = taken
-        parts.append(f"{name} {row.throughput:,.0f}/s")
+    rows = [summarise(workload.name, depth, name, taken, baseline) for name, taken in samples.items()]
+    _enter(report, rows, samples)
+    parts = [f"{row.server} {row.throughput:,.0f}/s" for row in rows]
     say(f"{workload.name} depth {depth}: {', '.join(parts) or 'nothing measured'}")
+
+
+def _round(
+    report: Report, workload: Workload, depth: int, servers: Sequence[Running], sizes: dict[str, int]
+) -> dict[str, Sample]:
+    """One sample of each server, in this order; a server that fails has none. ``sizes`` are found out once."""
+    taken = {}
+    for server in servers:
+        try:
+            if server.name not in sizes:
+                sizes[server.name] = _calibrate(report, server, workload, depth)
+            taken[server.name] = _measure(report, server, workload, depth, sizes[server.name])
+        except (RunFailed, OSError, ServerError) as error:
+            report.warnings.append(f"{workload.name} at depth {depth} failed on {server.name}: {error}")
+    return taken
+
+
+def _enter(report: Report, rows: Sequence[Row], samples: dict[str, list[Sample]]) -> None:
+    """Put rows into the report, or to those that are withheld: a ratio is no better than the baseline's rounds."""
+    spoilt = {row.server for row in rows if row.disturbed and not report.options.anyway}
+    for row in rows:
+        if row.server in spoilt or report.baseline in spoilt:
+            report.withheld.append(row)
+        else:
+            report.rows.append(row)
+            report.samples[row.command, row.depth, row.server] = samples[row.server]
 
 
 def rotated(servers: Sequence[Running], round_number: int) -> list[Running]:

@@ -76,8 +76,9 @@ class Row:
     """The medians over all rounds of one server with one command at one depth.
 
     ``throughput_ratio`` is this server's throughput ÷ the baseline's, ``cpu_ratio`` the baseline's CPU per command
-    ÷ this server's: above 1.0 is better than the baseline in both. Each is the median of the ratios round by
-    round; they are None where there is no baseline. ``spread`` is (highest − lowest) ÷ median throughput.
+    ÷ this server's: above 1.0 is better than the baseline in both. ``p99_ratio`` is this server's p99 ÷ the
+    baseline's: below 1.0 is better. Each is the median of the ratios round by round; they are None where there is no
+    baseline. ``spread`` is (highest − lowest) ÷ median throughput.
     """
 
     command: str
@@ -89,6 +90,7 @@ class Row:
     cpu_ratio: float | None
     p50: float
     p99: float
+    p99_ratio: float | None
     spread: float
     server_busy: float
     generator_busy: float
@@ -110,27 +112,43 @@ def _median_ratio(pairs: Iterable[tuple[float, float]]) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
+@attrs.frozen
+class Ratios:
+    """One server against another, medians round by round: throughput ÷ theirs, their CPU ÷ ours, p99 ÷ theirs."""
+
+    throughput: float | None = None
+    cpu: float | None = None
+    p99: float | None = None
+
+
+def compare_rounds(mine: Sequence[Sample], theirs: Sequence[Sample]) -> Ratios:
+    """The ratios of two servers' samples (same rounds, same order)."""
+    paired = list(zip(mine, theirs, strict=True))
+    return Ratios(
+        throughput=_median_ratio((one.throughput, other.throughput) for one, other in paired),
+        cpu=_median_ratio((other.cpu_per_command, one.cpu_per_command) for one, other in paired),
+        p99=_median_ratio((one.p99, other.p99) for one, other in paired),
+    )
+
+
 def summarise(
     command: str, depth: int, server: str, samples: Sequence[Sample], baseline: Sequence[Sample] | None
 ) -> Row:
     """The row for ``samples``, compared round by round with ``baseline`` (same rounds, same order)."""
     median = statistics.median
     throughputs = [sample.throughput for sample in samples]
-    throughput_ratio = cpu_ratio = None
-    if baseline is not None:
-        paired = list(zip(samples, baseline, strict=True))
-        throughput_ratio = _median_ratio((mine.throughput, theirs.throughput) for mine, theirs in paired)
-        cpu_ratio = _median_ratio((theirs.cpu_per_command, mine.cpu_per_command) for mine, theirs in paired)
+    ratios = Ratios() if baseline is None else compare_rounds(samples, baseline)
     return Row(
         command=command,
         depth=depth,
         server=server,
         throughput=median(throughputs),
-        throughput_ratio=throughput_ratio,
+        throughput_ratio=ratios.throughput,
         cpu_per_command=median(sample.cpu_per_command for sample in samples),
-        cpu_ratio=cpu_ratio,
+        cpu_ratio=ratios.cpu,
         p50=median(sample.p50 for sample in samples),
         p99=median(sample.p99 for sample in samples),
+        p99_ratio=ratios.p99,
         spread=(max(throughputs) - min(throughputs)) / median(throughputs),
         server_busy=median(sample.server_cpu / sample.elapsed for sample in samples),
         generator_busy=median(sample.generator_cpu / sample.elapsed for sample in samples),

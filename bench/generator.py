@@ -14,10 +14,9 @@ import time
 import attrs
 
 from bench.figures import percentile
-from bench.workloads import build_batches, count_line_ends
+from bench.workloads import ERROR, build_batches, count_line_ends
 
 READ_BYTES = 64 * 1024
-ERROR_MARK = ord("-")
 STALL_SECONDS = 30.0
 """A server that answers nobody for this long is reported instead of waited for."""
 
@@ -128,7 +127,7 @@ def _drive(task: Task, batches: list[bytes], clients: dict[int, _Client]) -> Out
                 size = client.sock.recv_into(buffer)
                 if not size:
                     raise GeneratorError("the server closed a connection")
-                if client.waiting == line_ends and buffer[0] == ERROR_MARK:
+                if client.waiting == line_ends and buffer[0] == ERROR:
                     raise GeneratorError(f"the server answered {buffer[: min(size, 100)].decode(errors='replace')!r}")
                 client.waiting -= count_line_ends(buffer, size)
                 if client.waiting > 0:

@@ -71,6 +71,15 @@ def foreign_share(before: Mapping[int, int], after: Mapping[int, int], wall: flo
     return max([0.0, *shares])
 
 
+def load_now(cores: Cores, seconds: float) -> float:
+    """The share of the busier of our cores that others use now; sleeps for ``seconds`` to see it."""
+    before, began, own = read_core_times(), time.perf_counter(), time.process_time()
+    time.sleep(seconds)
+    after, wall = read_core_times(), time.perf_counter() - began
+    ours = {cores.server: 0.0, cores.generator: time.process_time() - own}
+    return foreign_share(before, after, wall, ours)
+
+
 def listening_pid(port: int) -> int | None:
     """The process that listens on TCP ``port`` of this machine, or None when that cannot be seen."""
     inodes = set()

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 
+from bench.against import FORMAT, change_table, differing_conditions
 from bench.compare import OWN_GENERATOR, Report
 from bench.figures import FOREIGN_LIMIT, SATURATED, Row
-
-FORMAT = 1
-"""Version of the run file; raised when a field changes its meaning."""
+from bench.goals import goal_table
+from bench.tables import Table
+from bench.tables import render_markdown as table_in_markdown
+from bench.tables import render_text as table_in_text
 
 _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("command", lambda row: row.command),
@@ -21,6 +24,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("CPU ratio", lambda row: _ratio(row.cpu_ratio)),
     ("p50 ms", lambda row: f"{row.p50 * 1e3:.3f}"),
     ("p99 ms", lambda row: f"{row.p99 * 1e3:.3f}"),
+    ("p99 ratio", lambda row: _ratio(row.p99_ratio)),
     ("spread", lambda row: f"{row.spread:.0%}"),
     ("server busy", lambda row: f"{min(1.0, row.server_busy):.0%}"),
     ("load busy", lambda row: f"{min(1.0, row.generator_busy):.0%}"),
@@ -76,9 +80,17 @@ def conditions(report: Report) -> list[str]:
     ]
 
 
+def headline(report: Report) -> str:
+    """What stands over a picture of it."""
+    disturbed = report.load > FOREIGN_LIMIT or any(row.disturbed for row in report.rows)
+    return conditions(report)[0] + ("\nNOT FOR QUOTING: others used the machine meanwhile" if disturbed else "")
+
+
 def notes(report: Report) -> list[str]:
-    """Warnings of the run, and an explanation of every mark that stands in the table."""
+    """Warnings of the run, and an explanation of every mark that stands in the table, and of what is not in it."""
     found = list(report.warnings)
+    if report.load > FOREIGN_LIMIT:
+        found.insert(0, f"NOT FOR QUOTING: other processes used {report.load:.0%} of one of the two cores at the start")
     if any(row.generator_limited for row in report.rows):
         found.append(
             f"L: the load generator's core was at least {SATURATED:.0%} busy while the server's was not; the "
@@ -90,32 +102,52 @@ def notes(report: Report) -> list[str]:
             f"F: other processes used more than {FOREIGN_LIMIT:.0%} of one of the two cores in {len(disturbed)} of "
             f"{len(report.rows)} rows (at most {max(row.foreign for row in disturbed):.0%}); repeat on a quiet machine"
         )
+    if report.withheld:
+        where = dict.fromkeys(f"{row.command} at depth {row.depth}" for row in report.withheld)
+        found.append(
+            f"{len(report.withheld)} rows are withheld, because other processes used more than {FOREIGN_LIMIT:.0%} of "
+            f"one of the two cores (at most {max(row.foreign for row in report.withheld):.0%}): {', '.join(where)}"
+        )
     return found
 
 
-def render_report(report: Report, markdown: bool) -> str:
-    """Conditions, table and notes in one text that ends with a line end."""
+def render_report(report: Report, markdown: bool, before: dict[str, Any] | None = None) -> str:
+    """Conditions, table, notes, goals, and the changes since the run ``before``, in one text that ends with a line end.
+
+    ``before`` is the document of a run file.
+    """
     table = render_markdown(report.rows) if markdown else render_text(report.rows)
     bullet = "- " if markdown else "! "
     parts = ["\n".join(conditions(report)), table]
     parts += ["\n".join(bullet + note for note in notes(report))] if notes(report) else []
+    tables: list[Table | None] = [goal_table(report.samples)]
+    if before is not None:
+        tables.append(change_table(before, report.rows, differing_conditions(before, document(report))))
+    show = table_in_markdown if markdown else table_in_text
+    parts += [show(each).rstrip("\n") for each in tables if each is not None]
     return "\n\n".join(parts) + "\n"
 
 
-def render_json(report: Report) -> str:
-    """The run file: conditions, every median and every round's sample; times in seconds."""
+def document(report: Report) -> dict[str, Any]:
+    """What stands in the run file: conditions, every median and every round's sample; times in seconds."""
     results = []
     for row in report.rows:
         taken = report.samples[row.command, row.depth, row.server]
         results.append({**attrs.asdict(row), "rounds": [attrs.asdict(sample) for sample in taken]})
-    document = {
+    return {
         "format": FORMAT,
         "options": attrs.asdict(report.options),
         "machine": report.machine,
         "cores": attrs.asdict(report.cores),
         "servers": [{"name": server.name, "version": server.version} for server in report.servers],
         "baseline": report.baseline,
+        "load": report.load,
         "results": results,
+        "withheld": [attrs.asdict(row) for row in report.withheld],
         "warnings": report.warnings,
     }
-    return json.dumps(document, indent=1) + "\n"
+
+
+def render_json(report: Report) -> str:
+    """The run file as text."""
+    return json.dumps(document(report), indent=1) + "\n"

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import attrs
 
-from bench import machine
+from bench import control, machine
 from bench.client import Connection, read_info
 
 HOST = "127.0.0.1"
@@ -52,12 +52,14 @@ class Target:
 
     ``command`` gives its command line for a data directory and a port. A server that ``announces`` itself picks its
     own port and prints a line with ``client=HOST:PORT``; the others get a free port and are asked until they answer.
-    ``command`` raises :class:`Unavailable` when the server is not installed.
+    ``command`` raises :class:`Unavailable` when the server is not installed. ``environment`` are changes to our
+    environment: a value, or None for a variable that it must not see.
     """
 
     name: str
     command: Callable[[Path, int], list[str]]
     announces: bool
+    environment: Mapping[str, str | None] = attrs.field(factory=dict)
 
 
 def _valkey_binary() -> str:
@@ -102,13 +104,22 @@ def _kevynode(directory: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "kevynode", "run", "--port", "0", "--dir", str(directory), "--no-aof"]
 
 
+def _control(directory: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "bench.control"]
+
+
+PURE = "KEVYNODE_PURE"
+"""The variable that keeps a node from using its compiled parts."""
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("valkey", _valkey, announces=False),
         Target("redis", _redis, announces=False),
         Target("fakeredis", _fakeredis, announces=True),
-        Target("kevynode", _kevynode, announces=True),
+        Target("kevynode", _kevynode, announces=True, environment={PURE: None}),
+        Target("kevynode-pure", _kevynode, announces=True, environment={PURE: "1"}),
+        Target("control", _control, announces=True),
     )
 }
 
@@ -116,10 +127,11 @@ ATTACH = "port:"
 """``port:7000`` names a server that somebody else runs on that loopback port."""
 
 
-def child_environment() -> dict[str, str]:
-    """Our environment, with this checkout first among the places a child's Python imports from."""
+def child_environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Our environment with ``changes`` (None: without it), this checkout first where a child's Python imports from."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    changed = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(changes or {})}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 def in_child(core: int) -> Callable[[], None]:
@@ -157,7 +169,7 @@ def started(target: Target, core: int) -> Iterator[Running]:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env=child_environment(),
+                env=child_environment(target.environment),
                 start_new_session=True,  # Ctrl-C reaches this process only, which then stops the server
                 preexec_fn=in_child(core),  # noqa: PLW1509 - this process has one thread
             )
@@ -216,6 +228,8 @@ def stop(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> Non
 def _version(name: str, host: str, port: int) -> str:
     if name == "fakeredis":
         return importlib.metadata.version("fakeredis")
+    if name == "control":
+        return control.version()
     info = read_info(host, port)
     for field in (f"{name}_version", "kevynode_version", "valkey_version", "redis_version"):
         if field in info:

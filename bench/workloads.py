@@ -18,8 +18,19 @@ VALUE = "x" * 64
 STRING_PREFIX = "bench:string:"
 COUNTER_PREFIX = "bench:counter:"
 LIST_KEY = "bench:list"
+RANGE_KEY = "bench:range"
 HASH_KEY = "bench:hash"
+SET_KEY = "bench:set"
 ZSET_KEY = "bench:zset"
+
+MGET_KEYS = 10
+"""Keys that one MGET asks for."""
+
+LIST_RANGE = 100
+"""Elements that one LRANGE returns, all of its list."""
+
+ERROR = ord("-")
+"""What the reply of a failed command begins with."""
 
 DELETE_AT_ONCE = 500
 PUSH_AT_ONCE = 500
@@ -92,12 +103,21 @@ def _fill_counters() -> Iterator[Argv]:
     return (["SET", COUNTER_PREFIX + number(i), "0"] for i in range(KEYSPACE))
 
 
+def _fill_set() -> Iterator[Argv]:
+    return (["SADD", SET_KEY, "member:" + number(i)] for i in range(KEYSPACE))
+
+
+def _fill_range() -> Iterator[Argv]:
+    yield ["DEL", RANGE_KEY]
+    yield ["RPUSH", RANGE_KEY, *[VALUE] * LIST_RANGE]
+
+
 def _fill_hash() -> Iterator[Argv]:
     return (["HSET", HASH_KEY, "field:" + number(i), VALUE] for i in range(KEYSPACE))
 
 
 def _fill_zset() -> Iterator[Argv]:
-    return (["ZADD", ZSET_KEY, str(i), "member:" + number(i)] for i in range(KEYSPACE))
+    return (["ZADD", ZSET_KEY, number(i), "member:" + number(i)] for i in range(KEYSPACE))
 
 
 def _no_fill() -> Iterator[Argv]:
@@ -137,18 +157,23 @@ WORKLOADS: dict[str, Workload] = {
         Workload("GET", ("GET", STRING_PREFIX + RANDOM), 2, fill=_fill_strings),
         Workload("SET", ("SET", STRING_PREFIX + RANDOM, VALUE), 1, fill=_fill_strings),
         Workload("INCR", ("INCR", COUNTER_PREFIX + RANDOM), 1, fill=_fill_counters),
-        Workload("LPUSH", ("LPUSH", LIST_KEY, VALUE), 1, before=_empty_list),
-        Workload("LPOP", ("LPOP", LIST_KEY), 2, before=_fill_list),
         Workload("HSET", ("HSET", HASH_KEY, "field:" + RANDOM, VALUE), 1, fill=_fill_hash),
+        Workload("LPUSH", ("LPUSH", LIST_KEY, VALUE), 1, before=_empty_list),
+        Workload("SADD", ("SADD", SET_KEY, "member:" + RANDOM), 1, fill=_fill_set),
         Workload("ZADD", ("ZADD", ZSET_KEY, RANDOM, "member:" + RANDOM), 1, fill=_fill_zset),
-        Workload("MGET", ("MGET", *[STRING_PREFIX + RANDOM] * 10), 21, fill=_fill_strings),
+        Workload("MGET", ("MGET", *[STRING_PREFIX + RANDOM] * MGET_KEYS), 1 + 2 * MGET_KEYS, fill=_fill_strings),
+        Workload("LRANGE", ("LRANGE", RANGE_KEY, "0", str(LIST_RANGE - 1)), 1 + 2 * LIST_RANGE, fill=_fill_range),
+        Workload("LPOP", ("LPOP", LIST_KEY), 2, before=_fill_list),
     )
 }
+
+USUAL: tuple[str, ...] = tuple(name for name in WORKLOADS if name != "LPOP")
+"""The commands that are compared unless others are named: LPOP is as LPUSH, and filling its list takes long."""
 
 
 def clean_up() -> Iterator[Argv]:
     """Commands that delete every key any workload makes, and no other."""
-    yield ["DEL", LIST_KEY, HASH_KEY, ZSET_KEY]
+    yield ["DEL", LIST_KEY, RANGE_KEY, HASH_KEY, SET_KEY, ZSET_KEY]
     for prefix in (STRING_PREFIX, COUNTER_PREFIX):
         for start in range(0, KEYSPACE, DELETE_AT_ONCE):
             stop = min(start + DELETE_AT_ONCE, KEYSPACE)

@@ -1,43 +1,23 @@
 """The pure parts of bench/, and its load generator against a server that answers from a script."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import random
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.checkout import load_bench
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-
-
-def _load() -> ModuleType:
-    """Import bench from the checkout without putting the project's root, and so kevynode, on the import path."""
-    spec = importlib.util.spec_from_file_location(
-        "bench", BENCH / "__init__.py", submodule_search_locations=[str(BENCH)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-if "bench" not in sys.modules:
-    _load()
+load_bench()
 
 from bench import client, compare, figures, generator, machine, redis_benchmark, report, servers, workloads  # noqa: E402
-from bench.__main__ import build_parser  # noqa: E402
+from bench.comparing import build_parser  # noqa: E402
 
 
 def sample(
@@ -294,7 +274,7 @@ class TestReport:
             ["GET", "1", "valkey", "100,000", "1.00"],
             ["GET", "1", "kevynode", "50,000", "0.50"],
         ]
-        assert lines[1].split()[5:] == ["8.00", "1.00", "1.000", "2.000", "0%", "80%", "50%", "0%"]
+        assert lines[1].split()[5:] == ["8.00", "1.00", "1.000", "2.000", "1.00", "0%", "80%", "50%", "0%"]
         assert lines[2].split()[-1] == "LF"
         column = lines[0].index("commands/s") + len("commands/s")
         assert [line[:column].split()[-1] for line in lines[1:]] == ["100,000", "50,000"]
@@ -336,12 +316,12 @@ class TestReport:
 class TestCommandLine:
     def test_defaults_are_the_whole_comparison(self) -> None:
         arguments = build_parser().parse_args([])
-        assert arguments.commands == ("GET", "SET", "INCR", "LPUSH", "LPOP", "HSET", "ZADD", "MGET")
+        assert arguments.commands == ("GET", "SET", "INCR", "HSET", "LPUSH", "SADD", "ZADD", "MGET", "LRANGE")
         assert (arguments.depths, arguments.connections, arguments.rounds) == ((1, 16, 100), 50, 5)
 
     def test_lists_are_read_in_any_case(self) -> None:
         arguments = build_parser().parse_args(
-            ["compare", "--servers", "valkey,port:7000", "--commands", "lpush/LPOP,get", "--depths", "4,4"]
+            ["--servers", "valkey,port:7000", "--commands", "lpush/LPOP,get", "--depths", "4,4"]
         )
         assert arguments.servers == ("valkey", "port:7000")
         assert arguments.commands == ("LPUSH", "LPOP", "GET")
