@@ -306,9 +306,29 @@ class Mesh:
         return self._received_before + sum(follower.received_bytes for follower in self.followers.values())
 
     def has_applied(self, history: int, offset: int) -> bool | None:
-        """Whether everything before ``offset`` of a writer's history is here; None: nobody's who is copied here."""
-        for follower in self.followers.values():
+        """Whether everything before ``offset`` of a writer's history is here; None: nobody's who is copied here.
+
+        It is not while the writer has a scope that is still followed in the stream of the one before it.
+        """
+        for node_id, follower in self.followers.items():
             applied = follower.has_applied(history, offset)
             if applied is not None:
-                return applied
+                return applied and not self._awaits(node_id, follower)
         return None
+
+    def _awaits(self, node_id: str, follower: MeshFollowing) -> bool:
+        """Whether a writer has anything that is to be copied, and is not taken from its stream yet."""
+        owners = self._owners() if self._is_active() else {}
+        return any(
+            prefix not in follower.prefixes and (owner == node_id or self._has_acquired_last(follower, prefix))
+            for prefix, owner in owners.items()
+        )
+
+    def _has_acquired_last(self, follower: MeshFollowing, prefix: bytes) -> bool:
+        """Whether this is the writer who acquired a prefix last, as far as the streams have come."""
+        epochs = [
+            (other.acquired[prefix].mark.epoch, other is follower)
+            for other in self.followers.values()
+            if prefix in other.acquired
+        ]
+        return bool(epochs) and max(epochs)[1]

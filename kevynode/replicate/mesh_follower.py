@@ -344,6 +344,8 @@ class MeshFollower:
     def adopt(self, prefix: bytes) -> None:
         """Go on with a prefix that this writer has acquired: what is held of it is what the last writer left."""
         self.cursors.adopt(prefix, self.acquired[prefix].at[1])
+        # Whoever waits for this writer's stream has waited for that, too.
+        self.sink.scopes_applied()
 
     def _apply_together(self, run: EntryRun) -> None:
         if run.clears:

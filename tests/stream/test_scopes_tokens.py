@@ -1,0 +1,41 @@
+"""What tokens promise across a move: who has waited for one shows what its giver had done, whoever wrote it before."""
+
+from __future__ import annotations
+
+import trio
+from support.cluster import HOST, Cluster, ErrorReply, in_cluster
+from support.network import hold
+from support.scoped import PORTS, ScopedCluster
+
+
+@in_cluster
+async def test_a_token_of_the_new_writer_waits_for_the_scope_to_be_followed_there(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    await world.stop("cleo")
+    theirs = {id(wire) for wire in cluster.network.wires}
+    await world.start("cleo")
+    await world.settle()
+    assert await world.write("anna", "SET", "a:1", "old") == "OK"
+    await world.settle()
+    anna = f"{HOST}:{PORTS['anna'] + 10000}"
+    release = hold(wire.outward for wire in cluster.network.to(anna) if id(wire) not in theirs)
+    # cleo hears of the move from bert, and does not get to the end of what anna wrote.
+    assert isinstance(await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert"), str)
+    writer = await world.connect("bert")
+    assert await writer.call("SET", "a:1", "new") == "OK"
+    history, offset = await writer.call("REPL.TOKEN")
+    await trio.sleep(1)
+    reader = await world.connect("cleo")
+    await reader.send("REPL.WAIT", history, offset, "TIMEOUT", 500)
+    await reader.send("GET", "a:1")
+    waited, value = await reader.reply(), await reader.reply()
+    assert (isinstance(waited, ErrorReply), value) == (True, b"old")
+    release()
+    await reader.send("REPL.WAIT", history, offset, "TIMEOUT", 5000)
+    await reader.send("GET", "a:1")
+    assert (await reader.reply(), await reader.reply()) == ("OK", b"new")
+    await writer.aclose()
+    await reader.aclose()
+    await world.settle()
