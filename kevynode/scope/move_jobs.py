@@ -35,6 +35,9 @@ __all__ = ["Arrival", "KeyCount", "MoveJobs", "MoveWorld"]
 _LOOK: Final = 0.002
 #: Keys that are encoded between two turns of others: about a millisecond's work.
 _STEP: Final = 200
+#: Keys that are looked at, and no more, between two turns of others; and as how many a shard without keys counts.
+_LOOKED_AT: Final = 4_000
+_EMPTY: Final = 50
 #: Keys that may change before they are counted anew.
 _CHANGED: Final = 200_000
 #: Bytes of a stage that may wait to be written, above which nothing more is read.
@@ -185,10 +188,12 @@ class KeyCount:
 
 async def count_in(shards: Iterable[KeyShard], prefix: bytes) -> int:
     """How many keys there are under a prefix in frozen shards."""
-    keys = 0
-    for number, shard in enumerate(shards):
+    keys = looked_at = 0
+    for shard in shards:
         keys += sum(key.startswith(prefix) for key in shard)
-        if number % 16 == 15:
+        looked_at += len(shard) + _EMPTY
+        if looked_at >= _LOOKED_AT:
+            looked_at = 0
             await trio.lowlevel.checkpoint()
     return keys
 
