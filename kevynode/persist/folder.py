@@ -54,6 +54,8 @@ class LogFile:
         self.sequence = sequence
         self.synced = 0
         self._file = file
+        # Why a sync failed: what it lost is lost, though the system says so only once.
+        self._failure: OSError | None = None
         # Of the parts of a record that is not complete.
         self._checksum = 0
 
@@ -78,9 +80,18 @@ class LogFile:
         write_all(self._file, End(commands).line())
 
     def sync(self) -> None:
-        """Make durable what has been written. Takes long. Raises OSError; then it must not be written to any more."""
+        """Make durable what has been written. Takes long, and may not be called while another call is under way.
+
+        Raises OSError, and from then on at every call: it must not be written to any more.
+        """
+        if self._failure is not None:
+            raise self._failure
         size = self._file.position
-        self._file.sync()
+        try:
+            self._file.sync()
+        except OSError as error:
+            self._failure = error
+            raise
         self.synced = max(self.synced, size)
 
     def close(self) -> None:

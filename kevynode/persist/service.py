@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ from ..store.journal import Origin
 from .dump import DumpError, load_dump, sweep_dumps
 from .folder import FOLDER, AppendOnlyFolder, Cursors, FolderError, lock_data_dir, read_manifest
 from .instance import InstanceError, read_instance
-from .jobs import Job, SyncJob
+from .jobs import IncrementJob, Job, SyncJob
 from .loader import Loaded, LoadError, load
 from .persistence import INTERVAL, Persistence, PersistenceLog, Work
 from .record_reader import Entries
@@ -93,7 +93,7 @@ class PersistenceService:
         self.has_loaded = False
         self._sync_alarm = trio.Event()
         self._work_alarm = trio.Event()
-        # Held while a sync is under way.
+        # Held while a sync is under way, and while an increment is begun.
         self._syncing = trio.Lock()
         self.on_progress: Callable[[LoadFacts], None] = self._log_progress
         #: Called when a load has ended, before anything is said about it.
@@ -197,15 +197,17 @@ class PersistenceService:
 
     async def _exhaust(self, steps: Generator[None, None, T]) -> T:
         """Take all steps, each in its own turn, so that clients are answered meanwhile; what they come to."""
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                if self.on_loaded is not None:
-                    self.on_loaded()
-                result: T = stop.value
-                return result
-            await trio.lowlevel.checkpoint()
+        # Whatever ends the load, the file that it was reading is closed.
+        with closing(steps):
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as stop:
+                    if self.on_loaded is not None:
+                        self.on_loaded()
+                    result: T = stop.value
+                    return result
+                await trio.lowlevel.checkpoint()
 
     def _report_load(self, loaded: Loaded) -> None:
         cut = loaded.cut
@@ -229,20 +231,30 @@ class PersistenceService:
         persistence = self._persistence
         store = persistence.store
         writer = AppendOnlyWriter(folder, store.journal, lineage, found.cursors, persistence.settings.policy)
-        if found.is_in_folder or not (len(store.keyspace) or store.journal.offset):
-            job = writer.begin_start(instead_of_last=found.last_is_empty)
-            await self._run(job)
-            if not writer.end_start(job):
-                raise StartFailure(writer.failed or "")
-            persistence.started(writer)
-            await self.in_thread(folder.sweep)
-        else:
-            rewrite = Rewrite(writer, store, fresh=True)
-            await self._carry_out(rewrite, lambda: False)
-            if rewrite.failed is not None:
-                raise StartFailure(rewrite.failed)
-            persistence.started(writer)
+        try:
+            if found.is_in_folder or not (len(store.keyspace) or store.journal.offset):
+                await self._begin_increment(writer, found)
+            else:
+                await self._begin_base(writer)
+        except BaseException:
+            # Nobody else knows of it.
+            writer.close()
+            raise
+        persistence.started(writer)
+        await self.in_thread(folder.sweep)
         await self.in_thread(persistence.measure)
+
+    async def _begin_increment(self, writer: AppendOnlyWriter, found: _Found) -> None:
+        job = writer.begin_start(instead_of_last=found.last_is_empty)
+        await self._run(job)
+        if not writer.end_start(job):
+            raise StartFailure(writer.failed or "")
+
+    async def _begin_base(self, writer: AppendOnlyWriter) -> None:
+        rewrite = Rewrite(writer, self._persistence.store, fresh=True)
+        await self._carry_out(rewrite, lambda: False)
+        if rewrite.failed is not None:
+            raise StartFailure(rewrite.failed)
 
     # -- while the node runs -------------------------------------------------------------------------------------------
 
@@ -327,7 +339,11 @@ class PersistenceService:
         try:
             steps = iter(work.steps())
             while not is_displaced() and (step := self._step(steps)) is not _END:
-                if isinstance(step, Job):
+                if isinstance(step, IncrementJob):
+                    # It syncs what a sync of its own may just be at work on.
+                    async with self._syncing:
+                        await self._run(step)
+                elif isinstance(step, Job):
                     await self._run(step)
                 else:
                     await trio.lowlevel.checkpoint()

@@ -2,8 +2,9 @@
 
 **Thread.** Everything here belongs to the thread of the store, and what touches the disk in it never syncs. What takes
 long comes as a :class:`~kevynode.persist.jobs.Job`: between ``begin_…`` and ``end_…`` the caller has ``job.run()``
-called in another thread (or in this one), and never drops a job that has begun. A sync may run beside anything; of the
-jobs that change files only one is under way at a time, and only a fresh rewrite may be begun, not continued, meanwhile.
+called in another thread (or in this one), and never drops a job that has begun. Of the jobs that change files only one
+is under way at a time, and only a fresh rewrite may be begun, not continued, meanwhile. A sync runs beside anything but
+the beginning of an increment, which syncs the same file: of two at once only one would hear that bytes are lost.
 
 **Start.** Load the folder, let the journal (``offset`` and ``outside``) and the lineage stand where the data ends, then
 ``begin_start``, run, ``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To
@@ -262,6 +263,11 @@ class AppendOnlyWriter(JournalRecorder):
             return False
         self._change = None
         self._waits = False
+        if not self._records:
+            # What was observed meanwhile is forgotten, for the reason in ``failed``.
+            if job.increment is not None:
+                self._stale.append(job.increment)
+            return False
         if not job.succeeded and not job.is_harmless:
             if job.increment is not None:
                 self._stale.append(job.increment)

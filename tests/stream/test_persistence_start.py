@@ -229,6 +229,7 @@ async def test_whatever_fails_at_the_start_it_is_refused_and_nothing_is_lost(clu
         except* StartError:
             refusals += 1
             assert not tried._locked
+            assert tried.open_files() == []
         done = len(tried.calls) < number
         tried.before = None
         cluster.disks["node"] = tried.crash(number)
@@ -368,6 +369,7 @@ async def test_a_node_that_ends_while_it_loads_leaves_everything_as_it_was(clust
     assert loaded == [False]
     assert files_of(cluster.disk("node")) == before
     assert not cluster.disk("node")._locked
+    assert cluster.disk("node").open_files() == []
     node = await restarted(cluster)
     assert content(node.store) == had
 

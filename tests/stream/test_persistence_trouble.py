@@ -15,6 +15,7 @@ from support.memory_disk import Call, MemoryDisk
 from support.store_harness import content
 
 from kevynode import Node
+from kevynode.persist.jobs import Job
 
 TROUBLE = {"append_only_failed", "rewrite_failed", "append_only_unsynced", "dump_failed", "append_only_unmeasured"}
 
@@ -114,6 +115,39 @@ async def test_a_sync_that_fails_once(cluster: Cluster) -> None:
     await node.flush()
     for seed in range(10):
         assert await opened(cluster, cluster.disk("node").crash(seed)) == {b"key": (b"2", None)}
+
+
+@in_cluster
+async def test_an_increment_is_never_begun_while_a_sync_of_the_old_one_is_under_way(cluster: Cluster) -> None:
+    """Of two syncs of one file at once only one would hear that bytes are lost."""
+    draw = random.Random(7)
+    node = await cluster.start("node", port=7000, persistence=files())
+    slow = SlowJobs(node, lambda: draw.choice([0.0, 0.0, 0.001]))
+    begun: list[str] = []
+
+    def look(jobs: list[Job]) -> None:
+        kinds = [type(job).__name__ for job in jobs]
+        assert not {"SyncJob", "IncrementJob"} <= set(kinds)
+        begun.append(kinds[-1] if kinds else "")
+
+    slow.on_jobs = look
+
+    async def flush() -> None:
+        while True:
+            node.set("key", str(draw.random()))
+            await node.flush()
+
+    async def rewrite() -> None:
+        while begun.count("IncrementJob") < 20:
+            node.execute("BGREWRITEAOF")
+            await cluster.until(lambda: node.persistence.append_only().rewrite_running is None, "the rewrite")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(flush)
+        await rewrite()
+        nursery.cancel_scope.cancel()
+    assert begun.count("SyncJob") > 20
 
 
 @in_cluster

@@ -9,6 +9,7 @@ import trio
 from support.cluster import Cluster, ClusterClient, ErrorReply
 
 from kevynode import Node
+from kevynode.persist.jobs import Job
 from kevynode.store.store import Store
 
 #: Seconds that anything takes at most.
@@ -80,13 +81,16 @@ class Promises:
 class SlowJobs:
     """Has what a node does in threads take as long as ``delay`` says, in seconds of the test's clock.
 
-    ``held``: nothing ends before :meth:`release`. ``running`` is how many are under way.
+    ``held``: nothing ends before :meth:`release`. ``running`` is how many are under way; ``on_jobs`` is told of the
+    jobs among them whenever one more begins.
     """
 
     def __init__(self, node: Node, delay: Callable[[], float] = lambda: 0.0) -> None:
         self.delay = delay
         self.held = False
         self.running = 0
+        self.on_jobs: Callable[[list[Job]], None] = lambda jobs: None
+        self._jobs: list[Job] = []
         self._released = trio.Event()
         node.files.in_thread = self._run  # type: ignore[method-assign]
 
@@ -103,6 +107,10 @@ class SlowJobs:
     async def _run(self, call: Callable[[], Any]) -> Any:
         await trio.lowlevel.checkpoint()
         self.running += 1
+        job = getattr(call, "__self__", None)
+        jobs = [job] if isinstance(job, Job) else []
+        self._jobs += jobs
+        self.on_jobs(self._jobs)
         try:
             with trio.CancelScope(shield=True):
                 await trio.sleep(self.delay())
@@ -113,3 +121,5 @@ class SlowJobs:
             return call()
         finally:
             self.running -= 1
+            for job in jobs:
+                self._jobs.remove(job)

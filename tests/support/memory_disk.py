@@ -205,6 +205,10 @@ class MemoryDisk:
         """What any crash leaves of a file at the least, if its name is left; no call of the disk."""
         return bytes(self._files[posixpath.normpath(path)].durable)
 
+    def open_files(self) -> list[str]:
+        """The paths of files that are open, sorted; no call of the disk."""
+        return sorted(name for name, content in self._files.items() if content.handles)
+
     def methods(self, path: str) -> list[str]:
         """The methods that were called about a path, in order."""
         path = posixpath.normpath(path)

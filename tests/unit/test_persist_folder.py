@@ -199,3 +199,18 @@ def test_a_file_in_parts_is_one_piece() -> None:
     assert first.synced == first.size
     disk.fail_next("close")
     first.close()
+
+
+def test_a_file_whose_sync_failed_is_never_said_to_be_durable() -> None:
+    disk = MemoryDisk()
+    file = LogFile(disk.create("/data/a"), "/data/a", "incr", 1)
+    file.write(b"some bytes")
+    file.sync()
+    synced = file.size
+    file.write(b"and more")
+    disk.fail_next("sync", errno.EIO)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output error"):
+            file.sync()
+    assert file.synced == synced
+    assert disk.methods("/data/a").count("sync") == 2

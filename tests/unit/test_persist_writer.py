@@ -468,6 +468,50 @@ def test_an_old_increment_that_cannot_be_made_durable_is_a_failure() -> None:
     assert claims(node.writer) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("first", ["sync", "change"])
+def test_what_a_failed_sync_lost_is_not_made_up_for_by_the_next_one(first: str) -> None:
+    """The system says of the bytes that it has dropped, once, and takes them for durable then."""
+    disk, node = new_node()
+    node.do("INCR", "a")
+    node.writer.write()
+    sync, job = node.writer.begin_sync(), node.writer.begin_increment()
+    assert sync is not None
+    assert job is not None
+    disk.fail_next("sync", errno.EIO)
+    sync.run()
+    job.run()
+    if first == "sync":
+        node.writer.end_sync(sync)
+    assert not node.writer.end_increment(job)
+    if first == "change":
+        node.writer.end_sync(sync)
+    assert "Input/output error" in (node.writer.failed or "")
+    assert claims(node.writer) == (1, 1, 0)
+    assert node.rewrite(fresh=True).done
+    assert claims(node.writer) == (1, 1, 1)
+    for seed in range(20):
+        assert content(read_folder(disk.crash(seed))[0]) == node.content()
+
+
+def test_a_new_increment_is_no_way_out_of_a_failure_that_came_meanwhile() -> None:
+    disk, node = new_node()
+    for _ in range(5):
+        node.do("INCR", "a")
+    node.writer.write()
+    job = node.writer.begin_increment()
+    assert job is not None
+    node.store.replace_all(Staging(node.store.epoch), 2)
+    node.do("SET", "b", "1")
+    job.run()
+    assert not node.writer.end_increment(job)
+    assert "went back" in (node.writer.failed or "")
+    assert not node.writer.write()
+    assert node.writer.begin_sync() is None
+    assert node.rewrite(fresh=True).done
+    assert content(read_folder(disk.kill())[0]) == node.content() == {b"b": (b"1", None)}
+    assert len(disk.open_files()) == 1
+
+
 @pytest.mark.parametrize("method", ["create", "write"])
 def test_an_increment_that_cannot_be_made_leaves_the_old_one(method: str) -> None:
     disk, node = new_node()
