@@ -1,0 +1,41 @@
+"""The clocks of a simulated node: one that work moves, one that is wrong, and one that measures turns."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+import trio
+
+#: Unix seconds at which every simulation begins.
+START: Final = 1_700_000_000.0
+
+
+class SimClock:
+    """What time it is for one node. ``drift`` is by how much its wall runs fast, ``jump`` by how much it is wrong.
+
+    Whoever looks at the time works: so the monotonic clock goes on a little with each look, as far as the simulation's
+    own has not gone on meanwhile.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.drift = random.uniform(-1e-3, 1e-3)
+        self.jump = random.uniform(-0.5, 0.5)
+        self._random = random
+        self._now = 0.0
+        self._turns = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        now = trio.current_time()
+        self._now = now if now > self._now else self._now + 0.00005 * self._random.random()
+        return self._now
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return START + trio.current_time() * (1 + self.drift) + self.jump
+
+    def timer(self) -> float:
+        """What a session's turn is measured with: some turns end after a command, some after many."""
+        self._turns += 0.0004 * self._random.random() ** 2
+        return self._turns

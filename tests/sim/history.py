@@ -1,0 +1,97 @@
+"""What clients did and were told, and which of it may have been lost since by the rules."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal
+
+import attrs
+
+__all__ = ["UNKNOWN", "History", "Loss", "Operation"]
+
+
+class _Unknown:
+    def __repr__(self) -> str:
+        return "?"
+
+
+#: The outcome of an operation whose reply never came.
+UNKNOWN: Final = _Unknown()
+
+Kind = Literal["set", "exchange", "get", "delete", "append", "increment"]
+
+
+@attrs.define(eq=False)
+class Operation:
+    """One command on one key, sent to whoever writes it; times are the simulation's seconds."""
+
+    client: str
+    key: bytes
+    kind: Kind
+    argument: bytes
+    begun: float
+    ended: float = math.inf
+    result: Any = UNKNOWN
+    #: So many copies have said that they have it.
+    copies: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether the reply came."""
+        return self.result is not UNKNOWN
+
+    def __str__(self) -> str:
+        end = f"{self.ended:.4f}" if self.known else "…"
+        return f"[{self.begun:.4f} {end}] {self.client} {self.kind} {self.key!r} {self.argument!r} -> {self.result!r}"
+
+
+@attrs.frozen
+class Loss:
+    """At a moment the latest operations under a prefix may have been taken back, in the order opposite to theirs.
+
+    Those whose reply came after ``since``, that is, and those whose reply did not come. ``only_reads``: nothing that
+    writes and was acknowledged is among them. ``safe_copies``: what so many copies have is not among them.
+    """
+
+    at: float
+    prefix: bytes
+    since: float
+    only_reads: bool = False
+    safe_copies: int = 1 << 30
+    #: Copies count for operations that began after that.
+    steady_since: float = -math.inf
+    why: str = ""
+
+    def may_take(self, operation: Operation) -> bool:
+        """Whether an operation may be among what is lost."""
+        if not operation.known:
+            return True
+        if operation.ended <= self.since:
+            return False
+        if operation.copies >= self.safe_copies and operation.begun >= self.steady_since:
+            return False
+        return operation.kind == "get" or not self.only_reads
+
+    def __str__(self) -> str:
+        return f"[{self.at:.4f}] loss under {self.prefix!r} since {self.since:.4f}: {self.why}"
+
+
+class History:
+    """Operations by key, and losses."""
+
+    def __init__(self) -> None:
+        self.operations: dict[bytes, list[Operation]] = {}
+        self.losses: list[Loss] = []
+
+    def add(self, operation: Operation) -> Operation:
+        """An operation that begins."""
+        self.operations.setdefault(operation.key, []).append(operation)
+        return operation
+
+    def drop(self, operation: Operation) -> None:
+        """It was refused, so it never was."""
+        self.operations[operation.key].remove(operation)
+
+    def losses_of(self, key: bytes) -> list[Loss]:
+        """What may have been lost of a key, in order."""
+        return [loss for loss in self.losses if key.startswith(loss.prefix)]

@@ -1,0 +1,164 @@
+"""What a seed means: the nodes and what they are configured to, and what befalls them when.
+
+A plan is drawn at once and holds nothing that depends on how the simulation goes, so a run with some of its actions
+left out is the same otherwise. That is how failures are shrunk.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final, Literal
+
+import attrs
+
+__all__ = ["PROFILES", "Action", "Plan", "Profile", "draw_plan"]
+
+Profile = Literal["replication", "moves", "restarts", "all"]
+PROFILES: Final[tuple[Profile, ...]] = ("replication", "moves", "restarts", "all")
+
+#: Seconds (of the simulation) after which nothing new befalls anybody.
+LENGTH: Final = 30.0
+
+
+@attrs.frozen
+class Action:
+    """One thing that happens ``at`` some second. ``seed`` decides what is left open, in this action alone."""
+
+    number: int
+    at: float
+    kind: str
+    nodes: tuple[str, ...]
+    #: Seconds that it lasts, where it lasts.
+    span: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.number}: at {self.at:.2f} {self.kind} {' '.join(self.nodes)} for {self.span:.2f}"
+
+
+@attrs.frozen
+class Plan:
+    """All that a seed decides before the first node starts."""
+
+    seed: int
+    profile: Profile
+    shape: Literal["scoped", "replicated"]
+    nodes: tuple[str, ...]
+    #: Who follows whom, in a replicated cluster.
+    upstreams: dict[str, str]
+    #: Who writes which prefix, in a scoped one.
+    scopes: dict[bytes, str]
+    #: Which scopes each node copies.
+    replicate: dict[str, Any]
+    #: Sections of every node's configuration.
+    sections: dict[str, dict[str, Any]]
+    policy: Literal["always", "everysec", "no", "memory"]
+    clients: int
+    actions: tuple[Action, ...]
+
+    def wants(self, name: str, prefix: bytes) -> bool:
+        """Whether a node copies what is under a prefix, where another one writes it."""
+        wanted = self.replicate.get(name, "all")
+        return wanted == "all" or (wanted != "none" and prefix.decode() in wanted)
+
+
+# What happens how often, by profile: weight of each kind of action.
+_NETWORK: Final = {"cut": 4, "cut one way": 4, "isolate": 2, "reset": 5, "break after": 4, "slow": 3, "narrow": 3}
+_ENDS: Final = {"stop": 2, "kill": 4, "power": 4, "kill in a call": 4, "power in a call": 4}
+_DISK: Final = {"disk full": 2, "disk error": 3, "rewrite": 3, "clock": 2}
+_MOVES: Final = {"move": 22, "move back": 6, "abort": 2}
+_KINDS: Final[dict[str, dict[str, int]]] = {
+    "replication": {**_NETWORK, **_ENDS, **_DISK, "promote": 6, "redirect": 4},
+    "moves": {**_NETWORK, **_ENDS, **_MOVES, "rewrite": 2, "lose": 2, "disk error": 2},
+    "restarts": {**_NETWORK, **{kind: 3 * weight for kind, weight in _ENDS.items()}, **_DISK, "lose": 8},
+    "all": {**_NETWORK, **_ENDS, **_DISK, **_MOVES, "lose": 2, "promote": 6, "redirect": 4},
+}
+_ONLY: Final = {
+    "scoped": frozenset({"move", "move back", "abort", "lose"}),
+    "replicated": frozenset({"promote", "redirect"}),
+}
+
+
+def draw_plan(seed: int, profile: Profile) -> Plan:
+    """The plan of a seed."""
+    random = Random(f"{seed} {profile} plan")
+    shape: Literal["scoped", "replicated"]
+    if profile == "replication":
+        shape = "replicated"
+    elif profile == "moves":
+        shape = "scoped"
+    else:
+        shape = "scoped" if random.random() < 0.65 else "replicated"
+    size = random.choice((3, 3, 3, 4, 4, 5, 7)) if shape == "scoped" else random.choice((3, 3, 4))
+    nodes = tuple(f"n{number}" for number in range(1, size + 1))
+    policy = random.choices(("always", "everysec", "no", "memory"), (5, 4, 2, 1))[0]
+    scopes: dict[bytes, str] = {}
+    replicate: dict[str, Any] = {}
+    upstreams: dict[str, str] = {}
+    if shape == "scoped":
+        prefixes = [b"a:", b"b:", b"c:"][: random.choice((1, 2, 2, 3))]
+        scopes = {prefix: random.choice(nodes) for prefix in prefixes}
+        kind = random.choice(("all", "all", "all", "none", "mixed"))
+        for name in nodes:
+            some = [prefix.decode() for prefix in prefixes if random.random() < 0.5]
+            replicate[name] = some if kind == "mixed" else kind
+    else:
+        for place, name in enumerate(nodes[1:], 1):
+            upstreams[name] = nodes[random.randrange(place)] if random.random() < 0.4 else nodes[0]
+    return Plan(
+        seed=seed,
+        profile=profile,
+        shape=shape,
+        nodes=nodes,
+        upstreams=upstreams,
+        scopes=scopes,
+        replicate=replicate,
+        sections=_sections(random, policy),
+        policy=policy,  # type: ignore[arg-type]  # one of those above
+        clients=random.choice((2, 3, 4)),
+        actions=_actions(random, profile, shape, nodes, policy),
+    )
+
+
+def _sections(random: Random, policy: str) -> dict[str, dict[str, Any]]:
+    persistence: dict[str, Any] = {"aof": policy != "memory"}
+    if policy != "memory":
+        persistence["appendfsync"] = policy
+        persistence["auto_aof_rewrite_min_size"] = random.choice(("4kb", "16kb", "64mb"))
+    return {
+        "persistence": persistence,
+        "expiry": {"hz": random.choice((2, 5, 10))},
+        "replication": {
+            "replication_buffer_size": random.choice(("4kb", "64kb", "1mb", "64mb")),
+            "reconnect_window_ms": random.choice((1000, 5000, 60000)),
+        },
+    }
+
+
+def _actions(random: Random, profile: Profile, shape: str, nodes: tuple[str, ...], policy: str) -> tuple[Action, ...]:
+    kinds = dict(_KINDS[profile])
+    for other, only in _ONLY.items():
+        if other != shape:
+            kinds = {kind: weight for kind, weight in kinds.items() if kind not in only}
+    if policy == "memory":
+        kinds = {
+            kind: weight for kind, weight in kinds.items() if kind not in (*_DISK, *_ENDS, "lose") or kind == "clock"
+        }
+        kinds["kill"] = 4
+    count = random.randrange(3, 14)
+    # Some seeds are about little that goes wrong at a time, others about much of few kinds.
+    if random.random() < 0.3:
+        chosen = random.sample(sorted(kinds), min(len(kinds), 4))
+        kinds = {kind: weight for kind, weight in kinds.items() if kind in chosen or kind == "move"}
+    times = sorted(random.uniform(0.5, LENGTH) for _ in range(count))
+    return tuple(
+        Action(
+            number=number,
+            at=at,
+            kind=random.choices(list(kinds), list(kinds.values()))[0],
+            nodes=tuple(random.sample(nodes, 2)),
+            span=random.choice((0.05, 0.3, 1.0, 3.0, 6.0)) * random.uniform(0.5, 1.5),
+            seed=random.getrandbits(32),
+        )
+        for number, at in enumerate(times)
+    )

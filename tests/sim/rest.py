@@ -1,0 +1,182 @@
+"""The cluster at rest: what must be true once nothing befalls it any more, and what must be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from sim.faults import Faults
+from sim.losses import Losses
+from sim.plan import Plan
+from sim.world import World
+from support.store_harness import Content, check_memory, content
+
+from kevynode import Node
+from kevynode.scope.ledger_records import MoveState
+
+__all__ = ["EXPECTED_ERRORS", "Rest"]
+
+#: Seconds that a cluster gets to come to rest.
+PATIENCE: Final = 150.0
+
+#: What nodes may log as errors: the disk, or an operator, brings it about.
+EXPECTED_ERRORS: Final = frozenset(
+    {"append_only_failed", "rewrite_failed", "move_not_recorded", "ledger_failed", "dump_failed", "stage_failed"}
+)
+
+
+class Rest:
+    """Waits for rest, then checks what there is."""
+
+    def __init__(self, world: World, plan: Plan, faults: Faults, losses: Losses) -> None:
+        self._world = world
+        self._plan = plan
+        self._faults = faults
+        self._losses = losses
+
+    async def reach(self) -> None:
+        """Wait until everything is as it is to be, or say what is not."""
+        deadline = trio.current_time() + PATIENCE
+        conditions = self._scoped() if self._plan.scopes else self._replicated()
+        while True:
+            missing = next((text for condition in conditions if (text := condition())), "")
+            if not missing:
+                return
+            if trio.current_time() > deadline:
+                self._world.fail(f"convergence: {missing}")
+                return
+            await trio.sleep(0.25)
+
+    async def check(self) -> None:
+        """What holds at rest. Copies may have something on the way still, so all of it is waited for again."""
+        await self.reach()
+        nodes = self._nodes()
+        for name, node in nodes.items():
+            check_memory(node.store)
+            self._check_leftovers(name, node)
+            for event, words in self._world.lives[name].log.errors:
+                if event not in EXPECTED_ERRORS:
+                    self._world.fail(f"log: {name} {event} {words}")
+        if self._plan.scopes:
+            self._compare_scopes(nodes)
+        else:
+            self._compare_replicas(nodes)
+
+    def _nodes(self) -> dict[str, Node]:
+        return self._world.living()
+
+    def _all_up(self) -> str:
+        return next((f"{name} is not up" for name in self._plan.nodes if not self._world.is_up(name)), "")
+
+    # -- scopes -------------------------------------------------------------------------------------------------------
+
+    def _scoped(self) -> list[Callable[[], str]]:
+        return [self._all_up, self._owners_agree, self._moves_over, self._open, self._copied]
+
+    def _owners(self, node: Node) -> dict[bytes, str]:
+        assert node.member is not None
+        return {row.prefix: row.owner for row in node.member.ownership.declared()}
+
+    def _owners_agree(self) -> str:
+        found = {name: self._owners(node) for name, node in self._nodes().items()}
+        return "" if len({tuple(sorted(owners.items())) for owners in found.values()}) == 1 else f"owners are {found}"
+
+    def _moves_over(self) -> str:
+        for name, node in self._nodes().items():
+            assert node.member is not None
+            for record in node.member.keeper.state.open_moves():
+                if record.state is not MoveState.ABORTED:
+                    return f"a move of {record.prefix!r} is {record.state.value} at its {record.role.value} {name}"
+        return ""
+
+    def _open(self) -> str:
+        for name, node in self._nodes().items():
+            assert node.member is not None
+            for row in node.member.ownership.declared():
+                expected = "open" if row.owner == name else "elsewhere"
+                if row.state != expected:
+                    return f"{row.prefix!r} is {row.state} at {name}, {row.detail}, and its owner is {row.owner}"
+        return ""
+
+    def _copied(self) -> str:
+        nodes = self._nodes()
+        for name, node in nodes.items():
+            assert node.member is not None
+            mesh = node.member.mesh
+            assert mesh is not None
+            for prefix, owner in self._owners(node).items():
+                if owner == name or not self._plan.wants(name, prefix):
+                    continue
+                writer = nodes[owner].replication
+                copy, expected = mesh.copy_of(prefix), (writer.history, writer.position)
+                if copy != expected:
+                    return f"the copy of {prefix!r} at {name} is {copy}, and {owner} is at {expected}"
+        return ""
+
+    def _compare_scopes(self, nodes: dict[str, Node]) -> None:
+        for name, node in nodes.items():
+            held = content(node.store)
+            for prefix, owner in self._owners(node).items():
+                under = _under(held, prefix)
+                if owner == name:
+                    continue
+                if not self._plan.wants(name, prefix):
+                    if under:
+                        self._world.fail(f"convergence: {name} holds {sorted(under)[:3]} and wants none of {prefix!r}")
+                    continue
+                self._equal(name, under, owner, _under(content(nodes[owner].store), prefix))
+
+    def _equal(self, name: str, held: Content, other: str, expected: Content) -> None:
+        if held != expected:
+            keys = sorted(key for key in held.keys() | expected.keys() if held.get(key) != expected.get(key))
+            parts = [f"{key!r}: {str(held.get(key))[:80]} not {str(expected.get(key))[:80]}" for key in keys[:3]]
+            self._world.fail(f"replicas: {name} differs from {other} at rest in {len(keys)} keys: {'; '.join(parts)}")
+
+    # -- replicas -----------------------------------------------------------------------------------------------------
+
+    def _replicated(self) -> list[Callable[[], str]]:
+        return [self._all_up, self._in_step]
+
+    def _in_step(self) -> str:
+        nodes = self._nodes()
+        primary = nodes[self._losses.primary].replication
+        for name, node in nodes.items():
+            replication = node.replication
+            if name == self._losses.primary:
+                if replication.role != "master":
+                    return f"{name} is to be the primary, and is none"
+                continue
+            if replication.role != "slave":
+                return f"{name} is to be a replica, and is none"
+            place, expected = (replication.history, replication.position), (primary.history, primary.position)
+            if place != expected:
+                return f"{name} is at {place}, and the primary {self._losses.primary} at {expected}"
+            if any(facts.state != "connected" for facts in node.server.view.upstreams()):
+                return f"{name} is not connected to its upstream"
+        return ""
+
+    def _compare_replicas(self, nodes: dict[str, Node]) -> None:
+        primary = self._losses.primary
+        expected = content(nodes[primary].store)
+        for name, node in nodes.items():
+            if name != primary:
+                self._equal(name, content(node.store), primary, expected)
+
+    # -- what must be gone --------------------------------------------------------------------------------------------
+
+    def _check_leftovers(self, name: str, node: Node) -> None:
+        replication = node.replication
+        left = [path for path in self._world.disks[name].list("/data") if "stage" in path or "tmp" in path]
+        if left:
+            self._world.fail(f"convergence: {name} still has {left}")
+        if replication.backlog.pins.lowest is not None:
+            self._world.fail(f"convergence: {name} still pins its backlog at {replication.backlog.pins.lowest}")
+        if replication._shipping or replication._gate.running:
+            self._world.fail(f"convergence: {name} still ships")
+        if node.server.waiters.count:
+            self._world.fail(f"convergence: clients still wait at {name}")
+
+
+def _under(held: Content, prefix: bytes) -> Content:
+    return {key: value for key, value in held.items() if key.startswith(prefix)}

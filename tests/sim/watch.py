@@ -1,0 +1,150 @@
+"""Looks into every node while it runs: who takes writes, and what enters the journals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import attrs
+import trio
+from sim.world import Death, Life, World
+
+from kevynode import Node
+from kevynode.store.journal import Effect
+from kevynode.store.marks import MARK_COMMAND
+
+__all__ = ["Watch"]
+
+Words = tuple[bytes, ...]
+
+
+@attrs.define
+class _Counts:
+    entries: int = 0
+    compared: int = 0
+    openings: int = 0
+
+
+class Watch:
+    """Checks at every change of ownership that a prefix has one writer, and at every entry that it is what it ought.
+
+    An entry, which is a history and an offset, is the same wherever it is found; and what a node writes by itself under
+    a prefix, it writes while it is the only one who takes writes there.
+    """
+
+    def __init__(self, world: World, prefixes: Sequence[bytes]) -> None:
+        self.counts = _Counts()
+        #: By prefix, who takes writes now, who did so last, and since when a node has after another one did.
+        self.writers: dict[bytes, set[str]] = {prefix: set() for prefix in prefixes}
+        self.last: dict[bytes, str] = {}
+        self.acquired: dict[tuple[str, bytes], float] = {}
+        #: Called with each life that opens a prefix.
+        self.on_opened: list[Callable[[Life, bytes], object]] = []
+        #: The epoch at which each prefix was opened last.
+        self.epochs: dict[bytes, int] = {}
+        self._world = world
+        self._prefixes = tuple(prefixes)
+        self._entries: dict[tuple[int, int], Words] = {}
+        # The place in an upstream's history that the group which is committed next comes from, by the node's name.
+        self._cursors: dict[str, tuple[int, int]] = {}
+        world.on_birth.append(self._born)
+        world.on_death.append(self._dead)
+
+    def _born(self, life: Life) -> None:
+        node = life.node
+        assert node is not None
+        node.store.journal.observers.append(partial(self._entered, life, node))
+        note_cursor = node.replication.note_cursor
+
+        def note(upstream: str, history: int, offset: int) -> None:
+            self._cursors[life.name] = history, offset
+            note_cursor(upstream, history, offset)
+
+        node.replication.note_cursor = note  # type: ignore[method-assign]
+        if node.member is not None:
+            node.member.ownership.observers.append(partial(self._look, life, node))
+
+    def _dead(self, life: Life, how: Death) -> None:
+        for writers in self.writers.values():
+            writers.discard(life.name)
+
+    # -- ownership ----------------------------------------------------------------------------------------------------
+
+    def _look(self, life: Life, node: Node) -> None:
+        if life.dead or node.server.ownership is None or node.member is None:
+            return
+        for prefix in self._prefixes:
+            writers = self.writers[prefix]
+            if node.server.ownership.refuse_key(prefix) is not None:
+                writers.discard(life.name)
+            elif life.name not in writers:
+                writers.add(life.name)
+                self._opened(life, prefix, node.member.ownership.epoch(prefix))
+
+    def _opened(self, life: Life, prefix: bytes, epoch: int) -> None:
+        self.counts.openings += 1
+        if self.last.get(prefix, life.name) != life.name:
+            self.acquired[life.name, prefix] = trio.current_time()
+        self.last[prefix] = life.name
+        for told in self.on_opened:
+            told(life, prefix)
+        self._world.trace.add("watch", f"{life.name} takes writes of {prefix!r} at epoch {epoch}")
+        if len(self.writers[prefix]) > 1:
+            self._world.fail(f"ownership: {sorted(self.writers[prefix])} take writes of {prefix!r}")
+        if epoch < self.epochs.get(prefix, 0):
+            self._world.fail(f"ownership: {life.name} opens {prefix!r} at epoch {epoch}, after {self.epochs[prefix]}")
+        self.epochs[prefix] = max(epoch, self.epochs.get(prefix, 0))
+
+    def _prefix_of(self, key: bytes | None) -> bytes | None:
+        return None if key is None else next((prefix for prefix in self._prefixes if key.startswith(prefix)), None)
+
+    # -- entries ------------------------------------------------------------------------------------------------------
+
+    def _entered(self, life: Life, node: Node, first: int, group: list[Effect]) -> None:
+        cursor = self._cursors.pop(life.name, None)
+        if life.dead:
+            return
+        journal = node.store.journal
+        if journal.origin is not None and not journal.follows:
+            if cursor is not None and cursor[0]:
+                self._compare(life, cursor[0], cursor[1] - len(group), group)
+        elif journal.offset - first == len(group):
+            if not journal.follows:
+                self._check_owner(life, node, group)
+            self._compare(life, node.replication.history, first, group)
+
+    def _check_owner(self, life: Life, node: Node, group: list[Effect]) -> None:
+        for words, key, _ in group:
+            prefix = self._prefix_of(key)
+            if prefix is None or words[0] == MARK_COMMAND or life.name in self.writers[prefix]:
+                continue
+            state, detail = _state(node, prefix)
+            # Who gets a slice puts it in place before it takes writes, who gets its data back does so, too, and what
+            # another node writes now may be cleaned up.
+            places = state == "waiting" or (state == "quiesced" and detail == life.name)
+            if not places and not (state == "elsewhere" and words[0] == b"DEL"):
+                self._world.fail(f"ownership: {life.name} writes {_show(words)}, and {prefix!r} is {state} there")
+
+    def _compare(self, life: Life, history: int, first: int, group: list[Effect]) -> None:
+        self.counts.entries += len(group)
+        for offset, effect in enumerate(group, first):
+            words = tuple(effect[0])
+            known = self._entries.setdefault((history, offset), words)
+            if known is words:
+                continue
+            self.counts.compared += 1
+            if known != words:
+                self._world.fail(
+                    f"replicas: entry {offset} of history {history} is {_show(words)} at {life.name}, and "
+                    f"{_show(known)} elsewhere"
+                )
+
+
+def _state(node: Node, prefix: bytes) -> tuple[str, str]:
+    if node.member is None:
+        return "open", ""
+    return next((row.state, row.detail) for row in node.member.ownership.declared() if row.prefix == prefix)
+
+
+def _show(words: Sequence[bytes]) -> str:
+    return b" ".join(words).decode("utf-8", "backslashreplace")[:80]
