@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,3 +136,106 @@ def test_two_nodes_on_one_data_directory_cannot_be(processes: Processes, options
     with pytest.raises(ServerStartError, match="exit code 1"):
         processes.start("anna", options=options)
     assert processes.nodes["anna"] is first
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+class Mover:
+    """``kevynode move-scope`` as a process."""
+
+    def __init__(self, processes: Processes, *arguments: str) -> None:
+        command = [sys.executable, "-m", "kevynode", "move-scope", *arguments]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, text=True, env=environment, **pipes)  # type: ignore[call-overload]
+        self._processes = processes
+
+    def wait_for_move(self, name: str, state: str) -> None:
+        """Wait until a move of its prefix has come to a state at a node."""
+        node = self._processes.nodes[name]
+        node.wait_until(lambda: state in str(self._processes.call(name, "MOVE-SCOPE", "STATUS")), state)
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit status, output and errors."""
+        output, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, output, errors
+
+
+@contextmanager
+def mover(processes: Processes, *arguments: str) -> Iterator[Mover]:
+    found = Mover(processes, *arguments)
+    try:
+        yield found
+    finally:
+        if found.process.poll() is None:
+            found.process.kill()
+        found.process.communicate()
+
+
+@contextmanager
+def stopped(processes: Processes, name: str) -> Iterator[None]:
+    """A node that is there and does nothing."""
+    process = processes.nodes[name]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_a_scope_is_moved_by_asking_any_node(processes: Processes) -> None:
+    processes.start(*NAMES)
+    processes.opened()
+    assert processes.call("anna", "MSET", "a:1", "one", "a:2", "two") is True
+    processes.wait_for_copies(["a:1", "a:2"])
+    at_cleo = ("--at", f"127.0.0.1:{processes.ports['cleo']}")
+    with mover(processes, "a:", "--to", "bert", *at_cleo) as command:
+        status, output, errors = command.end()
+    assert status == 0
+    assert output.startswith("scope a: moved from anna to bert: 2 keys, nothing to ship, writes waited for ")
+    assert errors == f"scope a: is written by anna at 127.0.0.1:{processes.ports['anna']}\n"
+    processes.wait_for("bert", True, "SET", "a:1", "later")
+    with mover(processes, "a:", "--status", *at_cleo) as command:
+        status, output, errors = command.end()
+    assert (status, errors) == (0, "")
+    rows = {line.split()[1]: line.split()[2:6] for line in output.splitlines()}
+    assert rows == {
+        "ID": ["WRITER", "ROLE", "WITH", "STATE"],
+        "anna": ["bert", "source", "bert", "done"],
+        "bert": ["bert", "target", "anna", "active"],
+        "cleo": ["bert", "-", "-", "-"],
+    }
+
+
+def test_ctrl_c_leaves_the_scope_where_it_was(processes: Processes) -> None:
+    processes.start(*NAMES)
+    processes.opened()
+    with (
+        stopped(processes, "bert"),
+        mover(processes, "a:", "--to", "bert", "--at", f"127.0.0.1:{processes.ports['anna']}") as command,
+    ):
+        command.wait_for_move("anna", "asking")
+        command.process.send_signal(signal.SIGINT)
+        status, output, errors = command.end()
+    assert (status, output) == (130, "scope a: stays with anna: the move was called off\n")
+    assert "Traceback" not in errors
+    assert processes.call("anna", "SET", "a:1", "v") is True
+
+
+def test_a_node_that_dies_in_the_midst_of_a_move_is_no_answer(processes: Processes) -> None:
+    processes.start(*NAMES)
+    processes.opened()
+    with (
+        stopped(processes, "bert"),
+        mover(processes, "a:", "--to", "bert", "--at", f"127.0.0.1:{processes.ports['anna']}") as command,
+    ):
+        command.wait_for_move("anna", "asking")
+        processes.kill("anna")
+        status, output, errors = command.end()
+    assert (status, output) == (3, "")
+    assert "closed the connection; it is not known what became of the move\n" in errors
+    assert f"kevynode move-scope a: --status --at 127.0.0.1:{processes.ports['bert']}\n" in errors
+    processes.start("anna")
+    processes.opened()
+    assert processes.call("anna", "SET", "a:1", "v") is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -281,64 +282,43 @@ def test_status_of_a_node_that_hangs_up_in_a_reply(capsys: pytest.CaptureFixture
     assert "closed the connection" in capsys.readouterr().err
 
 
-def recorded(requests: list[bytes], reply: bytes) -> Callable[[bytes], bytes]:
-    def answer(request: bytes) -> bytes:
-        requests.append(request)
-        return bulk("node_id:a\r\n") if b"INFO" in request else reply
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(types.ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
 
-    return answer
+    monkeypatch.setitem(sys.modules, "kevynode.cli_commands", Loading("kevynode.cli_commands"))
+    assert main(["status"]) == 130
 
 
-def resp(*words: str) -> bytes:
-    return f"*{len(words)}\r\n".encode() + b"".join(map(bulk, words))
+def test_a_reader_who_has_had_enough_is_no_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("[server]\nport = 1\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "kevynode", "check-config", str(file)]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "request_words"),
+    ("arguments", "expected"),
     [
-        (["--to", "b"], ["MOVE-SCOPE", "x:", "FROM", "a", "TO", "b"]),
-        (
-            ["--to", "b", "--timeout", "1.5", "--force"],
-            ["MOVE-SCOPE", "x:", "FROM", "a", "TO", "b", "TIMEOUT", "1500", "FORCE"],
-        ),
-        (["--status"], ["MOVE-SCOPE", "STATUS", "x:"]),
-        (["--abort"], ["MOVE-SCOPE", "ABORT", "x:"]),
+        (["import", "x", "--scope", ""], "argument --scope: the prefix is empty"),
+        (["import", "x", "--database", "-1"], "argument --database: '-1' is no number of a database"),
+        (["export", "--scope", ""], "argument --scope: the prefix is empty"),
     ],
 )
-def test_move_scope_sends_the_command(
-    arguments: list[str], request_words: list[str], capsys: pytest.CaptureFixture[str]
+def test_what_is_wrong_with_an_argument_is_said(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requests: list[bytes] = []
-    with answering(recorded(requests, b"+OK 3\r\n")) as address:
-        assert main(["move-scope", "x:", "--at", address, *arguments]) == 0
-    assert requests[-1] == resp(*request_words)
-    assert capsys.readouterr().out == "OK 3\n"
-
-
-def test_the_state_of_moves_is_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = b"*2\r\n*2\r\n$6\r\nprefix\r\n$2\r\nx:\r\n*2\r\n$4\r\nkeys\r\n:7\r\n"
-    with answering(recorded([], rows)) as address:
-        assert main(["move-scope", "x:", "--at", address, "--status"]) == 0
-    assert capsys.readouterr().out == "prefix x:\nkeys 7\n"
-
-
-def test_move_scope_prints_the_error_of_the_node(capsys: pytest.CaptureFixture[str]) -> None:
-    with answering(recorded([], b"-ERR unknown command 'MOVE-SCOPE'\r\n")) as address:
-        assert main(["move-scope", "x:", "--at", address, "--to", "b"]) == 1
-    assert capsys.readouterr().err == "kevynode: ERR unknown command 'MOVE-SCOPE'\n"
-
-
-def test_move_scope_needs_a_node_with_an_id(capsys: pytest.CaptureFixture[str]) -> None:
-    with answering(lambda _: bulk("role:master\r\n")) as address:
-        assert main(["move-scope", "x:", "--at", address, "--to", "b"]) == 1
-    assert capsys.readouterr().err == f"kevynode: {address} has no cluster.node_id, so it writes no scope\n"
-
-
-@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "x"])
-def test_move_scope_refuses_a_timeout_that_is_none(timeout: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["move-scope", "x:", "--to", "b", f"--timeout={timeout}"])
+        main(arguments)
     assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_the_module_runs_like_the_command() -> None:

@@ -309,7 +309,7 @@ def test_status_of_something_that_tells_nothing() -> None:
 
 def test_the_command_shows_both(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"address": "v:1", "ok": True, "replication": {}, "info": VALKEY_REPLICA}
-    monkeypatch.setattr("kevynode.cli._state", lambda _: answer)
+    monkeypatch.setattr("kevynode.cli_commands._state", lambda _: answer)
     assert main(["status", "v:1"]) == 0
     blocks = capsys.readouterr().out.split("\n\n")
     assert [block.split()[1] for block in blocks] == ["ID", "REPLICA", "FOLLOWS"]

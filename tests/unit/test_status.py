@@ -7,7 +7,8 @@ import json
 import pytest
 from support.session_harness import ServerHarness
 
-from kevynode import cli
+from kevynode import cli_commands
+from kevynode.cli import main
 from kevynode.probe import parse_info
 from kevynode.scope import OwnershipTable, Scope
 from kevynode.scope.ownership import Ownership
@@ -197,10 +198,10 @@ def test_scopes_are_printed_and_in_the_json(
             assert words == (b"INFO",)
             return text.encode()
 
-    monkeypatch.setattr(cli, "connect", lambda _: Node())
-    assert cli.main(["status", "h:1"]) == 0
+    monkeypatch.setattr(cli_commands, "connect", lambda _: Node())
+    assert main(["status", "h:1"]) == 0
     assert "! the file says a" in capsys.readouterr().out
-    assert cli.main(["status", "--json", "h:1"]) == 0
+    assert main(["status", "--json", "h:1"]) == 0
     [state] = json.loads(capsys.readouterr().out)
     assert [scope["prefix"] for scope in state["scopes"]] == ["app:", "mail:", "own:", "web:"]
     assert state["scopes"][0]["warning"] == "the file says a"
