@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ GENERATOR = "bench.generator"
 GENERATOR_SECONDS = 120.0
 CHILD_SECONDS = 30.0
 """How long a child may take to end once its work is over or its input is closed."""
+
+SYNCS = 20
 
 Say = Callable[[str], None]
 _T = TypeVar("_T")
@@ -151,3 +154,16 @@ def start_load(
         prefix=prefix,
     )
     return Child(LOAD, load)
+
+
+def sync_seconds() -> float:
+    """What it takes to make a few bytes durable here: the median of some appends to a temporary file."""
+    times = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(SYNCS):
+            began = time.perf_counter()
+            file.write(b"x" * 64)
+            file.flush()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)

@@ -25,6 +25,9 @@ TIMEOUT = 60.0
 POLL_SECONDS = 0.0002
 """Pause between two reads that look for a value on the replica."""
 
+PRIORITY = 10
+"""Real-time priority, above that of servers which somebody has given one."""
+
 PATIENCE = 10.0
 """Seconds after which a value counts as never arrived."""
 
@@ -71,7 +74,14 @@ class Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(self, request: bytes) -> bytes:
-        """Send a request and return its whole reply."""
+        """Send a request and return its whole reply; raises ProbeError for an error."""
+        reply = self.exchange(request)
+        if reply.startswith(b"-"):
+            raise ProbeError(reply.decode(errors="replace").strip())
+        return reply
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send a request and return its whole reply, an error as well. Raises ProbeError and OSError."""
         self._socket.sendall(request)
         reply = b""
         while not complete(reply):
@@ -79,8 +89,6 @@ class Wire:
             if not data:
                 raise ProbeError("the server closed the connection")
             reply += data
-        if reply.startswith(b"-"):
-            raise ProbeError(reply.decode(errors="replace").strip())
         return reply
 
     def close(self) -> None:
@@ -164,9 +172,10 @@ def ended(control: int) -> bool:
     return bool(select.select([control], [], [], 0)[0])
 
 
-def _take_priority() -> bool:
+def take_priority() -> bool:
+    """Have this process go before all others where that is allowed, and say whether it is."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     except OSError:
         return False
     return True
@@ -177,7 +186,7 @@ def main() -> int:
     control = sys.stdin.fileno()
     watch = Watch(**json.loads(read_line(control)))
     gc.disable()
-    seen = Seen(realtime=_take_priority())
+    seen = Seen(realtime=take_priority())
     try:
         (watch_replies if watch.mode == "replies" else watch_visible)(watch, control, seen)
     except (ProbeError, OSError) as error:

@@ -20,7 +20,7 @@ from bench import machine
 from bench.client import ServerError
 from bench.measuring import Failed, Say
 from bench.servers import Unavailable
-from bench.tables import Table, render_markdown, render_text
+from bench.tables import Figure, Table, render_markdown, render_text
 
 FORMAT = 1
 """Version of the run files; raised when a field changes its meaning."""
@@ -40,13 +40,14 @@ _Options = TypeVar("_Options", bound=HasParts)
 
 @attrs.define
 class Run(Generic[_Options]):
-    """What has come of it so far: tables, the samples behind them by part, and what went wrong."""
+    """What has come of it so far: tables, the samples behind them by part, figures, what went wrong."""
 
     options: _Options
     cores: machine.Cores
     machine: dict[str, str | int]
     tables: list[Table] = attrs.field(factory=list)
     samples: dict[str, object] = attrs.field(factory=dict)
+    figures: list[Figure] = attrs.field(factory=list)
     problems: list[str] = attrs.field(factory=list)
 
 
@@ -185,6 +186,7 @@ def main(suite: Suite[_Options], argv: Sequence[str] | None = None) -> int:
             "options": attrs.asdict(run.options),
             "machine": run.machine,
             **run.samples,
+            "figures": [attrs.asdict(figure) for figure in run.figures],
             "problems": run.problems,
         }
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")

@@ -100,3 +100,33 @@ def reply_table(
     columns = ("server", during, "p50 ms", "p99 ms", "p99.9 ms", "max ms", "replies", "target")
     notes = [] if realtime else [NO_PRIORITY]
     return Table("Reply times of a probe connection (SET and GET in turns)", columns, rows, notes, left=2)
+
+
+@attrs.frozen
+class Figure:
+    """What is to be reached, what was measured, and whether that is enough; None: it was not measured.
+
+    ``foreign`` is the share of the busier of our cores that others used meanwhile.
+    """
+
+    name: str
+    target: str
+    measured: str = "–"
+    reached: bool | None = None
+    foreign: float | None = None
+
+
+def figure_table(figures: Sequence[Figure]) -> Table:
+    """All figures, at the end of a report."""
+    verdicts = {True: "reached", False: "missed", None: "not measured"}
+    rows = [
+        [
+            figure.name,
+            figure.target,
+            figure.measured,
+            verdicts[figure.reached],
+            "–" if figure.foreign is None else f"{figure.foreign:.0%}",
+        ]
+        for figure in figures
+    ]
+    return Table("Figures", ("figure", "to reach", "measured", "", "foreign"), rows, left=4)
