@@ -22,8 +22,8 @@ from typing import Any, Final, Self
 import trio
 
 from .client_errors import BrokenReply, ClientError, DeadlinePassed, RedirectLoop, Uncertain
-from .client_routing import NODES_LIMIT, Backoff, Call, Routes, UniformSource, is_refusal
-from .client_words import Intent, Word, encode_request, encode_word, intent_of, merge, writer_probe
+from .client_routing import NODES_LIMIT, Backoff, Call, Routes, UniformSource, is_refusal, refuses_probe
+from .client_words import Intent, Word, encode_request, encode_word, in_turn, intent_of, merge, probe_of, writer_probe
 from .config_values import split_address
 from .errors import ReplyError
 from .reply_parser import REPLY_LIMIT, ReplyParser, ReplyProtocolError, error_reply
@@ -48,6 +48,10 @@ _SEND_AT_ONCE: Final = 16384
 
 class _NotSentError(Exception):
     """There is no connection, or it failed before the command went out."""
+
+
+class _BusyError(Exception):
+    """All connections that there may be to a node were in use."""
 
 
 class _LostError(Exception):
@@ -216,7 +220,7 @@ class ScopedClient:
         """
         encoded = [encode_word(word) for word in words]
         intent = intent_of(encoded)
-        if at_writer and not intent.writes and intent.key is not None:
+        if at_writer and not intent.writes and intent.keys:
             reply = (await self.pipeline([encoded], at_writer=True, idempotent=idempotent, timeout=timeout))[0]
             if isinstance(reply, Exception):
                 raise reply
@@ -250,9 +254,9 @@ class ScopedClient:
             return []
         intents = [intent_of(words) for words in encoded]
         whole = merge(intents)
-        if at_writer and not whole.writes and whole.key is not None:
-            encoded.insert(0, writer_probe(whole.key))
-            intents.insert(0, Intent(whole.key, True, True))
+        if at_writer and not whole.writes and whole.keys:
+            encoded.insert(0, writer_probe(whole.keys))
+            intents.insert(0, probe_of(whole.keys))
         run = self._transaction if transaction else self._in_order
         replies = await run(encoded, intents, idempotent, self._timeout if timeout is None else timeout)
         return replies[len(encoded) - count :]
@@ -276,13 +280,16 @@ class ScopedClient:
             rest = intents[len(done) :]
 
             def refusal(replies: list[Any], rest: list[Intent] = rest) -> ReplyError | None:
+                if rest[0].at_writer:
+                    # What was read behind a question for the writer counts as a whole.
+                    return replies[0] if refuses_probe(replies[0]) else next(filter(is_refusal, replies), None)
                 # If anything was done, that is taken, and what follows it is another call.
                 return replies[0] if _first_to_repeat(replies, rest) == 0 else None
 
             request = encode_request(commands[len(done) :])
             left = until - trio.current_time()
             try:
-                replies = await self._run(merge(rest), request, len(rest), refusal, idempotent, left, done)
+                replies = await self._run(in_turn(rest), request, len(rest), refusal, idempotent, left, done)
             except (DeadlinePassed, RedirectLoop, ReplyError) as error:
                 if not done:
                     raise
@@ -308,9 +315,10 @@ class ScopedClient:
         deadline = trio.current_time() + (self._timeout if timeout is None else timeout)
         call = Call(
             self.routes,
-            intent.key,
-            intent.writes,
+            intent.keys,
+            intent.writes or intent.at_writer,
             intent.repeatable if idempotent is None else idempotent,
+            not intent.repeatable,
             deadline,
             Backoff(self._random),
             self._hops,
@@ -318,9 +326,11 @@ class ScopedClient:
         while True:
             address = call.target(trio.current_time())
             try:
-                replies = await self._exchange(address, request, count, call)
+                replies = await self._exchange(address, request, count, call.patience(address))
             except _NotSentError as error:
                 pause = call.unreachable(address, str(error), trio.current_time())
+            except _BusyError as error:
+                pause = call.unreachable(address, str(error), trio.current_time(), is_busy=True)
             except _LostError as error:
                 pause = call.lost(address, str(error), trio.current_time(), [*before, *error.replies])
             else:
@@ -329,30 +339,31 @@ class ScopedClient:
                     call.answered(address)
                     return replies
                 pause = call.refused(address, error_reply, trio.current_time())
-                await self._learn_prefixes(address, call)
+                await self._learn_prefixes(call)
             await trio.sleep(pause)
 
-    async def _learn_prefixes(self, address: str, call: Call) -> None:
-        """After a redirect for a key under no known prefix: ask, once in a while, which prefixes there are."""
-        if call.key is None or not call.redirected or not self.routes.wants_prefixes(call.key, trio.current_time()):
+    async def _learn_prefixes(self, call: Call) -> None:
+        """Ask which prefixes there are, where that helps: after a redirect, say, for a key under no known one."""
+        address = call.informant(trio.current_time())
+        if address is None:
             return
         try:
-            replies = await self._exchange(address, encode_request([[b"INFO", b"scopes"]]), 1, call)
-        except (_NotSentError, _LostError, ClientError, ReplyError):
+            replies = await self._exchange(address, encode_request([[b"INFO", b"scopes"]]), 1, call.deadline)
+        except (_NotSentError, _BusyError, _LostError, ClientError, ReplyError):
             # The call itself goes on, and meets whatever this met.
             return
         if isinstance(replies[0], bytes | str):
             info = replies[0].decode("utf-8", "replace") if isinstance(replies[0], bytes) else replies[0]
             self.routes.learn_info(info)
-            call.learn_again()
+            call.learned()
 
-    async def _exchange(self, address: str, request: bytes, count: int, call: Call) -> list[Any]:
-        """Send over a connection of the node's pool, and read the replies, before the deadline of the call."""
+    async def _exchange(self, address: str, request: bytes, count: int, deadline: float) -> list[Any]:
+        """Send over a connection of the node's pool, and read the replies, before ``deadline``."""
         await self._drop_pools()
         pool = self._pool(address)
         connection: _Connection | None = None
         whole = False
-        with trio.CancelScope(deadline=call.deadline) as patience:
+        with trio.CancelScope(deadline=deadline) as patience:
             async with pool.waiting:
                 try:
                     connection = await self._connection(address, pool)
@@ -370,8 +381,8 @@ class ScopedClient:
                             await connection.close()
         assert patience.cancelled_caught
         if connection is None:
-            raise DeadlinePassed(f"no connection to {address}; before that: {call.last}")
-        raise _LostError("the deadline has passed", [])
+            raise _BusyError("no connection was free in time")
+        raise _LostError("no answer in time", [])
 
     async def _connection(self, address: str, pool: _Pool) -> _Connection:
         while pool.idle:

@@ -7,7 +7,10 @@ call ends with. A driver (``kevynode.client``, ``kevynode.redis_scoped``) does t
 1. ``address = call.target(now)``, and send the command there.
 2. No connection: ``call.unreachable(address, reason, now)``. Sent, but no answer: ``call.lost(...)``. An error reply:
    ``call.refused(...)``. All three return the seconds to wait before step 1, or raise.
-3. Anything else is the reply.
+3. Anything else is the reply: ``call.answered(...)``.
+
+Between 2 and 1 the driver may ask ``call.informant(now)`` for INFO scopes, if that names a node, and tell
+:meth:`Routes.learn_info` and then ``call.learned()``.
 
 Times are seconds of a clock that only goes forward, which the driver reads.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 
@@ -27,13 +30,15 @@ from .errors import ReplyError
 from .scope.prefixes import PrefixMap
 from .scope.scope import Scope
 
-__all__ = ["REFUSALS", "Backoff", "Call", "Routes", "UniformSource", "canonical_address", "is_refusal"]
+__all__ = ["REFUSALS", "Backoff", "Call", "Routes", "UniformSource", "canonical_address", "is_refusal", "refuses_probe"]
 
 #: Seconds of the first wait, and of the longest. A move stops the writes of a scope for some tens of milliseconds.
 FIRST_SECONDS: Final = 0.01
 LAST_SECONDS: Final = 0.5
-#: Seconds for which a node that could not be reached is asked last.
+#: A node that failed is asked last for this many times the seconds that it has cost, and the least and most of it.
+AVOID_TIMES: Final = 10.0
 AVOID_SECONDS: Final = 1.0
+AVOID_MOST_SECONDS: Final = 30.0
 #: Seconds between two questions for the declared prefixes.
 ASK_SECONDS: Final = 5.0
 #: Keys under no known prefix whose writer is remembered.
@@ -43,6 +48,9 @@ PREFIXES_LIMIT: Final = 65536
 NODES_LIMIT: Final = 64
 
 _SCOPE_LINE: Final = re.compile(r"^scope[0-9]+:prefix=([^,\r\n]*),owner=", re.MULTILINE)
+
+# What a LOADING says that is about one scope: the node is its writer, or one of those that think so.
+_OF_A_SCOPE: Final = "scope "
 
 #: The first words of errors that say "not now" or "not here", and that nothing was done. True: somebody else may do it.
 REFUSALS: Final[Mapping[str, bool]] = {
@@ -95,11 +103,11 @@ class Routes:
     >>> routes = Routes(["127.0.0.1:7001", "127.0.0.1:7002"], [Scope(b"b:", "b")], {"b": "127.0.0.1:7002"})
     >>> routes.writer(b"b:1"), routes.writer(b"a:1")
     ('127.0.0.1:7002', None)
-    >>> routes.learn(b"a:1", "127.0.0.1:7003")
+    >>> routes.learn([b"a:1"], "127.0.0.1:7003")
     >>> routes.writer(b"a:1"), routes.writer(b"a:2")
     ('127.0.0.1:7003', None)
     >>> routes.declare([b"a:"])
-    >>> routes.learn(b"a:1", "127.0.0.1:7003")
+    >>> routes.learn([b"a:1"], "127.0.0.1:7003")
     >>> routes.writer(b"a:2")
     '127.0.0.1:7003'
     """
@@ -121,12 +129,20 @@ class Routes:
             self.declare([scope.prefix])
             self._writers[scope.prefix] = places.get(scope.writer, "")
 
-    def writer(self, key: bytes) -> str | None:
-        """The address of the node that writes ``key``, or None where that is not known."""
-        prefix = self._prefixes.longest(key)
-        if prefix is not None:
-            return self._writers[prefix] or None
-        return self._keys.get(key)
+    def writer(self, *keys: bytes) -> str | None:
+        """The address of the node that writes ``keys``, or None where that is not known.
+
+        They are under one scope and none, or a node will refuse them: so one that is under a scope speaks for all.
+        """
+        for key in keys:
+            prefix = self._prefixes.longest(key)
+            if prefix is not None:
+                return self._writers[prefix] or None
+        return next((self._keys[key] for key in keys if key in self._keys), None)
+
+    def is_scoped(self, keys: Iterable[bytes]) -> bool:
+        """Whether one of ``keys`` is under a prefix that is known."""
+        return any(self._prefixes.longest(key) is not None for key in keys)
 
     def declare(self, prefixes: Iterable[bytes]) -> None:
         """Learn which prefixes there are; what is known about keys and prefixes stays."""
@@ -135,39 +151,51 @@ class Routes:
                 self._writers[prefix] = ""
                 self._prefixes.add(prefix, prefix)
 
-    def learn(self, key: bytes, address: str) -> None:
-        """Remember who writes ``key``, and everything else under its prefix if that is known."""
-        prefix = self._prefixes.longest(key)
-        if prefix is not None:
-            self._writers[prefix] = address
+    def learn(self, keys: Sequence[bytes], address: str) -> None:
+        """Remember who writes ``keys``, and everything else under the prefix of one of them, if such is known.
+
+        Of several under no known prefix nothing is remembered: there is no telling which of them is not free.
+        """
+        if self.confirm(keys, address) or len(keys) != 1:
             return
+        (key,) = keys
         self._keys.pop(key, None)
         self._keys[key] = address
         if len(self._keys) > KEYS_LIMIT:
             self._keys.popitem(last=False)
 
-    def confirm(self, key: bytes, address: str) -> None:
-        """Remember who has taken a write, if ``key`` is under a known prefix. Others stay where they are written."""
-        prefix = self._prefixes.longest(key)
-        if prefix is not None:
-            self._writers[prefix] = address
+    def confirm(self, keys: Iterable[bytes], address: str) -> bool:
+        """Remember who has taken a write, for the known prefix that one of ``keys`` is under; whether there is one.
 
-    def forget(self, key: bytes) -> None:
-        """Forget who writes ``key`` and what is under its prefix."""
-        prefix = self._prefixes.longest(key)
-        if prefix is not None:
-            self._writers[prefix] = ""
-        self._keys.pop(key, None)
+        Keys under none stay where they are written.
+        """
+        for key in keys:
+            prefix = self._prefixes.longest(key)
+            if prefix is not None:
+                self._writers[prefix] = address
+                return True
+        return False
 
-    def avoid(self, address: str, now: float) -> None:
-        """A node failed: forget what it writes, and ask it last for a while."""
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Forget who writes ``keys`` and what is under their prefixes."""
+        for key in keys:
+            prefix = self._prefixes.longest(key)
+            if prefix is not None:
+                self._writers[prefix] = ""
+            self._keys.pop(key, None)
+
+    def avoid(self, address: str, now: float, cost: float = 0.0) -> None:
+        """A node failed: forget what it writes, and ask it last for a while.
+
+        The longer the more seconds it took to find that out (``cost``): who asks the node again may lose them again.
+        """
         for prefix, writer in list(self._writers.items()):
             if writer == address:
                 self._writers[prefix] = ""
         for key, writer in list(self._keys.items()):
             if writer == address:
                 self._keys.pop(key, None)
-        self._avoided[address] = now + AVOID_SECONDS
+        self._avoided[address] = now + min(AVOID_MOST_SECONDS, max(AVOID_SECONDS, cost * AVOID_TIMES))
         if len(self._avoided) > NODES_LIMIT:
             self._avoided.popitem(last=False)
 
@@ -181,9 +209,9 @@ class Routes:
             return list(self.nodes)
         return sorted(self.nodes, key=lambda address: self._avoided.get(address, now) > now)
 
-    def wants_prefixes(self, key: bytes, now: float) -> bool:
-        """Whether to ask a node for INFO scopes, since ``key`` is under no known prefix. True once in a while."""
-        if now < self._ask_at or self._prefixes.longest(key) is not None:
+    def wants_prefixes(self, keys: Iterable[bytes], now: float) -> bool:
+        """Whether to ask a node for INFO scopes, since no known prefix covers one of ``keys``. True once in a while."""
+        if now < self._ask_at or self.is_scoped(keys):
             return False
         self._ask_at = now + ASK_SECONDS
         return True
@@ -205,62 +233,84 @@ class Routes:
 class Call:
     """One command, or several for one node, on the way to a reply under a deadline.
 
-    ``key`` is what it writes or reads (None: nothing in particular), ``to_writer`` whether it has to be the writer who
-    answers, ``repeatable`` whether doing it twice does no harm. ``hops`` bounds the redirects in a row.
+    ``keys`` are what it writes or reads (empty: nothing in particular), ``to_writer`` whether it has to be the writer
+    who answers, ``repeatable`` whether it may be sent again when its answer is lost, and ``changes`` whether it has
+    done something by then. ``hops`` bounds the redirects in a row.
     """
 
     routes: Routes
-    key: bytes | None
+    keys: tuple[bytes, ...]
     to_writer: bool
     repeatable: bool
+    changes: bool
     deadline: float
     backoff: Backoff
     hops: int
-    # Whether it is a read that the writer has to answer: then it is sent behind ``client_words.writer_probe``.
-    asks_writer: bool = False
     # Where to go next, if somebody said so.
     _next: str | None = None
+    # When the node that is asked now was named.
+    _since: float = 0.0
     # The given nodes that were asked in vain since the last pause.
     _asked: set[str] = attrs.field(factory=set)
-    # The redirects in a row.
+    # The redirects in a row, and who made the last one.
     _visited: list[str] = attrs.field(factory=list)
+    _redirected_by: str = ""
+    # A node that loads, and that nobody has named as the writer.
+    _loading: str | None = None
+    # What is to be raised instead of "nothing was done".
+    _uncertain: Uncertain | None = None
     # What stood in the way last.
     last: str = "nothing was tried"
 
     def target(self, now: float) -> str:
         """The address of the node to ask now."""
+        self._since = now
         if self._next is not None:
             return self._next
-        if self.to_writer and self.key is not None:
-            writer = self.routes.writer(self.key)
+        if self.to_writer:
+            writer = self.routes.writer(*self.keys)
             if writer is not None and writer not in self._asked:
                 return writer
         order = self.routes.order(now)
         return next((address for address in order if address not in self._asked), order[0])
 
+    def patience(self, address: str) -> float:
+        """Until when the node that :meth:`target` named may keep silent: while others may answer, not to the end."""
+        others = set(self.routes.nodes) - self._asked - {address}
+        if self.changes or self.to_writer or not self.repeatable or not others:
+            return self.deadline
+        return self._since + (self.deadline - self._since) / 2
+
     def answered(self, address: str) -> None:
         """A node did what it was asked, or said why not: if that was a write, it is the writer of the scope."""
         self.routes.reached(address)
-        if self.to_writer and self.key is not None:
-            self.routes.confirm(self.key, address)
+        if self.to_writer:
+            self.routes.confirm(self.keys, address)
 
-    def unreachable(self, address: str, reason: str, now: float) -> float:
-        """There is no connection to a node, and nothing was sent. Seconds to wait; raises :class:`DeadlinePassed`."""
+    def unreachable(self, address: str, reason: str, now: float, *, is_busy: bool = False) -> float:
+        """There is no connection to a node, and nothing was sent. Seconds to wait; raises what the call ends with.
+
+        ``is_busy``: all connections that there may be are in use, which says nothing about the node.
+        """
         self.last = f"{address} cannot be reached: {reason}"
         self._visited.clear()
-        self.routes.avoid(address, now)
+        if not is_busy:
+            self.routes.avoid(address, now, now - self._since)
         return self._go_on(address, now)
 
-    def lost(self, address: str, reason: str, now: float, replies: Sequence[object] = ()) -> float:
+    def lost(self, address: str, reason: str, now: float, replies: Sequence[Any] = ()) -> float:
         """The command was sent, and there will be no reply.
 
-        Seconds to wait before it is sent again, if that does no harm; else raises :class:`Uncertain`.
+        Seconds to wait before it is sent again, if that may be; else raises :class:`Uncertain`.
         """
         self.last = f"{address} did not answer: {reason}"
         self._visited.clear()
-        self.routes.avoid(address, now)
+        self.routes.avoid(address, now, now - self._since)
+        uncertain = Uncertain(address, reason, replies)
         if not self.repeatable:
-            raise Uncertain(address, reason, replies)
+            raise uncertain
+        if self.changes:
+            self._uncertain = uncertain
         return self._go_on(address, now)
 
     def refused(self, address: str, error: ReplyError, now: float) -> float:
@@ -269,30 +319,47 @@ class Call:
         That is ``error`` itself, where it says something else than "not here" or "not now".
         """
         self.routes.reached(address)
+        self._loading = None
         if error.prefix == "MISDIRECTED":
             return self._redirected(address, error, now)
         elsewhere = REFUSALS.get(error.prefix)
         if elsewhere is None:
             raise error
         self.last = f"{address} answered: {error}"
+        is_named = address in self._visited or self.routes.writer(*self.keys) == address
         self._visited.clear()
-        if error.prefix == "READONLY" and self.key is not None:
-            self.routes.forget(self.key)
-        if elsewhere and not (self.to_writer and error.prefix == "LOADING"):
+        if error.prefix == "READONLY":
+            self.routes.forget(self.keys)
+        if self.to_writer and error.prefix == "LOADING":
+            if not is_named and not error.text.startswith(_OF_A_SCOPE):
+                # All of its data are on the way, and it says nothing about these keys.
+                if self.routes.is_scoped(self.keys):
+                    return self._go_on(address, now)
+                self._loading = address
+        elif elsewhere:
             return self._go_on(address, now)
         # It is this one's to answer: by and by it will, or say whose it is now.
         self._next = address
         return self._pause(now)
 
-    @property
-    def redirected(self) -> bool:
-        """Whether the last answer was a redirect."""
-        return bool(self._visited)
+    def informant(self, now: float) -> str | None:
+        """The node to ask for INFO scopes, if it would help to know who writes what. Once in a while."""
+        if self._visited:
+            found: str | None = self._redirected_by
+        elif self._loading is not None:
+            found = next((node for node in self.routes.order(now) if node != self._loading), None)
+        else:
+            return None
+        return found if found is not None and self.keys and self.routes.wants_prefixes(self.keys, now) else None
 
-    def learn_again(self) -> None:
-        """Remember the last redirect once more: by now the prefix of the key may be known."""
-        if self.key is not None and self._visited:
-            self.routes.learn(self.key, self._visited[-1])
+    def learned(self) -> None:
+        """More prefixes may be known by now: see the last answer in their light."""
+        if self._visited:
+            self.routes.learn(self.keys, self._visited[-1])
+        elif self._loading is not None and self.routes.is_scoped(self.keys):
+            # The others know whose they are.
+            self._asked.add(self._loading)
+            self._next = self._loading = None
 
     def _redirected(self, address: str, error: ReplyError, now: float) -> float:
         try:
@@ -300,13 +367,13 @@ class Call:
         except ValueError:
             raise error from None
         self.last = f"{address} answered: {error}"
+        self._redirected_by = address
         self._visited.append(writer)
         if len(self._visited) > self.hops:
-            if self.key is not None:
-                self.routes.forget(self.key)
-            raise RedirectLoop(self._visited)
-        if self.key is not None:
-            self.routes.learn(self.key, writer)
+            self.routes.forget(self.keys)
+            self._end(RedirectLoop(self._visited))
+        if self.keys:
+            self.routes.learn(self.keys, writer)
         self._next = writer
         # Who names a node that is not there, or sends a call in circles, learns better by and by.
         if writer in self._asked or writer == address or self._visited.count(writer) > 1:
@@ -324,14 +391,18 @@ class Call:
             self._asked.clear()
             return self._pause(now)
         if now >= self.deadline:
-            raise DeadlinePassed(self.last)
+            self._end(DeadlinePassed(self.last))
         return 0.0
 
     def _pause(self, now: float) -> float:
         pause = self.backoff.next()
         if now + pause >= self.deadline:
-            raise DeadlinePassed(self.last)
+            self._end(DeadlinePassed(self.last))
         return pause
+
+    def _end(self, error: DeadlinePassed | RedirectLoop) -> NoReturn:
+        """Raise that nothing was done, unless an answer was lost on the way."""
+        raise error if self._uncertain is None else self._uncertain
 
 
 def is_refusal(reply: object) -> bool:
@@ -341,6 +412,15 @@ def is_refusal(reply: object) -> bool:
     (True, False, False)
     """
     return isinstance(reply, ReplyError) and (reply.prefix == "MISDIRECTED" or reply.prefix in REFUSALS)
+
+
+def refuses_probe(reply: object) -> bool:
+    """Whether a reply to ``client_words.writer_probe`` says that this is not the writer of the keys, or that none is.
+
+    >>> refuses_probe(ReplyError("CROSSSCOPE", "...")), refuses_probe(ReplyError("WRONGTYPE", "...")), refuses_probe(0)
+    (True, False, False)
+    """
+    return is_refusal(reply) or (isinstance(reply, ReplyError) and reply.prefix == "CROSSSCOPE")
 
 
 def canonical_address(text: str) -> str:

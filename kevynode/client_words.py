@@ -15,7 +15,17 @@ from .serve import commands as _serving  # noqa: F401 - enters the commands of c
 from .store import commands as _storing  # noqa: F401 - enters the commands of data
 from .store.command import TABLE, Command
 
-__all__ = ["Intent", "Word", "encode_request", "encode_word", "intent_of", "merge", "writer_probe"]
+__all__ = [
+    "Intent",
+    "Word",
+    "encode_request",
+    "encode_word",
+    "in_turn",
+    "intent_of",
+    "merge",
+    "probe_of",
+    "writer_probe",
+]
 
 Word: TypeAlias = bytes | str | int | float
 
@@ -29,11 +39,15 @@ _OF_A_CONNECTION: Final = frozenset("monitor sync psync replicate replconf".spli
 
 @attrs.frozen
 class Intent:
-    """What a command is about: the ``key`` to route by, whether it ``writes``, and whether it may be ``repeatable``."""
+    """What a command is about: what to route it by, who has to answer it, and whether doing it twice does no harm."""
 
-    key: bytes | None
+    #: Those that it writes, else those that it reads; the writer is that of one of them, as the others may be under no
+    #: scope. Empty where it is about none, or the line is wrong.
+    keys: tuple[bytes, ...]
     writes: bool
     repeatable: bool
+    #: It changes nothing, and only the writer is to answer it.
+    at_writer: bool = False
 
 
 def encode_word(word: Word) -> bytes:
@@ -73,9 +87,9 @@ def intent_of(words: Sequence[bytes]) -> Intent:
     Of an unknown command the second word is taken for its key, and it counts as a write that must not be repeated.
 
     >>> intent_of([b"set", b"a:1", b"x"])
-    Intent(key=b'a:1', writes=True, repeatable=False)
+    Intent(keys=(b'a:1',), writes=True, repeatable=False, at_writer=False)
     >>> intent_of([b"MGET", b"a:1", b"b:1"])
-    Intent(key=b'a:1', writes=False, repeatable=True)
+    Intent(keys=(b'a:1', b'b:1'), writes=False, repeatable=True, at_writer=False)
     """
     if not words:
         raise ValueError("a command needs a name")
@@ -84,37 +98,72 @@ def intent_of(words: Sequence[bytes]) -> Intent:
     if name.decode("latin-1") in _OF_A_CONNECTION or (entry is not None and entry.needs_connection):
         raise ValueError(f"{name.decode('latin-1')[:40]} needs a connection of its own")
     if entry is None:
-        return Intent(words[1] if len(words) > 1 else None, True, False)
+        return Intent(tuple(words[1:2]), True, False)
     if entry.subcommands and len(words) > 1:
         entry = entry.subcommands.get(words[1].lower(), entry)
-    repeatable = "readonly" in entry.flags or words[0].lower().decode("latin-1") in _HARMLESS
-    return Intent(_key(entry, words), entry.writes, repeatable)
+    repeatable = "readonly" in entry.flags or name.decode("latin-1") in _HARMLESS
+    if not entry.writes:
+        return Intent(_read(entry, words), False, repeatable)
+    written = _written(entry, words)
+    if not written and _read(entry, words):
+        # SORT without STORE.
+        return Intent(_read(entry, words), False, True)
+    return Intent(written, True, False)
 
 
 def merge(intents: Sequence[Intent]) -> Intent:
-    """What several commands for one node are about together: the key is that of the first write, else the first key."""
-    writing = [intent for intent in intents if intent.writes]
-    keys = [intent.key for intent in (*writing, *intents) if intent.key is not None]
-    return Intent(keys[0] if keys else None, bool(writing), all(intent.repeatable for intent in intents))
+    """What several commands are about that one node is to do together: all keys that they write, else all they read."""
+    keys = _keys([intent for intent in intents if intent.writes]) or _keys(intents)
+    return _together(keys, intents)
 
 
-def writer_probe(key: bytes) -> list[bytes]:
-    """A write that changes nothing, whatever the key holds: only the writer does not refuse it.
+def in_turn(intents: Sequence[Intent]) -> Intent:
+    """What several commands are about that are done one by one: the keys of the first that writes, else has keys."""
+    having = [intent for intent in intents if intent.keys]
+    first = next((intent for intent in having if intent.writes), having[0] if having else None)
+    return _together(() if first is None else first.keys, intents)
+
+
+def writer_probe(keys: Sequence[bytes]) -> list[bytes]:
+    """A write that changes nothing, whatever these keys hold: only their writer does not refuse it.
 
     Any node answers a read, be it from a copy. Sent directly before a read, this says whether the node was the writer.
+    Of several keys a node looks at who writes them before it finds that the line is wrong.
     """
-    return [b"ZREMRANGEBYRANK", key, b"1", b"0"]
+    if len(keys) == 1:
+        return [b"ZREMRANGEBYRANK", keys[0], b"1", b"0"]
+    return [b"LMPOP", b"%d" % len(keys), *keys, b"NEITHER"]
 
 
-def _key(entry: Command, words: Sequence[bytes]) -> bytes | None:
-    argv = list(words)
+def probe_of(keys: Sequence[bytes]) -> Intent:
+    """What :func:`writer_probe` is about."""
+    return Intent(tuple(keys), False, True, at_writer=True)
+
+
+def _together(keys: tuple[bytes, ...], intents: Sequence[Intent]) -> Intent:
+    return Intent(
+        keys,
+        any(intent.writes for intent in intents),
+        all(intent.repeatable for intent in intents),
+        any(intent.at_writer for intent in intents),
+    )
+
+
+def _keys(intents: Iterable[Intent]) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(key for intent in intents for key in intent.keys))
+
+
+def _written(entry: Command, words: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The keys that a line writes; none where that cannot be told: the node will say what is wrong with it."""
     try:
-        if entry.writes:
-            written = entry.written_keys(argv)
-            if written:
-                return written[0]
-        places = entry.key_positions(argv)
+        return tuple(dict.fromkeys(entry.written_keys(words)))
     except (ValueError, IndexError):
-        # The node will say what is wrong with it.
-        return None
-    return argv[places[0]] if places and places[0] < len(argv) else None
+        return ()
+
+
+def _read(entry: Command, words: Sequence[bytes]) -> tuple[bytes, ...]:
+    """All keys in a line; as :func:`_written`."""
+    try:
+        return tuple(dict.fromkeys(words[place] for place in entry.key_positions(words)))
+    except (ValueError, IndexError):
+        return ()

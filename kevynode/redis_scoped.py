@@ -12,8 +12,8 @@ What :class:`kevynode.client.ScopedClient` does for its calls these do for every
 to the writer and reads to the nearest node, redirects are followed and remembered, refusals waited out. redis-py's own
 retries are not used, because they would send a write a second time.
 
-Pipelines, transactions, scripts' objects, locks and pub/sub keep a connection of their own, and run on one node: take
-them from ``client.client_for(key)``, a plain client of the node that writes the key.
+Pipelines, transactions and pub/sub keep a connection of their own, and run on one node: take them from
+``client.client_for(key)``, a plain client of the node that writes the key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import redis.exceptions
 import redis.retry
 
 from .client_errors import Uncertain
-from .client_routing import Backoff, Call, Routes, canonical_address, is_refusal
+from .client_routing import Backoff, Call, Routes, canonical_address, refuses_probe
 from .client_words import Intent, intent_of, writer_probe
 from .config_values import join_address, split_address
 from .errors import ReplyError
@@ -146,24 +146,28 @@ class _Scoped:
         encode = self.connection_pool.get_encoder().encode  # type: ignore[attr-defined]
         return [bytes(encode(word)) for word in words]
 
-    def _call(self, words: Sequence[Any], at_writer: bool, idempotent: bool | None) -> Call:
-        """The way of a command. One that is about its connection goes to the nearest node, as it is."""
+    def _call(
+        self, words: Sequence[Any], at_writer: bool, idempotent: bool | None
+    ) -> tuple[Call, Sequence[bytes] | None]:
+        """The way of a command, and what to send before it. One about its connection goes to the nearest node."""
         first = words[0].split(" ") if isinstance(words[0], str) else [words[0]]
         encoded = self._encoded([*first, *words[1:]])
         try:
             intent = intent_of(encoded)
         except ValueError:
-            intent = Intent(None, True, False)
-        return Call(
+            intent = Intent((), True, False)
+        asks_writer = at_writer and not intent.writes and bool(intent.keys)
+        call = Call(
             self.routes,
-            intent.key,
-            intent.writes or at_writer,
+            intent.keys,
+            intent.writes or asks_writer,
             intent.repeatable if idempotent is None else idempotent,
+            not intent.repeatable,
             time.monotonic() + self.timeout,
             Backoff(self._random),
             self.hops,
-            asks_writer=at_writer and not intent.writes and intent.key is not None,
         )
+        return call, writer_probe(intent.keys) if asks_writer else None
 
 
 class ScopedMixin(_Scoped):
@@ -180,7 +184,7 @@ class ScopedMixin(_Scoped):
         Raises redis-py's errors for error replies, and ``kevynode.client_errors``: Uncertain, DeadlinePassed,
         RedirectLoop. Blocks.
         """
-        call = self._call(args, options.pop("at_writer", False), options.pop("idempotent", None))
+        call, probe = self._call(args, options.pop("at_writer", False), options.pop("idempotent", None))
         while True:
             address = call.target(time.monotonic())
             try:
@@ -190,10 +194,10 @@ class ScopedMixin(_Scoped):
                 pause = call.unreachable(address, str(error), time.monotonic())
             else:
                 try:
-                    reply = self._exchange(connection, args, options, call)
+                    reply = self._exchange(connection, args, options, probe)
                 except redis.exceptions.RedisError as error:
                     pause = _pause_after(call, address, error)
-                    self._learn_prefixes(address, call)
+                    self._learn_prefixes(call)
                 except OSError as error:
                     pause = call.lost(address, str(error), time.monotonic())
                 else:
@@ -203,17 +207,19 @@ class ScopedMixin(_Scoped):
                     pool.release(connection)
             time.sleep(pause)
 
-    def _exchange(self, connection: Any, args: Sequence[Any], options: Mapping[str, Any], call: Call) -> Any:
+    def _exchange(
+        self, connection: Any, args: Sequence[Any], options: Mapping[str, Any], probe: Sequence[bytes] | None
+    ) -> Any:
         reply: Any = None
         refusal: redis.exceptions.ResponseError | None = None
         try:
-            if call.asks_writer:
-                connection.send_command(*writer_probe(call.key or b""))
+            if probe is not None:
+                connection.send_command(*probe)
                 connection.send_command(*args)
                 try:
                     connection.read_response()
                 except redis.exceptions.ResponseError as error:
-                    refusal = error if is_refusal(_reply_error(error)) else None
+                    refusal = error if refuses_probe(_reply_error(error)) else None
             else:
                 connection.send_command(*args)
             reply = self.parse_response(connection, args[0], **options)  # type: ignore[attr-defined]
@@ -228,8 +234,9 @@ class ScopedMixin(_Scoped):
             raise refusal
         return reply
 
-    def _learn_prefixes(self, address: str, call: Call) -> None:
-        if call.key is None or not call.redirected or not self.routes.wants_prefixes(call.key, time.monotonic()):
+    def _learn_prefixes(self, call: Call) -> None:
+        address = call.informant(time.monotonic())
+        if address is None:
             return
         try:
             # Under this name redis-py does not take the reply apart.
@@ -238,7 +245,7 @@ class ScopedMixin(_Scoped):
             # The call itself goes on, and meets whatever this met.
             return
         self.routes.learn_info(_info_text(info))
-        call.learn_again()
+        call.learned()
 
     def close(self) -> None:
         """Close all connections."""
@@ -255,7 +262,7 @@ class AsyncScopedMixin(_Scoped):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """As :meth:`ScopedMixin.execute_command`. Cancelled, the command may have been done or not."""
         await self.initialize()  # type: ignore[attr-defined]
-        call = self._call(args, options.pop("at_writer", False), options.pop("idempotent", None))
+        call, probe = self._call(args, options.pop("at_writer", False), options.pop("idempotent", None))
         while True:
             address = call.target(time.monotonic())
             pool = self.node(address).connection_pool
@@ -265,14 +272,14 @@ class AsyncScopedMixin(_Scoped):
                 pause = call.unreachable(address, str(error), time.monotonic())
             else:
                 try:
-                    async with asyncio.timeout(max(0.0, call.deadline - time.monotonic())):
-                        reply = await self._exchange(connection, args, options, call)
+                    async with asyncio.timeout(max(0.0, call.patience(address) - time.monotonic())):
+                        reply = await self._exchange(connection, args, options, probe)
                 except redis.exceptions.RedisError as error:
                     pause = _pause_after(call, address, error)
-                    await self._learn_prefixes(address, call)
+                    await self._learn_prefixes(call)
                 except OSError as error:
                     # TimeoutError among them.
-                    pause = call.lost(address, str(error) or "the deadline has passed", time.monotonic())
+                    pause = call.lost(address, str(error) or "no answer in time", time.monotonic())
                 else:
                     call.answered(address)
                     return reply
@@ -280,17 +287,19 @@ class AsyncScopedMixin(_Scoped):
                     await pool.release(connection)
             await asyncio.sleep(pause)
 
-    async def _exchange(self, connection: Any, args: Sequence[Any], options: Mapping[str, Any], call: Call) -> Any:
+    async def _exchange(
+        self, connection: Any, args: Sequence[Any], options: Mapping[str, Any], probe: Sequence[bytes] | None
+    ) -> Any:
         reply: Any = None
         refusal: redis.exceptions.ResponseError | None = None
         try:
-            if call.asks_writer:
-                await connection.send_command(*writer_probe(call.key or b""))
+            if probe is not None:
+                await connection.send_command(*probe)
                 await connection.send_command(*args)
                 try:
                     await connection.read_response()
                 except redis.exceptions.ResponseError as error:
-                    refusal = error if is_refusal(_reply_error(error)) else None
+                    refusal = error if refuses_probe(_reply_error(error)) else None
             else:
                 await connection.send_command(*args)
             reply = await self.parse_response(connection, args[0], **options)  # type: ignore[attr-defined]
@@ -305,8 +314,9 @@ class AsyncScopedMixin(_Scoped):
             raise refusal
         return reply
 
-    async def _learn_prefixes(self, address: str, call: Call) -> None:
-        if call.key is None or not call.redirected or not self.routes.wants_prefixes(call.key, time.monotonic()):
+    async def _learn_prefixes(self, call: Call) -> None:
+        address = call.informant(time.monotonic())
+        if address is None:
             return
         try:
             # Under this name redis-py does not take the reply apart.
@@ -315,7 +325,7 @@ class AsyncScopedMixin(_Scoped):
             # The call itself goes on, and meets whatever this met.
             return
         self.routes.learn_info(_info_text(info))
-        call.learn_again()
+        call.learned()
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections."""

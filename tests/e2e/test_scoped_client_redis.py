@@ -198,6 +198,40 @@ def test_a_read_at_the_writer(call: Call) -> None:
         assert call(nodes, "GET", "a:1", at_writer=True) == b"fresh"
 
 
+def test_a_read_of_several_keys_at_the_writer_asks_for_all_of_them(call: Call) -> None:
+    def writer(words: list[bytes]) -> bytes:
+        return b"*1\r\n$5\r\nfresh\r\n" if words[0] == b"MGET" else b"-ERR syntax error\r\n"
+
+    with serving(always(OK), writer) as nodes:
+
+        def copy(words: list[bytes]) -> bytes:
+            if words[0] == b"LMPOP" and b"b:1" in words:
+                return b"-CROSSSCOPE keys of the scopes a: and b:\r\n"
+            return b"*1\r\n$5\r\nstale\r\n" if words[0] == b"MGET" else misdirected(nodes[1])
+
+        nodes[0].script = greeted(copy)
+        assert call(nodes, "MGET", "free", "a:1", at_writer=True) == [b"fresh"]
+        with pytest.raises(redis.exceptions.ResponseError, match="CROSSSCOPE"):
+            call(nodes, "MGET", "a:1", "b:1", at_writer=True)
+
+
+def test_the_end_of_a_write_that_was_lost_is_uncertain(call: Call) -> None:
+    with serving(always(Ends())) as nodes, pytest.raises(Uncertain):
+        call(nodes, "SET", "a:1", "x", idempotent=True, timeout=0.3)
+
+
+def test_reads_of_asyncio_leave_a_silent_node_while_there_is_time() -> None:
+    with serving(always(None), always(b"$1\r\nx\r\n")) as nodes:
+        assert call_asyncio(nodes, "GET", "a:1", timeout=1.0) == b"x"
+
+
+def test_reads_without_asyncio_leave_a_silent_node_in_the_time_of_the_socket() -> None:
+    with serving(always(None), always(b"$1\r\nx\r\n")) as nodes:
+        host, _, port = nodes[0].address.rpartition(":")
+        with ScopedRedis(host=host, port=int(port), nodes=[nodes[1].address], socket_timeout=0.3) as client:
+            assert client.get("a:1") == b"x"
+
+
 def test_what_is_about_the_connection_goes_to_the_nearest_node(call: Call) -> None:
     with serving(always(OK), always(b"-ERR\r\n")) as nodes:
         assert call(nodes, "SELECT", 0) is True

@@ -211,6 +211,68 @@ async def test_a_node_that_is_silent_uses_up_the_deadline(autojump_clock: trio.t
         assert its.network.to(A) == []
 
 
+async def test_a_write_that_was_lost_may_have_been_done(autojump_clock: trio.testing.MockClock) -> None:
+    """Sent again, because it may be: but in the end nobody may say that nothing was done."""
+    async with world(always(None)) as its, its.client(timeout=2.0) as client:
+        error = await ended(lambda: client.call("SET", "a:1", "x", idempotent=True), Uncertain)
+        assert error.address == A
+        error = await ended(lambda: client.pipeline([("SET", "a:1", "x")], idempotent=True), Uncertain)
+        assert trio.current_time() == 4.0
+
+
+async def test_reads_leave_a_silent_node_while_there_is_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(always(None), always(b":1\r\n")) as its, its.client(timeout=4.0) as client:
+        assert await client.call("GET", "a:1") == 1
+        assert trio.current_time() == 2.0
+        # It is left alone for ten times as long.
+        await trio.sleep(19)
+        assert await client.call("GET", "a:1") == 1
+        assert trio.current_time() == 21.0
+        await trio.sleep(2)
+        its.nodes[0].script = always(b":0\r\n")
+        assert await client.call("GET", "a:1") == 0
+
+
+async def test_reads_go_elsewhere_while_all_connections_wait(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        world(lambda words: None if words[0] == b"BLPOP" else b":1\r\n", always(b":2\r\n")) as its,
+        its.client(connections=1) as client,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(lambda: ended(lambda: client.call("BLPOP", "q", 0, timeout=100), Uncertain))
+        await trio.sleep(1)
+        assert await client.call("GET", "a:1", timeout=2) == 2
+        error = await ended(lambda: client.call("SET", "q", 0, timeout=2), DeadlinePassed)
+        assert "free" in str(error)
+        assert its.nodes[0].names() == ["BLPOP"]
+
+
+async def test_free_keys_stay_where_they_are_written(autojump_clock: trio.testing.MockClock) -> None:
+    """One that is written beside a scope's, at its writer, is not thought to be of that scope."""
+
+    def first(words: list[bytes]) -> bytes:
+        if words[0] == b"INFO":
+            return INFO
+        return misdirected(B) if any(word.startswith(b"a:") for word in words) else b":0\r\n"
+
+    async with world(first, always(b":1\r\n")) as its, its.client() as client:
+        assert await client.call("MSET", "free", 1, "a:1", 2) == 1
+        assert await client.call("SET", "free", 1) == 0
+        assert await client.call("MSET", "free", 1, "a:2", 2) == 1
+        assert its.asked() == [["MSET", "INFO", "SET"], ["MSET", "MSET"]]
+
+
+async def test_while_the_nearest_node_loads_others_take_their_writes(autojump_clock: trio.testing.MockClock) -> None:
+    def other(words: list[bytes]) -> bytes:
+        return INFO if words[0] == b"INFO" else OK
+
+    async with world(always(b"-LOADING kevynode is loading\r\n"), other) as its, its.client() as client:
+        assert await client.call("SET", "a:1", "x") == "OK"
+        assert its.asked() == [["SET"], ["INFO", "SET"]]
+        await ended(lambda: client.call("SET", "free", "x"), DeadlinePassed)
+        assert its.nodes[1].names() == ["INFO", "SET"]
+
+
 async def test_a_node_that_cannot_be_reached_is_left_out(autojump_clock: trio.testing.MockClock) -> None:
     async with world(always(OK), always(OK)) as its, its.client() as client:
         its.network.separate(A)
@@ -316,6 +378,45 @@ async def test_a_read_at_the_writer_is_one_only_there() -> None:
         its.nodes[0].script, its.nodes[1].script = writer, lambda words: copy(words).replace(b".1:2", b".1:1")
         assert await client.call("GET", "a:1", at_writer=True) == b"fresh"
         assert await client.pipeline([("GET", "a:1"), ("GET", "a:2")], at_writer=True) == [b"fresh"] * 2
+
+
+async def test_a_read_of_several_keys_at_the_writer_asks_for_all_of_them() -> None:
+    def copy(words: list[bytes]) -> bytes:
+        if words[0] == b"LMPOP" and b"b:1" in words:
+            return b"-CROSSSCOPE keys of the scopes a: and b:\r\n"
+        if words[0] == b"MGET":
+            return b"*2\r\n+old\r\n+old\r\n"
+        return misdirected(B) if any(word.startswith(b"a:") for word in words) else b":0\r\n"
+
+    def writer(words: list[bytes]) -> bytes:
+        return b"-ERR syntax error\r\n" if words[0] == b"LMPOP" else b"*2\r\n+new\r\n+new\r\n"
+
+    async with world(copy, writer) as its, its.client() as client:
+        assert await client.call("MGET", "free", "a:1", at_writer=True) == ["new", "new"]
+        assert await client.pipeline([("MGET", "free", "a:1")] * 2, at_writer=True) == [["new", "new"]] * 2
+        for read in (
+            lambda: client.call("MGET", "a:1", "b:1", at_writer=True),
+            lambda: client.pipeline([("GET", "a:1"), ("GET", "b:1")], at_writer=True),
+        ):
+            its.nodes[1].script = copy
+            error = await ended(read, ReplyError)
+            assert error.prefix == "CROSSSCOPE"
+
+
+async def test_a_read_at_the_writer_is_asked_as_a_whole_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Who was the writer when it was asked, and loads when it is read, may not be the writer any more."""
+    answers = iter([b":0\r\n", b"-STALE x\r\n", misdirected(B), b"+old\r\n"])
+    writer = iter([b":0\r\n", b"+new\r\n"])
+
+    def first(words: list[bytes]) -> bytes:
+        return INFO if words[0] == b"INFO" else next(answers)
+
+    async with (
+        world(first, lambda words: next(writer)) as its,
+        its.client(nodes=[A]) as client,
+    ):
+        assert await client.call("GET", "a:1", at_writer=True) == "new"
+        assert its.nodes[1].names() == ["ZREMRANGEBYRANK", "GET"]
 
 
 # -- pipelines --------------------------------------------------------------------------------------------------------
@@ -476,11 +577,11 @@ async def test_nodes_beyond_the_bound_lose_their_connections() -> None:
     ports = range(1, NODES_LIMIT + 11)
     async with world(*(always(OK) for _ in ports)) as its, its.client() as client:
         for number, node in enumerate(its.nodes):
-            client.routes.learn(b"%d" % number, node.address)
+            client.routes.learn([b"%d" % number], node.address)
             assert await client.call("SET", number, "x") == "OK"
         assert sum(len(its.network.to(node.address)) for node in its.nodes) <= NODES_LIMIT + 1
         assert its.network.to(A) == []
-        client.routes.learn(b"0", A)
+        client.routes.learn([b"0"], A)
         assert await client.call("SET", 0, "x") == "OK"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kevynode.client_errors import DeadlinePassed, RedirectLoop, Uncertain
 from kevynode.client_routing import (
+    AVOID_MOST_SECONDS,
     AVOID_SECONDS,
     KEYS_LIMIT,
     LAST_SECONDS,
@@ -37,13 +38,15 @@ def call(
     routes: Routes | None = None,
     key: bytes | None = b"a:1",
     *,
+    others: tuple[bytes, ...] = (),
     writes: bool = True,
     repeatable: bool = False,
     deadline: float = 5.0,
     hops: int = 8,
 ) -> Call:
     known = Routes([A, B, C]) if routes is None else routes
-    return Call(known, key, writes, repeatable, deadline, Backoff(Longest()), hops)
+    keys = () if key is None else (key, *others)
+    return Call(known, keys, writes, repeatable, writes, deadline, Backoff(Longest()), hops)
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
@@ -58,12 +61,12 @@ def test_a_table_of_scopes_says_who_writes() -> None:
 
 def test_a_redirect_is_remembered_for_the_whole_prefix_once_that_is_known() -> None:
     routes = Routes([A])
-    routes.learn(b"a:1", B)
+    routes.learn([b"a:1"], B)
     assert (routes.writer(b"a:1"), routes.writer(b"a:2")) == (B, None)
     routes.learn_info("# Scopes\r\nscopes_declared:1\r\nscope0:prefix=a:,owner=b,epoch=0,state=elsewhere,writer=b\r\n")
-    routes.learn(b"a:1", B)
+    routes.learn([b"a:1"], B)
     assert routes.writer(b"a:2") == B
-    routes.forget(b"a:2")
+    routes.forget([b"a:2"])
     assert routes.writer(b"a:1") is None
 
 
@@ -71,7 +74,7 @@ def test_a_redirect_is_remembered_for_the_whole_prefix_once_that_is_known() -> N
 def test_info_tells_prefixes(prefix: str) -> None:
     routes = Routes([A])
     routes.learn_info(f"scope0:prefix={prefix},owner=b,epoch=0\r\n")
-    routes.learn((prefix + "1").encode(), B)
+    routes.learn([(prefix + "1").encode()], B)
     assert routes.writer((prefix + "2").encode()) == B
 
 
@@ -79,13 +82,13 @@ def test_info_tells_prefixes(prefix: str) -> None:
 def test_info_that_says_nothing_teaches_nothing(info: str) -> None:
     routes = Routes([A])
     routes.learn_info(info)
-    routes.learn(b"a:?1", B)
+    routes.learn([b"a:?1"], B)
     assert routes.writer(b"a:?2") is None
 
 
 def test_who_failed_is_forgotten_and_asked_last_for_a_while() -> None:
     routes = Routes([A, B], [Scope(b"a:", "a"), Scope(b"b:", "b")], {"a": A, "b": B})
-    routes.learn(b"free", A)
+    routes.learn([b"free"], A)
     routes.avoid(A, 10.0)
     assert (routes.writer(b"a:1"), routes.writer(b"free"), routes.writer(b"b:1")) == (None, None, B)
     assert routes.order(10.0) == [B, A]
@@ -97,7 +100,7 @@ def test_who_failed_is_forgotten_and_asked_last_for_a_while() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     routes = Routes([A])
     for number in range(KEYS_LIMIT + 10):
-        routes.learn(b"%d" % number, B)
+        routes.learn([b"%d" % number], B)
     assert routes.writer(b"0") is None
     assert routes.writer(b"%d" % (KEYS_LIMIT + 9)) == B
     assert sum(routes.writer(b"%d" % number) is not None for number in range(KEYS_LIMIT + 10)) == KEYS_LIMIT
@@ -109,10 +112,10 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_prefixes_are_asked_for_once_in_a_while() -> None:
     routes = Routes([A], [Scope(b"a:", "a")])
-    assert not routes.wants_prefixes(b"a:1", 0.0)
-    assert routes.wants_prefixes(b"b:1", 0.0)
-    assert not routes.wants_prefixes(b"c:1", 1.0)
-    assert routes.wants_prefixes(b"c:1", 100.0)
+    assert not routes.wants_prefixes([b"a:1"], 0.0)
+    assert routes.wants_prefixes([b"b:1"], 0.0)
+    assert not routes.wants_prefixes([b"c:1"], 1.0)
+    assert routes.wants_prefixes([b"c:1"], 100.0)
 
 
 @pytest.mark.parametrize("nodes", [[], ["nowhere"], ["a:0"], ["a:b"]])
@@ -153,11 +156,11 @@ def test_a_redirect_is_followed_at_once_and_remembered() -> None:
     routes = Routes([A, B])
     one = call(routes)
     assert one.refused(A, Misdirected(X), 0.0) == 0.0
-    assert one.redirected
+    assert one.informant(0.0) == A
     assert one.target(0.0) == X
     assert call(routes).target(0.0) == X
     routes.declare([b"a:"])
-    one.learn_again()
+    one.learned()
     assert call(routes, key=b"a:2").target(0.0) == X
 
 
@@ -289,6 +292,100 @@ def test_a_fallback_that_took_over_is_found() -> None:
     assert call(routes, key=b"a:9").target(0.0) == B
 
 
+def test_the_end_of_a_write_that_was_lost_is_uncertain_however_often_it_is_sent() -> None:
+    one = call(repeatable=True, deadline=1.0)
+    one.lost(A, "closed", 0.0, ["OK"])
+    one.unreachable(B, "refused", 0.0)
+    with pytest.raises(Uncertain) as caught:
+        one.unreachable(C, "refused", 1.0)
+    assert (caught.value.address, caught.value.reason, caught.value.replies) == (A, "closed", ["OK"])
+    one = call(repeatable=True, hops=0)
+    one.lost(A, "closed", 0.0)
+    with pytest.raises(Uncertain):
+        one.refused(B, Misdirected(X), 0.0)
+    one = call(writes=False, repeatable=True, deadline=1.0)
+    one.lost(A, "closed", 0.0)
+    one.lost(B, "closed", 0.0)
+    with pytest.raises(DeadlinePassed):
+        one.lost(C, "closed", 1.0)
+
+
+def test_of_several_keys_the_one_under_a_scope_says_where_to_go() -> None:
+    routes = Routes([A, B])
+    one = call(routes, b"free", others=(b"a:1",))
+    one.refused(A, Misdirected(X), 0.0)
+    assert one.target(0.0) == X
+    # There is no telling yet whose that redirect was.
+    assert (routes.writer(b"free"), routes.writer(b"a:1")) == (None, None)
+    assert one.informant(0.0) == A
+    routes.declare([b"a:"])
+    one.learned()
+    one.answered(X)
+    assert (routes.writer(b"free"), routes.writer(b"a:1")) == (None, X)
+    assert call(routes, b"free", others=(b"a:2",)).target(0.0) == X
+    assert call(routes, b"free").target(0.0) == A
+
+
+def test_who_keeps_calls_waiting_is_left_alone_the_longer() -> None:
+    routes = Routes([A, B])
+    read = call(routes, writes=False, repeatable=True, deadline=6.0)
+    assert read.target(1.0) == A
+    # The other one is to have time, too.
+    assert read.patience(A) == 3.5
+    assert read.lost(A, "silence", 3.5) == 0.0
+    assert read.target(3.5) == B
+    assert read.patience(B) == 6.0
+    assert [routes.order(now)[0] for now in (3.5, 28.4, 28.5)] == [B, B, A]
+    routes.avoid(A, 0.0, 1000.0)
+    assert routes.order(AVOID_MOST_SECONDS)[0] == A
+    routes.avoid(A, 0.0, 0.001)
+    assert routes.order(AVOID_SECONDS)[0] == A
+
+
+@pytest.mark.parametrize(("writes", "repeatable"), [(True, False), (True, True), (False, False)])
+def test_what_others_must_not_answer_is_waited_for_to_the_end(writes: bool, repeatable: bool) -> None:
+    one = call(writes=writes, repeatable=repeatable)
+    assert one.patience(one.target(0.0)) == 5.0
+
+
+def test_a_node_whose_connections_are_all_in_use_has_not_failed() -> None:
+    routes = Routes([A, B], [Scope(b"a:", "a")], {"a": A})
+    one = call(routes)
+    one.unreachable(A, "busy", 0.0, is_busy=True)
+    assert routes.order(0.0) == [A, B]
+    assert routes.writer(b"a:1") == A
+
+
+def test_while_a_node_loads_others_say_who_writes() -> None:
+    """It may load for long; but what is under no scope is not to be scattered over those that are there."""
+    routes = Routes([A, B])
+    one, loading = call(routes), ReplyError("LOADING", "kevynode is loading the dataset in memory")
+    assert one.refused(A, loading, 0.0) > 0
+    assert one.informant(0.0) == B
+    one.learned()
+    assert one.target(0.0) == A
+    assert one.refused(A, loading, 0.0) > 0
+    routes.declare([b"a:"])
+    one.learned()
+    assert one.target(0.0) == B
+    assert one.refused(B, Misdirected(A), 0.0) > 0
+    # Now it is known whom to wait for.
+    for _ in range(3):
+        assert one.target(0.0) == A
+        assert one.refused(A, loading, 0.0) > 0
+        assert one.informant(10.0) is None
+    assert call(routes, b"a:2").target(0.0) == A
+    other = call(Routes([A, B], [Scope(b"a:", "b")], {}))
+    assert other.refused(A, loading, 0.0) == 0.0
+    assert other.target(0.0) == B
+
+
+def test_a_scope_that_is_not_open_is_waited_for_where_it_is() -> None:
+    one = call(Routes([A, B], [Scope(b"a:", "b")], {}))
+    assert one.refused(A, ReplyError("LOADING", "scope a: is waiting for b"), 0.0) > 0
+    assert one.target(0.0) == A
+
+
 def test_keys_under_no_prefix_are_not_remembered_where_they_were_taken() -> None:
     routes = Routes([A, B])
     one = call(routes, key=b"free")
@@ -319,5 +416,11 @@ def test_whatever_nodes_keep_answering_a_call_ends_and_does_not_spin(answers: li
                 now += one.refused(address, answer, now)
         except (DeadlinePassed, RedirectLoop):
             assert now < 5.0
+            # It says that nothing was done.
+            assert not writes or "lost" not in answers[: attempt + 1]
+            return
+        except Uncertain:
+            assert writes
+            assert "lost" in answers
             return
     raise AssertionError(f"still trying after 5000 attempts, at {now}")
