@@ -16,8 +16,8 @@ class Uncertain(ClientError):
     """A write was sent, and no answer came: nobody knows whether it was done.
 
     It is not sent again by itself, because it might be done twice; one that was to be (``idempotent``) ends so, too, if
-    no later try was answered. ``address`` is the node it was sent to; ``replies`` are those that did come, where several
-    commands were sent at once.
+    no later try was answered. ``address`` is the node it was sent to; ``replies`` are those that did come, where
+    several commands were sent at once.
     """
 
     def __init__(self, address: str, reason: str, replies: Sequence[Any] = ()) -> None:
