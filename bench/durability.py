@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import attrs
 
@@ -25,7 +26,7 @@ from bench.durability_live import (
     measure_windows,
 )
 from bench.measuring import Say
-from bench.suite import Measures, Run, Suite, at_least, main, names, numbers, options_from, parser_of, seconds
+from bench.suite import Measures, Run, Suite, at_least, carry_out, names, numbers, options_from, parser_of, seconds
 
 PARTS = ("throughput", "load", "rewrite", "loss")
 SERVERS = ("kevynode", "valkey")
@@ -91,5 +92,10 @@ SUITE = Suite(
 )
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the measurements; returns 0, 1 when a part failed, 2 for a wrong argument, 130 if interrupted."""
+    return carry_out(SUITE, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(SUITE))
+    sys.exit(main())

@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import attrs
 
@@ -20,7 +21,7 @@ from bench.replication_figures import (
 )
 from bench.replication_live import Options, measure_cost, measure_courses, measure_visibility
 from bench.replication_syncs import measure_stuck, measure_syncs
-from bench.suite import Measures, Run, Suite, at_least, main, names, numbers, options_from, parser_of, seconds
+from bench.suite import Measures, Run, Suite, at_least, carry_out, names, numbers, options_from, parser_of, seconds
 from bench.tables import MIB
 
 PARTS = ("throughput", "lag", "sync", "slow")
@@ -109,5 +110,10 @@ SUITE = Suite(
 )
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the measurements; returns 0, 1 when a part failed, 2 for a wrong argument, 130 if interrupted."""
+    return carry_out(SUITE, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(SUITE))
+    sys.exit(main())

@@ -5,7 +5,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -42,7 +42,7 @@ from bench.scopes_live import (
     measure_shipping,
 )
 from bench.scopes_servers import spread_prefixes
-from bench.suite import Measures, Run, Suite, at_least, main, numbers, options_from, parser_of, seconds
+from bench.suite import Measures, Run, Suite, at_least, carry_out, numbers, options_from, parser_of, seconds
 from bench.tables import Figure, figure_table
 
 PARTS = ("ship", "follow", "routing", "gate", "client")
@@ -165,5 +165,10 @@ SUITE = Suite(
 )
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the measurements; returns 0, 1 when a part failed, 2 for a wrong argument, 130 if interrupted."""
+    return carry_out(SUITE, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(SUITE))
+    sys.exit(main())

@@ -164,7 +164,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main(suite: Suite[_Options], argv: Sequence[str] | None = None) -> int:
+def carry_out(suite: Suite[_Options], argv: Sequence[str] | None = None) -> int:
     """Run the measurements; returns 0, 1 when a part failed, 2 for a wrong argument, 130 if interrupted."""
     arguments = suite.build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _end)

@@ -46,6 +46,7 @@ from bench import (  # noqa: E402
     tables,
     workloads,
 )
+from bench import __main__ as entrance  # noqa: E402
 from bench import scopes_figures as figures  # noqa: E402
 from bench.client import Reply, ServerError  # noqa: E402
 from bench.figures import Turn  # noqa: E402
@@ -393,6 +394,13 @@ class TestCommandLine:
             scopes.build_parser().parse_args(words)
         assert raised.value.code == 2
         assert words[0] in capsys.readouterr().err
+
+    @pytest.mark.parametrize("subject", ["scopes", "replication", "durability"])
+    def test_subjects_can_be_asked_for_by_name(self, subject: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as raised:
+            entrance.main([subject, "--help"])
+        assert not raised.value.code
+        assert f"bench.{subject}" in capsys.readouterr().out
 
     def test_every_figure_stands_in_the_report_whether_it_was_measured_or_not(self) -> None:
         options = self.options("--parts", "ship,gate")
