@@ -33,6 +33,7 @@ def _load() -> ModuleType:
 if "bench" not in sys.modules:
     _load()
 
+from bench import __main__ as entrance  # noqa: E402
 from bench import (  # noqa: E402
     machine,
     measuring,
@@ -46,7 +47,6 @@ from bench import (  # noqa: E402
     tables,
     workloads,
 )
-from bench import __main__ as entrance  # noqa: E402
 from bench import scopes_figures as figures  # noqa: E402
 from bench.client import Reply, ServerError  # noqa: E402
 from bench.figures import Turn  # noqa: E402
