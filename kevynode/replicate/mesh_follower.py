@@ -108,6 +108,8 @@ class MeshFollower:
         self.acquired: dict[bytes, Acquired] = {}
         self.on_marks: Callable[[], None] = lambda: None
         self._marks_passed = False
+        # Whether something that was whole was found not to be.
+        self._is_outdated = False
         self._store = store
         self._applier = applier
         self._prefixes = tuple(sorted(prefixes))
@@ -295,6 +297,9 @@ class MeshFollower:
         if self._marks_passed:
             self._marks_passed = False
             self.on_marks()
+        if self._is_outdated:
+            self._is_outdated = False
+            upstream.ask_anew("what is held of a scope is from before its writer had it")
         self.sink.scopes_applied()
         return reached
 
@@ -328,6 +333,10 @@ class MeshFollower:
         prefix = mark.prefix
         if isinstance(mark, Acquire):
             self.released.pop(prefix, None)
+            if self.cursors.is_whole(prefix) and not self.cursors.holds(prefix, offset - 1):
+                # It was asked for here when others wrote it already, and none of what they wrote has come.
+                self.cursors.forget(prefix)
+                self._is_outdated = True
             self._entries.acquire(prefix)
             self.acquired[prefix] = Acquired(mark, self.cursors.stream)
         else:

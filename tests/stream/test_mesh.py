@@ -582,6 +582,32 @@ async def test_random_moves_between_writes_cuts_and_restarts(cluster: Cluster, s
 
 
 @in_cluster
+async def test_a_copy_from_who_was_not_the_writer_any_more_is_replaced_when_it_is_again(cluster: Cluster) -> None:
+    mesh = three(cluster)
+    await mesh.start("anna", "bert", "cleo")
+    anna, bert = mesh.members["anna"], mesh.members["bert"]
+    anna.run("SET", "a:1", "first")
+    await mesh.settle()
+    await mesh.end("cleo", cluster.kill)
+    mesh.move(b"a:", "bert")
+    bert.run("SET", "a:1", "second")
+    await cluster.until(lambda: anna.run("GET", "a:1") == b"second", "anna's copy")
+    # cleo comes back, and has not heard of the move when it asks for the scope.
+    mesh.owners[b"a:"] = "anna"
+    await mesh.restart("cleo")
+    cleo = mesh.members["cleo"]
+    await cluster.until(lambda: cleo.run("GET", "a:1"), "cleo's copy")
+    mesh.assign(b"a:", "bert")
+    bert.run("SET", "a:2", "second")
+    await cluster.until(lambda: anna.run("GET", "a:2"), "anna's copy")
+    # The scope is back before cleo has given up to wait for the marks of the move.
+    mesh.move(b"a:", "anna", 2)
+    anna.run("SET", "a:3", "third")
+    await mesh.settle()
+    assert [cleo.run("GET", f"a:{number}") for number in (1, 2, 3)] == [b"second", b"second", b"third"]
+
+
+@in_cluster
 async def test_whoever_follows_other_scopes_asks_for_them_at_once(cluster: Cluster) -> None:
     mesh = three(cluster)
     await mesh.start(*PORTS)
