@@ -17,7 +17,7 @@ CROSSSCOPE keys of the scopes app: and web: in one command or transaction
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -87,6 +87,8 @@ class Ownership:
         # Inside together(), and whether anything has changed there.
         self._together = False
         self._changed_together = False
+        # How all scopes stand, made when somebody asks: who follows asks for each scope by itself.
+        self._rows: dict[bytes, DeclaredScope] | None = None
         #: (length, declared prefixes of that length that are not ours and open): a key may be written here iff none of
         #: the sets holds the beginning of the key of that length. Empty while all declared scopes are ours and open.
         self.guard: tuple[tuple[int, frozenset[bytes]], ...] = ()
@@ -110,9 +112,13 @@ class Ownership:
         """The prefixes of the scopes that other nodes own."""
         return frozenset(held.prefix for held in self._held.values() if held.owner != self.self_id)
 
-    def declared(self) -> tuple[DeclaredScope, ...]:
-        """How every declared scope stands, in the order of the prefixes."""
-        return tuple(self._row(held) for held in self._held.values())
+    def declared(self) -> Collection[DeclaredScope]:
+        """How every declared scope stands, in the order of the prefixes. Costs nothing while nothing changes."""
+        return self._all_rows().values()
+
+    def state(self, prefix: bytes) -> ScopeState:
+        """How the declared scope ``prefix`` stands. Raises KeyError if it is not declared."""
+        return self._all_rows()[prefix].state
 
     def prefix_of(self, key: bytes) -> bytes | None:
         """The prefix of the declared scope that ``key`` is under, or None."""
@@ -264,6 +270,11 @@ class Ownership:
         """A ledger may name a node that the configuration does not: there is nowhere to send clients."""
         return errors.SCOPE_CLOSED(errors.text(held.prefix), f"an address of {node_id}")
 
+    def _all_rows(self) -> dict[bytes, DeclaredScope]:
+        if self._rows is None:
+            self._rows = {held.prefix: self._row(held) for held in self._held.values()}
+        return self._rows
+
     def _row(self, held: _Held) -> DeclaredScope:
         state: ScopeState
         if held.target is not None:
@@ -283,6 +294,7 @@ class Ownership:
         self.guard = tuple((length, frozenset(prefixes)) for length, prefixes in sorted(kept.items()))
 
     def _changed(self) -> None:
+        self._rows = None
         if self._together:
             self._changed_together = True
             return

@@ -237,6 +237,20 @@ def test_several_changes_together_are_told_once(ownership: Ownership) -> None:
     assert told == ["observer", "on_change"]
 
 
+def test_how_scopes_stand_is_looked_up_and_not_made_anew(ownership: Ownership) -> None:
+    before = list(ownership.declared())
+    assert all(one is other for one, other in zip(before, ownership.declared(), strict=True))
+    assert (ownership.state(b"app:"), ownership.state(b"web:")) == ("open", "elsewhere")
+    with ownership.together():
+        ownership.close(b"app:", "b")
+        assert ownership.state(b"app:") == "waiting"
+        ownership.quiesce(b"app:", "b")
+        assert ownership.state(b"app:") == "quiesced"
+    with pytest.raises(KeyError):
+        ownership.state(b"app")
+    assert [row.state for row in ownership.declared()] == ["quiesced", *(row.state for row in before[1:])]
+
+
 def test_a_move_to_here(ownership: Ownership) -> None:
     ownership.quiesce(b"web:", "a")
     assert shown(ownership.refuse_key(b"web:1")) == "QUIESCED migrating to 10.0.0.1:6004"
