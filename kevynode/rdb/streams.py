@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
-from ..store.stream_values import ID_LIMIT, EntryId, Fields, Group, Stream
+from ..store.stream_values import ID_LIMIT, ZERO, EntryId, Fields, Group, Stream
 from .encodings import ListPack, Packed
 from .source import PAUSES, Steps
 from .values import LAST_DEADLINE, ContainerReader
@@ -48,14 +48,15 @@ class StreamReader(ContainerReader):
         if count != len(value):
             raise self._error(f"a stream of {len(value)} entries says that it has {count}", start)
         last_id = yield from self._id()
-        if last_id < value.top_id:
-            raise self._error("a stream has entries above its last id", start)
-        value.last_id = last_id
-        value.entries_added = count
+        max_deleted_id, added = ZERO, count
         if version >= 2:
             yield from self._id()  # of the first entry
-            value.max_deleted_id = yield from self._id()
-            value.entries_added = yield from self._length()
+            max_deleted_id = yield from self._id()
+            added = yield from self._length()
+        try:
+            value.take_past(last_id, max_deleted_id, added)
+        except ValueError as error:
+            raise self._error(str(error), start) from None
         for _ in range((yield from self._length())):
             yield from self._group(value, version)
             if self._is_tired(_SEVERAL):

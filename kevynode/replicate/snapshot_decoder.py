@@ -37,7 +37,7 @@ from .snapshot_format import (
 __all__ = ["SnapshotDecoder", "SnapshotError"]
 
 # The store counts in signed 64-bit milliseconds, as Valkey does; what is beyond will not come in 292 million years.
-_LAST_DEADLINE: Final = 2**63 - 1
+_LAST_MOMENT: Final = 2**63 - 1
 # Containers of at most so many elements are read whole if they have arrived whole.
 _SMALL: Final = 64
 
@@ -241,7 +241,7 @@ class SnapshotDecoder:
 
     def _deadline(self, moment: int) -> int:
         """A key's deadline in unix ms, from what the snapshot says."""
-        return min(moment + self._now if self.version == 2 else moment, _LAST_DEADLINE)
+        return min(moment + self._now if self.version == 2 else moment, _LAST_MOMENT)
 
     def _record(self, op: int) -> Generator[None, bytes, None]:
         """One key with its value, behind the ``op``."""
@@ -360,11 +360,10 @@ class SnapshotDecoder:
                         texts.append((yield from self._text()))
                 self._append(value, (ms, sequence), texts)
                 missing -= 1
-        if head[:2] < value.last_id:
-            raise SnapshotError("a stream in the snapshot has entries above its last id")
-        value.last_id = (head[0], head[1])
-        value.max_deleted_id = (head[2], head[3])
-        value.entries_added = head[4]
+        try:
+            value.take_past((head[0], head[1]), (head[2], head[3]), head[4])
+        except ValueError:
+            raise SnapshotError("a stream in the snapshot has entries above its last id") from None
         if self.version >= 4:
             for _ in range((yield from self._number())):
                 name = yield from self._text()
@@ -397,12 +396,12 @@ class SnapshotDecoder:
     def _group(self, group: Group) -> Generator[None, bytes, None]:
         for _ in range((yield from self._number())):
             consumer = yield from self._text()
-            group.see(consumer, (yield from self._long_number()))
+            group.see(consumer, min((yield from self._long_number()), _LAST_MOMENT))
         for _ in range((yield from self._number())):
             entry_id = yield from self._two_numbers()
             consumer = yield from self._text()
             delivered, deliveries = PENDING.unpack((yield from self._take(PENDING.size)))
-            group.deliver(entry_id, consumer, delivered, deliveries)
+            group.deliver(entry_id, consumer, min(delivered, _LAST_MOMENT), deliveries)
 
     def _field_deadline(self) -> Generator[None, bytes, None]:
         """The deadline of one hash field, behind the ``op``, and of all that have arrived with it."""
@@ -410,7 +409,7 @@ class SnapshotDecoder:
         field = yield from self._text()
         deadline = yield from self._long_number()
         # A field that is not there needs no deadline.
-        self.staging.set_field_deadline(key, field, min(deadline, _LAST_DEADLINE))
+        self.staging.set_field_deadline(key, field, min(deadline, _LAST_MOMENT))
         self._read_arrived_field_deadlines()
 
     def _read_arrived_field_deadlines(self) -> None:
@@ -430,7 +429,7 @@ class SnapshotDecoder:
                 middle = start + key_size
                 stop = middle + 4 + number(buffer, middle)[0]
                 (deadline,) = long_number(buffer, stop)
-                set_deadline(buffer[start:middle], buffer[middle + 4 : stop], min(deadline, _LAST_DEADLINE))
+                set_deadline(buffer[start:middle], buffer[middle + 4 : stop], min(deadline, _LAST_MOMENT))
                 position = stop + 8
         except StructError:
             # The next record has not arrived whole.

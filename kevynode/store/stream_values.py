@@ -25,6 +25,8 @@ Pending: TypeAlias = tuple[bytes, int, int]
 ZERO: Final[EntryId] = (0, 0)
 #: Both parts of an id are below this.
 ID_LIMIT: Final = 1 << 64
+# Entries that a stream is believed to have had: whatever is added to it, it does not come to 2**63, where XSETID ends.
+_MOST_ADDED: Final = 1 << 62
 
 _BLOCK_LIMIT: Final = 256
 # Neighbours with so few entries together become one block.
@@ -201,6 +203,17 @@ class Stream:
         self._tally.bytes += _entry_memory(fields)
         self.last_id = entry_id
         self.entries_added += 1
+
+    def take_past(self, last_id: EntryId, max_deleted_id: EntryId, entries_added: int) -> None:
+        """Take on what a file or a peer says of the stream's past, as far as it can be: as far as XSETID would take it.
+
+        Raises ValueError if there are entries above ``last_id``.
+        """
+        if last_id < self.top_id:
+            raise ValueError("a stream has entries above its last id")
+        self.last_id = last_id
+        self.max_deleted_id = min(max_deleted_id, last_id)
+        self.entries_added = max(min(entries_added, _MOST_ADDED), self._count)
 
     def remove(self, entry_id: EntryId) -> bool:
         """Delete an entry; True if it was there. It stays pending where it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
 import tracemalloc
 from typing import Any
@@ -12,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import dump_builder as build
 from support.dump_builder import dump, key, length, text
-from support.store_harness import Content, describe
+from support.store_harness import Content, content, describe
 
 from kevynode.rdb import FormatError, RdbError, RdbReader, read_dump
+from kevynode.store.apply import Applier
+from kevynode.store.rebuild import rebuild_commands
+from kevynode.store.store import Store
 from kevynode.store.stream_values import Stream
 from kevynode.store.values import Hash, List, Set, SortedSet, Value
 
@@ -247,6 +251,30 @@ def test_streams(version: int) -> None:
     made.deliver((5, 1), b"alice", 77, 4)
     kind = {1: 15, 2: 19, 3: 21}[version]
     assert value_of(key(kind, b"k", encoded), b"REDIS0011") == describe(expected)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "added", "expected"),
+    [
+        ((5, 1), 7, ((5, 1), 7)),
+        ((5, 2), 7, ((5, 1), 7)),
+        ((0, 0), 1, ((0, 0), 2)),
+        ((0, 0), 2**64 - 1, ((0, 0), 2**62)),
+    ],
+)
+def test_the_past_of_a_stream_is_taken_as_far_as_it_can_be(
+    deleted: tuple[int, int], added: int, expected: tuple[tuple[int, int], int]
+) -> None:
+    """Otherwise no command could tell of it, and nobody could read the append-only file that the command is in."""
+    encoded = length(1) + stream_node((5, 0, [b"f", b"v"]), (5, 1, [b"f", b"v"]))
+    encoded += length(2) + length(5) + length(1) + length(5) + length(0)
+    encoded += length(deleted[0]) + length(deleted[1]) + length(added) + length(0)
+    value = read_dump(build.payload(19, encoded))
+    assert isinstance(value, Stream)
+    assert (value.max_deleted_id, value.entries_added) == expected
+    store = Store(random.Random(1))
+    Applier(store).apply_all(rebuild_commands(b"k", value))
+    assert content(store) == {b"k": (describe(value), None)}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kevynode.replicate.snapshot import SnapshotDecoder, SnapshotError, encode_snapshot
+from kevynode.store.apply import Applier
 from kevynode.store.keyspace import KeyShard
+from kevynode.store.rebuild import rebuild_commands
 from kevynode.store.staging import Staging
 from kevynode.store.store import Store
 from kevynode.store.stream_values import Stream
@@ -250,6 +252,38 @@ def test_broken_snapshots_are_refused(data: bytes, reason: str, step: int) -> No
     with pytest.raises(SnapshotError, match=reason):
         decoder.finish()
     assert not decoder.finished
+
+
+def test_what_a_snapshot_claims_can_be_told_in_commands() -> None:
+    """Whatever it says of times and of a stream's past: a base that holds it must be read at the next start."""
+    most = (1 << 64) - 1
+    head = struct.pack("<QQQQQI", 9, 9, most, most, most, 1) + struct.pack("<QQI", 9, 0, 1) + text(b"f") + text(b"v")
+    group = struct.pack("<I", 1) + text(b"g") + struct.pack("<QQ", most, most)
+    consumer = struct.pack("<I", 1) + text(b"c") + struct.pack("<Q", most)
+    pending = struct.pack("<I", 1) + struct.pack("<QQ", 9, 0) + text(b"c") + struct.pack("<QI", most, (1 << 32) - 1)
+    few = struct.pack("<QQQQQI", 9, 9, 0, 0, 0, 1) + struct.pack("<QQI", 9, 0, 1) + text(b"f") + text(b"v") + bytes(4)
+    told = read(
+        snapshot(
+            string(b"s", b"v", most),
+            collection(2, b"h", b"f", b"v"),
+            b"\7" + text(b"h") + text(b"f") + struct.pack("<Q", most),
+            b"\6\0" + text(b"x") + head + group + consumer + pending,
+            b"\6\0" + text(b"few") + few,
+            version=6,
+        )
+    )
+    store = Store(random.Random(1))
+    for shard in told.staging.keyspace.shards():
+        for key, value in shard.items():
+            Applier(store).apply_all(rebuild_commands(key, value, shard.deadlines.get(key)))
+    found = pictures(store.keyspace.shards())
+    expected = held(told)
+    seen = store.keyspace.get(b"x")
+    assert isinstance(seen, Stream)
+    # It is not told when a consumer was last seen.
+    seen.groups[b"g"].see(b"c", LAST_DEADLINE)
+    assert pictures(store.keyspace.shards()) == expected
+    assert set(found) == {b"s", b"h", b"x", b"few"}
 
 
 HUGE = b"\xff\xff\xff\xff"
@@ -592,6 +626,7 @@ def test_a_snapshot_shows_the_moment_of_the_freeze() -> None:
 
 WORDS = st.one_of(st.binary(max_size=12), st.sampled_from([b"", b"\0", b"a" * 1023, b"b" * 1024, b"c" * 17_000]))
 NUMBERS = st.integers(0, U64_LIMIT - 1)
+MOMENTS = st.integers(0, LAST_DEADLINE)
 IDS = st.tuples(NUMBERS, NUMBERS)
 DEADLINES = st.one_of(st.none(), st.integers(0, LAST_DEADLINE))
 SCORES = st.floats(allow_nan=False).map(lambda score: score + 0.0)
@@ -623,15 +658,13 @@ def streams(draw: st.DrawFn) -> Stream:
     for entry_id in sorted(ids):
         fields = draw(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=3))
         value.append(entry_id, tuple(word for pair in fields for word in pair))
-    value.last_id = max(value.last_id, draw(IDS))
-    value.max_deleted_id = draw(IDS)
-    value.entries_added = draw(NUMBERS)
+    value.take_past(max(value.last_id, draw(IDS)), draw(IDS), draw(NUMBERS))
     for name in draw(st.lists(WORDS, unique=True, max_size=3)):
         group = value.create_group(name, draw(IDS))
         for consumer in draw(st.lists(WORDS, unique=True, max_size=3)):
-            group.see(consumer, draw(NUMBERS))
+            group.see(consumer, draw(MOMENTS))
             for entry_id in draw(st.lists(IDS, max_size=3)):
-                group.deliver(entry_id, consumer, draw(NUMBERS), draw(st.integers(0, (1 << 32) - 1)))
+                group.deliver(entry_id, consumer, draw(MOMENTS), draw(st.integers(0, (1 << 32) - 1)))
     return value
 
 
