@@ -206,10 +206,14 @@ class Import:
                 break
             yield
         error = reader.finish()
-        if error is None:
-            return None
         if isinstance(error, Damaged):
             raise FormatError(error.position, error.reason)
+        header = reader.reader.header
+        if header is not None and header.kind == "base" and not reader.reader.ended:
+            # What is missing is not what was written last, but any keys.
+            raise FormatError(reader.cut, "it is a base, and not complete")
+        if error is None:
+            return None
         if isinstance(error, Torn) and reader.cut:
             return error.cut, size - error.cut
         raise FormatError(reader.cut, str(error))

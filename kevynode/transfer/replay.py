@@ -158,7 +158,8 @@ class Replay:
             value = read_dump(command[3], epoch=store.epoch)
         except RdbError as error:
             raise _refusal(command, str(error)) from error
-        assert value is not None, "no field expires at 0"
+        if value is None:
+            raise _refusal(command, "there is nothing in the dump")
         store.put(command[1], value)
         if type(value) is Hash and value.deadlines is not None:
             store.field_deadline_keys[command[1]] = None

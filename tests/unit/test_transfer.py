@@ -32,6 +32,12 @@ def commands(*lines: str | bytes) -> bytes:
     return out
 
 
+def restoring(kind: bytes, value: bytes) -> bytes:
+    """The command that makes the key k of a value, as in an append-only file."""
+    words = [b"RESTORE", b"k", b"0", build.payload(kind[0], value)]
+    return b"*4\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
 def take_in(*files: bytes, piece: int = 65536, **options: Any) -> tuple[Content, ImportReport]:
     importing = Import(random.Random(1), **options)
     for number, data in enumerate(files, 1):
@@ -208,6 +214,7 @@ def test_what_changes_no_data_is_passed_over() -> None:
         (commands("XADD a"), "too few words"),
         (commands("RESTORE a 0 junkjunkjunk"), "dump version 27502 is not known"),
         (commands("RESTORE a 0 junkjunk"), "RESTORE a cannot be applied: the dump is too short"),
+        (restoring(b"\1", length(0)), "RESTORE k cannot be applied: there is nothing in the dump"),
         (commands("RESTORE a 5 junkjunkjunk"), "counts from when it ran"),
         (commands("SET a 1", "RESTORE a 0 junkjunkjunk"), "the key exists"),
         (commands("RESTORE a"), "no lifetime"),

@@ -177,6 +177,18 @@ def test_a_file_of_a_set_alone(piece: int) -> None:
         take_in(data[:20], piece)
 
 
+@pytest.mark.parametrize("piece", [65536, 1, 100])
+def test_a_base_alone_that_is_not_complete_is_refused(piece: int) -> None:
+    """Also where what there is of it ends with a digest, so that nothing is torn."""
+    disk, node = filled()
+    close(node)
+    data = disk.read(f"{FOLDER}/{disk.list(FOLDER)[0]}")
+    end = data.rindex(b"#kevynode:end ")
+    for size in (end, end + 5, end - 5):
+        with pytest.raises(ImportFailure, match="a base, and not complete"):
+            take_in(data[:size], piece)
+
+
 def saved(disk: Disk, node: Node) -> bytes:
     dump = Dump(disk, DATA, node.store, Lineage(7))
     assert dump.run_all()
