@@ -180,8 +180,10 @@ class DataFileReader(RdbReader):
         start = source.offset
         first = (yield from source.take(1))[0]
         if first == _HASH:
-            while (yield from source.take(1)) != b"\n":
-                pass
+            while (end := source.buffer.find(b"\n", source.position)) < 0:
+                source.position = len(source.buffer)
+                yield from source.wait()
+            source.position = end + 1
             self._pass_line(source.offset)
             return
         if first != _STAR:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from ..reply import BULK_HEADERS
+from ..persist.records import encode_commands
 from ..store.keyspace import KeyShard
 from ..store.rebuild import rebuild_commands
 
@@ -63,7 +63,7 @@ def export_pieces(
                         yield ExportPiece(b"".join(out), commands, keys)
                         out, commands = [], []
                         size = looked_at = keys = 0
-                    encoded = _encoded(command)
+                    encoded = encode_commands((command,))
                     out.append(encoded)
                     commands.append(command)
                     size += len(encoded)
@@ -74,11 +74,3 @@ def export_pieces(
                 size = looked_at = keys = 0
     if out:
         yield ExportPiece(b"".join(out), commands, keys)
-
-
-def _encoded(command: Sequence[bytes]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    for word in command:
-        size = len(word)
-        parts += (BULK_HEADERS[size] if size < len(BULK_HEADERS) else b"$%d\r\n" % size, word, b"\r\n")
-    return b"".join(parts)
