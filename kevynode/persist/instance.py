@@ -19,6 +19,8 @@ __all__ = ["INSTANCE", "InstanceError", "read_instance"]
 INSTANCE: Final = "kevynode.instance"
 
 _BITS: Final = 128
+# Bytes of the file, with the end of its line.
+_SIZE: Final = 33
 _DIGITS: Final = re.compile(rb"[0-9a-f]{32}\n?")
 
 
@@ -34,7 +36,7 @@ def read_instance(disk: Disk, data_dir: str, random_bits: Callable[[int], int]) 
     """
     path = posixpath.join(data_dir, INSTANCE)
     if disk.exists(path):
-        held = disk.read(path)
+        held = disk.read(path, 0, _SIZE + 1)
         if _DIGITS.fullmatch(held) is None:
             raise InstanceError(
                 f"{path} does not hold the 32 hexadecimal digits of this node's instance: put back what was in it, or "
