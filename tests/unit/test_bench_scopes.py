@@ -323,10 +323,12 @@ class TestRouting:
         ]
         assert all(each.wall > 0 and each.cpu >= 0 for each in found)
 
-    def test_the_clock_counts(self) -> None:
-        routing = figures.Routing(1000, "route", (0.9e-6, 1.1e-6, 1.2e-6), (0.3e-6,) * 3, 0.5)
-        assert figures.route_figure(routing).reached is False
-        assert figures.routing_table([routing]).rows[0][:5] == ["route", "1,000", "1.100", "1.200", "0.300"]
+    def test_cpu_counts_and_the_clock_is_shown(self) -> None:
+        routing = figures.Routing(1000, "route", (0.9e-6, 1.1e-6, 1.2e-6), (0.3e-6, 0.4e-6, 1.4e-6), 0.5)
+        figure = figures.route_figure(routing)
+        assert (figure.reached, figure.measured) == (True, "0.40 µs of CPU (1.10 on the clock)")
+        assert figures.route_figure(figures.Routing(10, "route", (0.5e-6,), (1.1e-6,), 0.0)).reached is False
+        assert figures.routing_table([routing]).rows[0][:5] == ["route", "1,000", "1.100", "1.200", "0.400"]
 
 
 class TestServers:
