@@ -10,9 +10,18 @@ way, which walks the bytes and keeps its state between reads, so that dripped by
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
-__all__ = ["ARGUMENT_LIMIT", "INLINE_LIMIT", "ProtocolError", "RequestParser", "split_inline"]
+__all__ = [
+    "ARGUMENT_LIMIT",
+    "INLINE_LIMIT",
+    "ProtocolError",
+    "RequestParser",
+    "TakePlain",
+    "split_inline",
+    "take_plain",
+]
 
 # Longest inline command, and longest line that announces a length; as Valkey (PROTO_INLINE_MAX_SIZE).
 INLINE_LIMIT: Final = 64 * 1024
@@ -23,6 +32,9 @@ BULK_LIMIT: Final = 512 * 1024 * 1024
 # What a client may announce before it has authenticated, as Valkey.
 UNAUTHENTICATED_ARGUMENT_LIMIT: Final = 10
 UNAUTHENTICATED_BULK_LIMIT: Final = 16384
+
+#: Bytes, where commands go, and the longest argument -> the bytes that were not taken.
+TakePlain: TypeAlias = Callable[[bytes, list[list[bytes]], int], bytes]
 
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 1024)}
 _HEADERS: Final = [b"$%d" % length for length in range(4096)]
@@ -39,14 +51,30 @@ class ProtocolError(Exception):
 class RequestParser:
     """Bytes in, commands out: ``feed`` returns every command completed by the new bytes, as lists of arguments.
 
+    ``take_plain`` may be a twin of this module's function of that name.
     After a protocol error ``error`` holds its text, and later bytes are ignored; the commands before it still count.
     """
 
-    __slots__ = ("_arguments", "_bulk", "_held", "_left", "_pending", "authenticated", "bulk_limit", "error")
+    __slots__ = (
+        "_arguments",
+        "_authenticated",
+        "_bulk",
+        "_held",
+        "_left",
+        "_pending",
+        "_take_plain",
+        "bulk_limit",
+        "error",
+        "plain",
+    )
 
-    def __init__(self, bulk_limit: int = BULK_LIMIT) -> None:
+    def __init__(self, bulk_limit: int = BULK_LIMIT, take_plain: TakePlain | None = None) -> None:
         self.bulk_limit = bulk_limit
-        self.authenticated = True
+        self._take_plain = take_plain or _take_plain
+        self._authenticated = True
+        # Nothing is left over from what was fed, and no limits hold but the common ones: what comes next may be taken
+        # by :func:`take_plain` without asking the parser.
+        self.plain = True
         self.error: bytes | None = None
         # State of the exact way: bytes not consumed, arguments of the running command, how many of them are
         # missing, and the announced length of the next one (-1: not announced yet).
@@ -55,6 +83,16 @@ class RequestParser:
         self._left = 0
         self._bulk = -1
         self._held = 0
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether the client may send as much as it likes; until it has authenticated limits are narrow."""
+        return self._authenticated
+
+    @authenticated.setter
+    def authenticated(self, authenticated: bool) -> None:
+        self._authenticated = authenticated
+        self._note_state()
 
     @property
     def held(self) -> int:
@@ -71,21 +109,25 @@ class RequestParser:
             self._pending += data
             self._walk(commands, single=True)
             if not commands or not self._pending:
+                self._note_state()
                 return commands
             data = bytes(self._pending)
             self._pending.clear()
-        if not self.authenticated:
+            self._note_state()
+        if not self._authenticated:
             # Only the exact way checks the limits that hold before authentication.
             self._pending += data
             self._walk(commands)
             return commands
-        lines = data.split(b"\r\n")
-        place = _take_plain(lines, commands, self.bulk_limit)
-        last = len(lines) - 1
-        if place != last or lines[last]:
-            self._pending += b"\r\n".join(lines[place:]) if place else data
+        rest = self._take_plain(data, commands, self.bulk_limit)
+        if rest:
+            self._pending += rest
             self._walk(commands)
+            self._note_state()
         return commands
+
+    def _note_state(self) -> None:
+        self.plain = self._authenticated and not self._pending and not self._left and self.error is None
 
     def _walk(self, commands: list[list[bytes]], single: bool = False) -> None:
         try:
@@ -119,7 +161,7 @@ class RequestParser:
                     place = end + 2
                     if count is None or count > ARGUMENT_LIMIT:
                         raise ProtocolError(b"invalid multibulk length")
-                    if count > UNAUTHENTICATED_ARGUMENT_LIMIT and not self.authenticated:
+                    if count > UNAUTHENTICATED_ARGUMENT_LIMIT and not self._authenticated:
                         raise ProtocolError(b"unauthenticated multibulk length")
                     if count > 0:
                         self._left = count
@@ -136,7 +178,7 @@ class RequestParser:
                     length = _length(pending[place + 1 : end])
                     if length is None or length < 0 or length > self.bulk_limit:
                         raise ProtocolError(b"invalid bulk length")
-                    if length > UNAUTHENTICATED_BULK_LIMIT and not self.authenticated:
+                    if length > UNAUTHENTICATED_BULK_LIMIT and not self._authenticated:
                         raise ProtocolError(b"unauthenticated bulk length")
                     self._bulk = length
                     place = end + 2
@@ -188,8 +230,21 @@ class RequestParser:
         return end + 1, arguments
 
 
-def _take_plain(lines: list[bytes], commands: list[list[bytes]], bulk_limit: int) -> int:
-    """Append the plainly well-formed commands at the start of ``lines``; the index of the first line not taken.
+def take_plain(data: bytes, commands: list[list[bytes]], bulk_limit: int) -> bytes:
+    """Append the plainly well-formed commands at the start of ``data`` to ``commands``; the bytes not taken.
+
+    Plainly well-formed is an array of bulk strings as every client library sends it, none longer than ``bulk_limit``.
+    """
+    lines = data.split(b"\r\n")
+    place = _take_lines(lines, commands, bulk_limit)
+    return data if not place else b"\r\n".join(lines[place:])
+
+
+_take_plain: Final[TakePlain] = take_plain
+
+
+def _take_lines(lines: list[bytes], commands: list[list[bytes]], bulk_limit: int) -> int:
+    """Append the commands at the start of ``lines``; the index of the first line not taken.
 
     The last of ``lines`` is what follows the last line end, so it never belongs to a whole command. Commands of two
     and three words, which most are, are unpacked at once.

@@ -14,6 +14,7 @@ import attrs
 from .. import errors
 from ..store.command import Command, Table
 from ..store.store import Store
+from ..twins import COMPILED
 from .blocking import Waiters
 from .lone_primary import LonePrimary
 from .memory_only import MemoryOnly
@@ -24,6 +25,11 @@ from .roles import Roles
 from .slowlog import SlowLog
 from .timers import Timer, Timers
 from .watch import Watches
+
+if COMPILED:
+    from ..compiled.loop import run_commands
+else:
+    from .loop import run_commands
 
 if TYPE_CHECKING:
     from ..persistence_view import PersistenceView
@@ -172,6 +178,8 @@ class Server(Roles):
         super().__init__()
         self._copy_traffic_before = CopyTraffic.of(self.view)
         self._next_id = 0
+        # The loop over a session's commands: (session, deadline) -> whether the driver has to look at the session.
+        self.run_commands: Callable[[Session, float], bool] = run_commands
 
     @property
     def tcp_port(self) -> int:

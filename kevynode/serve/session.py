@@ -11,12 +11,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import errors
-from ..reply import BULK_HEADERS, NoReply, Reply, Status, encode, encode_into
+from ..reply import NoReply, Reply, encode_into
 from ..resp import RequestParser
 from ..store.command import Blocked, Command
 from ..store.journal import Effect
+from ..twins import COMPILED
 from . import dispatch
 from .blocking import Waiting
+from .loop import PENDING_OUTPUT
+
+if COMPILED:
+    from ..compiled.requests import take_plain
+else:
+    from ..resp import take_plain
 
 if TYPE_CHECKING:
     from .server import Server
@@ -24,16 +31,64 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-# Replies that pile up in one turn before they are sent.
-_TURN_OUTPUT = 256 * 1024
 # Keys that a session remembers having written.
 _MOST_WRITTEN_KEYS = 1000
-# Bytes that the peer has not taken yet before its next commands have to wait.
-_PENDING_OUTPUT = 1024 * 1024
 
 
 class Session:
-    """The state of one client. Not thread-safe; never blocks."""
+    """The state of one client. Not thread-safe; never blocks.
+
+    What the loop over commands needs of it is public: :mod:`kevynode.serve.loop` is its other half.
+    """
+
+    __slots__ = (
+        "authenticated",
+        "channels",
+        "close_reason",
+        "closing",
+        "commands_run",
+        "created",
+        "dirty",
+        "discard",
+        "fd",
+        "follows_redirects",
+        "gates",
+        "gone",
+        "held_pushes",
+        "id",
+        "input_bytes",
+        "kind",
+        "last_active",
+        "last_command",
+        "library_name",
+        "library_version",
+        "local",
+        "name",
+        "no_evict",
+        "no_touch",
+        "output",
+        "output_bytes",
+        "output_pending",
+        "parser",
+        "patterns",
+        "paused",
+        "peer",
+        "peer_gone",
+        "produced",
+        "protocol",
+        "queue",
+        "reply_mode",
+        "server",
+        "shard_channels",
+        "transaction",
+        "turn",
+        "wait_fulfilled",
+        "waiting",
+        "wake",
+        "watched",
+        "written",
+        "wrote",
+    )
 
     def __init__(self, server: Server, peer: str, local: str, kind: str = "tcp") -> None:
         self.server = server
@@ -54,13 +109,16 @@ class Session:
         self.input_bytes = 0
         self.output_bytes = 0
 
-        self._parser = RequestParser(server.store.settings.proto_max_bulk_len)
-        self._parser.authenticated = self.authenticated
-        self._queue: deque[list[bytes]] = deque()
-        self._output: list[bytes] = []
-        self._held_pushes: list[bytes] = []
+        self.parser = RequestParser(server.store.settings.proto_max_bulk_len, take_plain)
+        self.parser.authenticated = self.authenticated
+        self.queue: deque[list[bytes]] = deque()
+        self.output: list[bytes] = []
+        self.held_pushes: list[bytes] = []
         # Bytes of replies and messages appended since the output was last taken, without the small change.
-        self._produced = 0
+        self.produced = 0
+
+        # What the compiled loop keeps for this session.
+        self.turn: object = None
 
         # Reasons why commands take the careful way; empty while the fast path is open.
         self.gates: set[str] = set()
@@ -112,13 +170,13 @@ class Session:
 
     def is_free(self) -> bool:
         """Neither waiting for a key, nor paused, nor about to close, nor far behind in reading its replies."""
-        behind = self.output_pending + self._produced
-        return self.waiting is None and not self.paused and not self.closing and behind <= _PENDING_OUTPUT
+        behind = self.output_pending + self.produced
+        return self.waiting is None and not self.paused and not self.closing and behind <= PENDING_OUTPUT
 
     @property
     def runnable(self) -> bool:
         """Queued commands could run now."""
-        return bool(self._queue) and self.is_free()
+        return bool(self.queue) and self.is_free()
 
     @property
     def blocked(self) -> bool:
@@ -128,27 +186,27 @@ class Session:
     @property
     def wants_read(self) -> bool:
         """Whether more bytes should be read from the peer."""
-        return not self._queue and self.is_free()
+        return not self.queue and self.is_free()
 
     @property
     def has_output(self) -> bool:
         """There is something to send."""
-        return bool(self._output)
+        return bool(self.output)
 
     @property
     def queued(self) -> int:
         """Commands that have been read and not run."""
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def held_input(self) -> int:
         """Bytes of an unfinished command held in memory."""
-        return self._parser.held
+        return self.parser.held
 
     @property
     def held_output(self) -> int:
         """Bytes of replies not yet accepted by the kernel."""
-        return self.output_pending + sum(map(len, self._output))
+        return self.output_pending + sum(map(len, self.output))
 
     @property
     def memory(self) -> int:
@@ -160,22 +218,22 @@ class Session:
         """Parse and queue commands. Bad input queues its error reply and closes."""
         self.input_bytes += len(data)
         self.server.statistics.input_bytes += len(data)
-        parser = self._parser
+        parser = self.parser
         commands = parser.feed(data)
         if commands:
-            self._queue.extend(commands)
+            self.queue.extend(commands)
         if parser.error is not None:
             # The commands before the error still run: the error stands in the queue behind them.
-            self._queue.append([])
+            self.queue.append([])
         elif not commands or self.transaction is not None:
             self._check_query_limit()
 
     def take_output(self) -> bytes:
         """Everything to send, joined; empties it."""
-        output = self._output
+        output = self.output
         data = output[0] if len(output) == 1 else b"".join(output)
-        self._output = []
-        self._produced = 0
+        self.output = []
+        self.produced = 0
         self.output_bytes += len(data)
         self.server.statistics.output_bytes += len(data)
         return data
@@ -188,8 +246,8 @@ class Session:
         self.closing = True
         self.wake = None
         self.peer_gone = None
-        self._queue.clear()
-        self._output.clear()
+        self.queue.clear()
+        self.output.clear()
         server = self.server
         server.waiters.forget(self)
         self.forget_state()
@@ -203,157 +261,44 @@ class Session:
 
         Whether the driver has to look at what has become of the session: it is not simply ready for more bytes.
         """
-        # What is_free() asks, without the call.
-        behind = self.output_pending + self._produced
-        if self.waiting is not None or self.paused or self.closing or behind > _PENDING_OUTPUT:
-            return True
-        queue = self._queue
-        if not queue:
-            return False
-        server = self.server
-        server.current = self
-        special = False
-        # Everything that every command needs is a local: this loop is where the node's time goes.
-        store, journal, ready, find, (place, marks, cut, heads, is_kept) = server.needed_by_every_command
-        perf = server.perf
-        gates, server_gates = self.gates, server.gates
-        held_pushes = self._held_pushes
-        slow_after = server.slow_after
-        tracks_written_keys = server.tracks_written_keys
-        output = self._output
-        size = 0
-        command = None
-        # Where the journal stood when self.wrote was last brought up to date.
-        noted = journal.offset
-        self.last_active = now = perf()
-        try:
-            while queue:
-                argv = queue.popleft()
-                command = find(argv[0]) if argv else None
-                if (
-                    command is None
-                    or not command.plain
-                    or gates
-                    or server_gates
-                    or not command.fewest <= len(argv) <= command.most
-                    or (
-                        marks
-                        and command.writes_second_word
-                        and place < len(argv[1])
-                        and argv[1][place] in marks
-                        and argv[1][cut] in heads
-                        and is_kept(argv[1])
-                    )
-                ):
-                    special = True
-                    start = len(output)
-                    if journal.offset != noted:
-                        self.wrote = journal.offset
-                    dispatch.process(self, argv)
-                    noted = journal.offset
-                    size += sum(map(len, output[start:]))
-                    # It has noted itself as the last command, or the subcommand that it stands for.
-                    command = None
-                    # It may have closed or opened the node, or a scope, for writes.
-                    _, _, _, find, (place, marks, cut, heads, is_kept) = server.needed_by_every_command
-                    now = perf()
-                    if now > deadline or size > _TURN_OUTPUT or not self.is_free():
-                        break
-                    continue
-                try:
-                    reply = command.handler(store, argv)
-                except errors.ReplyError as error:
-                    command.failed += 1
-                    server.count_error(error)
-                    reply = error
-                except Exception as error:
-                    reply = server.unexpected(command.name, error)
-                if store.touched:
-                    store.settle()
-                if journal.pending:
-                    if tracks_written_keys:
-                        self.note_written(journal.pending)
-                    journal.commit()
-                kind = type(reply)
-                if kind is bytes:
-                    length = len(reply)
-                    if length < 4096:
-                        output += (BULK_HEADERS[length], reply, b"\r\n")
-                    else:
-                        output.append(b"$%d\r\n%b\r\n" % (length, reply))
-                    size += length
-                elif kind is Status:
-                    output.append(reply.wire)
-                elif kind is int:
-                    output.append(b":%d\r\n" % reply)
-                else:
-                    wire = encode(reply, self.protocol)
-                    output.append(wire)
-                    size += len(wire)
-                before = now
-                now = perf()
-                elapsed = now - before
-                command.calls += 1
-                command.seconds += elapsed
-                self.commands_run += 1
-                if elapsed > slow_after and server.on_slow is not None:
-                    server.on_slow(self, argv, elapsed)
-                if ready:
-                    self.wrote = journal.offset
-                    server.waiters.serve()
-                    noted = journal.offset
-                if held_pushes:
-                    self.release_pushes()
-                if now > deadline or size > _TURN_OUTPUT:
-                    break
-        finally:
-            server.current = None
-            if journal.offset != noted:
-                self.wrote = journal.offset
-        if command is not None:
-            self.last_command = command
-        if special or size > _TURN_OUTPUT:
-            self._produced = sum(map(len, output))
-            self._check_output_limit()
-            return bool(queue) or not self.is_free()
-        return bool(queue)
+        return self.server.run_commands(self, deadline)
 
     # -- what commands do to their connection -----------------------------------------------------------------------
 
     def write(self, reply: Reply) -> None:
         """Append a reply in this connection's protocol, unless CLIENT REPLY silences it."""
         if self.reply_mode == "on" and not isinstance(reply, NoReply):
-            encode_into(self._output, reply, self.protocol)
+            encode_into(self.output, reply, self.protocol)
 
     def write_header(self, count: int) -> None:
         """Open an array of ``count`` replies that follow one by one (EXEC)."""
         if self.reply_mode == "on":
-            self._output.append(b"*%d\r\n" % count)
+            self.output.append(b"*%d\r\n" % count)
 
     def write_now(self, wire: bytes) -> None:
         """Append encoded bytes in their place among the replies (confirmations of SUBSCRIBE)."""
         if self.reply_mode == "on" or self.protocol == 3:
-            self._output.append(wire)
+            self.output.append(wire)
 
     def write_push(self, wire: bytes) -> None:
         """Append an encoded message from somebody's turn; behind the reply if it is this session's own turn."""
         if self.gone or self.closing:
             return
         if self.server.current is self:
-            self._held_pushes.append(wire)
+            self.held_pushes.append(wire)
             return
-        self._output.append(wire)
-        self._produced += len(wire)
+        self.output.append(wire)
+        self.produced += len(wire)
         self._check_output_limit()
         if self.wake is not None:
             self.wake()
 
     def release_pushes(self) -> None:
         """Append the messages that were held back behind a reply."""
-        held = self._held_pushes
+        held = self.held_pushes
         if held:
-            self._output += held
-            self._produced += sum(map(len, held))
+            self.output += held
+            self.produced += sum(map(len, held))
             held.clear()
             self._check_output_limit()
 
@@ -372,11 +317,11 @@ class Session:
             return
         self.closing = True
         self.close_reason = reason
-        self._queue.clear()
+        self.queue.clear()
         if discard:
             # Also for a client that should have read its last replies first, and does not.
             self.discard = True
-            self._output.clear()
+            self.output.clear()
         self.server.waiters.forget(self)
         if self.wake is not None:
             self.wake()
@@ -389,7 +334,7 @@ class Session:
 
     def postpone(self, argv: list[bytes]) -> None:
         """Put a command back until the pause ends."""
-        self._queue.appendleft(argv)
+        self.queue.appendleft(argv)
         self.paused = True
 
     def serve_waiting(self, waiting: Waiting) -> None:
@@ -435,15 +380,15 @@ class Session:
 
     def protocol_error(self) -> None:
         """Answer the parser's error and close."""
-        text = self._parser.error or b""
+        text = self.parser.error or b""
         self.server.log.info("protocol_error", id=self.id, peer=self.peer, error=text.decode("latin-1"))
-        self._output.append(b"-ERR Protocol error: %b\r\n" % text)
+        self.output.append(b"-ERR Protocol error: %b\r\n" % text)
         self.close("protocol error")
 
     def set_authenticated(self, authenticated: bool) -> None:
         """Open or shut the gate that AUTH opens."""
         self.authenticated = authenticated
-        self._parser.authenticated = authenticated
+        self.parser.authenticated = authenticated
         if authenticated:
             self.gates.discard("auth")
         else:
@@ -457,7 +402,8 @@ class Session:
         self.name = b""
         self.reply_mode = "on"
         self.gates.discard("reply")
-        self.no_evict = self.no_touch = False
+        self.no_evict = False
+        self.no_touch = False
         self.gates.discard("no touch")
         self.set_authenticated(self.server.password is None)
 
@@ -487,12 +433,17 @@ class Session:
 
     def _check_query_limit(self) -> None:
         """Close a client whose unfinished command and open transaction exceed client-query-buffer-limit."""
-        held = self._parser.held
+        held = self.parser.held
         if self.transaction is not None:
             held += self.transaction.bytes
         if held > self.server.query_limit:
             self.server.statistics.query_limit_disconnections += 1
             self.close("query buffer limit reached", discard=True)
+
+    def measure_output(self) -> None:
+        """Count what waits to be sent, and close a listener that reads too slowly."""
+        self.produced = sum(map(len, self.output))
+        self._check_output_limit()
 
     def _check_output_limit(self) -> None:
         """Close a listener that reads too slowly; limits are those of client-output-buffer-limit.
@@ -503,7 +454,7 @@ class Session:
         limit = limits[self.kind_of_client()]
         if not limit and self in self.server.monitors:
             limit = limits["pubsub"]
-        if limit and self._produced + self.output_pending > limit:
+        if limit and self.produced + self.output_pending > limit:
             self.server.statistics.output_limit_disconnections += 1
             self.server.log.warning("output_limit", id=self.id, peer=self.peer, bytes=self.held_output)
             self.close("output buffer limit reached", discard=True)

@@ -24,7 +24,7 @@ Entry: TypeAlias = tuple[float, bytes]
 LIST_LIMIT: Final = 2048
 BLOCK_LIMIT: Final = 1024
 # A block that falls below the first size is joined to a neighbour, if both together stay within the second.
-_SMALL_BLOCK: Final = BLOCK_LIMIT // 4
+SMALL_BLOCK: Final = BLOCK_LIMIT // 4
 _JOINED_LIMIT: Final = BLOCK_LIMIT * 3 // 4
 # Children of one node of the tree of sums: 1 << _SHIFT.
 _SHIFT: Final = 4
@@ -187,7 +187,7 @@ class OrderedBlocks:
             self._replace(first, last - first + 1, [left[:offset], left[offset:]])
         else:
             self._replace(first, last - first + 1, [left] if left else [])
-            if len(left) < _SMALL_BLOCK and first < len(self.blocks):
+            if len(left) < SMALL_BLOCK and first < len(self.blocks):
                 self._join(first)
         return taken
 
@@ -212,7 +212,7 @@ class OrderedBlocks:
             return
         if offset == len(block):
             self.maxima[number] = block[-1]
-        if len(block) < _SMALL_BLOCK and self._join(number):
+        if len(block) < SMALL_BLOCK and self._join(number):
             return
         if self.levels is not None:
             for level in self.levels:

@@ -34,7 +34,7 @@ STEPS = st.lists(
 def small_blocks() -> Iterator[None]:
     """Blocks of at most 4 entries, and trees of two children to a node."""
     with (
-        patch.multiple(ordered, BLOCK_LIMIT=4, _SMALL_BLOCK=2, _JOINED_LIMIT=3, _SHIFT=1, _FAN=2),
+        patch.multiple(ordered, BLOCK_LIMIT=4, SMALL_BLOCK=2, _JOINED_LIMIT=3, _SHIFT=1, _FAN=2),
         patch.object(sorted_set_value, "LIST_LIMIT", 6),
     ):
         yield

@@ -6,14 +6,11 @@ from typing import Final
 
 from ... import errors
 from ...errors import FIX, ErrorKind
+from ...persistence_view import REWRITE_RUNNING, SAVE_RUNNING
 from ...reply import OK, Reply, Status
 from ...store.command import Args, Blocked, command
 from ..session import Session
 
-_LATER: Final = "Wait until that has ended, and send it again."
-
-_REWRITE_RUNNING = ErrorKind("ERR", "Background append only file rewriting already in progress", _LATER)
-_SAVE_RUNNING = ErrorKind("ERR", "Background save already in progress", _LATER)
 _NOTHING_TO_CANCEL = ErrorKind("ERR", "Background saving is currently not in progress or scheduled", FIX)
 _NOT_SAVED = ErrorKind("ERR", "the data could not be saved; the node's log has the reason", "Look into the log.")
 _STILL_SAVING = ErrorKind("ERR", "the data are still being saved", "LASTSAVE and INFO tell when that is done.")
@@ -58,7 +55,7 @@ class _AwaitedDump(Blocked):
 def bgrewriteaof(session: Session, argv: Args) -> Reply:
     server = session.server
     if server.persistence.append_only().rewrite_running is not None:
-        raise _REWRITE_RUNNING()
+        raise REWRITE_RUNNING()
     began = server.persistence.rewrite()
     # Not before what EXEC changes is complete, as in Valkey.
     return _REWRITE_ANSWERS["scheduled" if server.in_exec else began]
@@ -88,7 +85,7 @@ def save(session: Session, argv: Args) -> Reply | Blocked:
     if session.kind == "local":
         raise _SAVE_IN_PROCESS()
     if facts.running is not None:
-        raise _SAVE_RUNNING()
+        raise SAVE_RUNNING()
     persistence.save(schedule=True)
     return _AwaitedDump(facts.saves)
 
@@ -116,7 +113,7 @@ def bgsave(session: Session, argv: Args) -> Reply:
             raise _NOTHING_TO_CANCEL()
         return _CANCEL_ANSWERS[cancelled]
     if persistence.dumps().running is not None:
-        raise _SAVE_RUNNING()
+        raise SAVE_RUNNING()
     began = persistence.save(schedule=server.in_exec or word == b"schedule")
     return _SAVE_ANSWERS["scheduled" if server.in_exec else began]
 

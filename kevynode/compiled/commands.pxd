@@ -1,0 +1,7 @@
+"""The commands that are sent most, for the cases that come up most."""
+
+# A handler: as in Python, (store, argv) -> reply; the store is of the class Store itself.
+ctypedef object (*Handler)(object store, list argv)
+
+# The compiled twin of a handler of the command table; NULL if it has none.
+cdef Handler twin_of(object handler) except? NULL

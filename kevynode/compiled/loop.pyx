@@ -1,0 +1,404 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The loop over the commands of one session. Twin of ``kevynode.serve.loop``, which says why it is as it is.
+
+What it does beside its twin: it can take commands straight from the bytes that were read, and it looks a command up
+only if another one came before.
+"""
+
+from time import perf_counter
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_Append
+from cpython.object cimport PyObject
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from .buffer cimport Buffer
+from .commands cimport Handler, twin_of
+from .objects cimport (
+    PENDING,
+    STORE,
+    PyDict_Size,
+    PyList_GET_ITEM,
+    PyList_GET_SIZE,
+    PyLong_AsLongLong,
+    add_to_field,
+    field,
+    set_field,
+    slot_offset,
+)
+from .replies cimport write_reply
+from .requests cimport take_command
+
+from .. import errors as _errors
+from ..resp import RequestParser
+from ..serve import dispatch as _dispatch
+from ..serve.loop import PENDING_OUTPUT, TURN_OUTPUT
+from ..serve.session import Session
+from ..store.journal import Journal
+from ..store.store import Store
+
+cdef object _false = False
+cdef object _true = True
+cdef object _perf_counter = perf_counter
+cdef object _Session = Session
+cdef object _Store = Store
+cdef object _ReplyError = _errors.ReplyError
+cdef object _process = _dispatch.process
+cdef Py_ssize_t MOST_OUTPUT = TURN_OUTPUT
+cdef Py_ssize_t MOST_PENDING = PENDING_OUTPUT
+cdef Py_ssize_t JOURNAL_OFFSET = slot_offset(Journal, "offset")
+cdef Py_ssize_t JOURNAL_OBSERVERS = slot_offset(Journal, "observers")
+cdef Py_ssize_t JOURNAL_FOLLOWS = slot_offset(Journal, "follows")
+cdef Py_ssize_t WAITING = slot_offset(Session, "waiting")
+cdef Py_ssize_t PAUSED = slot_offset(Session, "paused")
+cdef Py_ssize_t CLOSING = slot_offset(Session, "closing")
+cdef Py_ssize_t PRODUCED = slot_offset(Session, "produced")
+cdef Py_ssize_t OUTPUT = slot_offset(Session, "output")
+cdef Py_ssize_t OUTPUT_PENDING = slot_offset(Session, "output_pending")
+cdef Py_ssize_t PROTOCOL = slot_offset(Session, "protocol")
+cdef Py_ssize_t PARSER = slot_offset(Session, "parser")
+cdef Py_ssize_t LAST_ACTIVE = slot_offset(Session, "last_active")
+cdef Py_ssize_t LAST_COMMAND = slot_offset(Session, "last_command")
+cdef Py_ssize_t INPUT_BYTES = slot_offset(Session, "input_bytes")
+cdef Py_ssize_t TURN = slot_offset(Session, "turn")
+cdef Py_ssize_t IS_PLAIN = slot_offset(RequestParser, "plain")
+cdef Py_ssize_t BULK_LIMIT = slot_offset(RequestParser, "bulk_limit")
+
+cdef extern from "Python.h":
+    Py_ssize_t PySet_GET_SIZE(object members) noexcept
+
+# Buffers for the output of a turn that nobody uses now: turns do not nest, save through what a command calls.
+cdef list _buffers = []
+# What a buffer may keep for the next turn.
+cdef Py_ssize_t KEPT_ROOM = 1 << 20
+
+
+cdef class Facts:
+    pass
+
+
+# By command. Commands are made once for a process.
+cdef dict _facts = {}
+
+
+cdef Facts facts_of(object command):
+    cdef Facts facts = <Facts>_facts.get(command)
+    if facts is None or facts.handler is not command.handler:
+        facts = Facts()
+        facts.command = command
+        facts.handler = command.handler
+        facts.twin = twin_of(command.handler)
+        facts.fewest = command.fewest
+        facts.most = command.most
+        facts.plain = command.plain
+        facts.writes_second_word = command.writes_second_word
+        _facts[command] = facts
+    return facts
+
+
+cdef inline double seconds(object perf, bint is_system) except? -1:
+    """What ``perf`` says; where that is the system's clock, without asking Python."""
+    cdef timespec moment
+    if is_system:
+        clock_gettime(CLOCK_MONOTONIC, &moment)
+        return <double>moment.tv_sec + <double>moment.tv_nsec * 1e-9
+    return perf()
+
+
+cdef inline int commit(object journal) except -1:
+    """As ``Journal.commit`` without an offset."""
+    cdef object observers = <object>field(journal, JOURNAL_OBSERVERS)
+    cdef object group
+    cdef object first
+    if field(journal, JOURNAL_FOLLOWS) == <PyObject*>_false and PyList_GET_SIZE(observers) == 1:
+        group = <object>field(journal, PENDING)
+        first = <object>field(journal, JOURNAL_OFFSET)
+        set_field(journal, JOURNAL_OFFSET, first + PyList_GET_SIZE(group))
+        set_field(journal, PENDING, [])
+        (<object>PyList_GET_ITEM(observers, 0))(first, group)
+        return 0
+    journal.commit()
+    return 0
+
+
+cdef class Turn:
+    """The loop of one session, with what every command needs at hand. Lives as long as the session."""
+
+    def __cinit__(self, session):
+        if type(session) is not _Session:
+            raise TypeError("the compiled loop serves nothing but a Session")
+        server = session.server
+        if type(server.store) is not _Store:
+            raise TypeError("the compiled loop serves nothing but a Store")
+        self.session = session
+        self.server = server
+        self.queue = session.queue
+        self.gates = session.gates
+        self.server_gates = server.gates
+        self.held_pushes = session.held_pushes
+        self.perf = server.perf
+        self.is_system_clock = self.perf is _perf_counter
+        self.out = None
+
+    cdef int look_up_anew(self) except -1:
+        """Take what the server says that every command needs; a command that takes the careful way may change it."""
+        cdef object needed = self.server.needed_by_every_command
+        if needed is self.needed:
+            return 0
+        self.store, self.journal, self.ready, self.find, guard = needed
+        place, self.guard_marks, self.guard_cut, self.guard_heads, self.guard_is_kept = guard
+        self.guard_place = place
+        self.guarded = bool(self.guard_marks)
+        self.needed = needed
+        # The last command may be another one now, or none.
+        self.last_name = None
+        return 0
+
+    cdef bint is_free(self) except -1:
+        """As ``Session.is_free``."""
+        cdef object session = self.session
+        cdef Py_ssize_t behind
+        if (
+            field(session, WAITING) != <PyObject*>None
+            or field(session, PAUSED) != <PyObject*>_false
+            or field(session, CLOSING) != <PyObject*>_false
+        ):
+            return False
+        behind = PyLong_AsLongLong(<object>field(session, PRODUCED))
+        behind += PyLong_AsLongLong(<object>field(session, OUTPUT_PENDING))
+        return behind <= MOST_PENDING
+
+    cdef int flush(self) except -1:
+        """Hand over what has been collected: replies, statistics, sizes of containers, the session's last write."""
+        cdef object session = self.session
+        cdef Py_ssize_t size = self.out.size
+        cdef PyObject* offset
+        if size:
+            PyList_Append(<object>field(session, OUTPUT), self.out.take())
+            self.flushed += size
+        if self.calls:
+            command = (<Facts>self.counted).command
+            command.calls += self.calls
+            command.seconds += self.spent
+            session.commands_run += self.calls
+            self.calls = 0
+            self.spent = 0.0
+        if PyDict_Size(<object>field(self.store, STORE.touched)):
+            self.store.settle()
+        offset = field(self.journal, JOURNAL_OFFSET)
+        if offset != <PyObject*>self.noted:
+            self.noted = <object>offset
+            session.wrote = self.noted
+        return 0
+
+    cdef int careful(self, list argv) except -1:
+        """Take a command the careful way."""
+        cdef object session = self.session
+        cdef object output
+        cdef Py_ssize_t start, place
+        self.flush()
+        output = <object>field(session, OUTPUT)
+        start = PyList_GET_SIZE(output)
+        self.special = True
+        # It notes itself as the last command, or the subcommand that it stands for.
+        self.counted = None
+        _process(session, argv)
+        self.noted = <object>field(self.journal, JOURNAL_OFFSET)
+        output = <object>field(session, OUTPUT)
+        for place in range(start, PyList_GET_SIZE(output)):
+            self.flushed += PyBytes_GET_SIZE(<object>PyList_GET_ITEM(output, place))
+        # It may have closed or opened the node, or a scope, for writes, or changed the protocol.
+        self.look_up_anew()
+        self.protocol = PyLong_AsLongLong(<object>field(session, PROTOCOL))
+        self.now = seconds(self.perf, self.is_system_clock)
+        return 0
+
+    cdef inline bint is_kept(self, bytes key) except -1:
+        """Whether the guard says that a key may not be written here."""
+        return (
+            self.guard_place < PyBytes_GET_SIZE(key)
+            and key[self.guard_place] in self.guard_marks
+            and key[self.guard_cut] in self.guard_heads
+            and self.guard_is_kept(key)
+        )
+
+    cdef object call(self, Facts facts, list argv):
+        """What the handler answers; what it raises becomes an error reply."""
+        try:
+            if facts.twin != NULL:
+                return facts.twin(self.store, argv)
+            return facts.handler(self.store, argv)
+        except _ReplyError as error:
+            facts.command.failed += 1
+            self.server.count_error(error)
+            return error
+        except Exception as error:
+            return self.server.unexpected(facts.command.name, error)
+
+    cdef bint run_commands(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1:
+        """Whether it broke off before everything had run."""
+        cdef Facts facts = None
+        cdef list argv
+        cdef Py_ssize_t count
+        cdef PyObject* name
+        cdef double before, elapsed
+        cdef object reply, command
+        cdef object queue = self.queue
+        cdef Py_ssize_t limit = PyLong_AsLongLong(<object>field(self.parser, BULK_LIMIT)) if size else 0
+        while True:
+            if queue:
+                argv = queue.popleft()
+            elif place[0] < size:
+                argv = take_command(data, place, size, limit)
+                if argv is None:
+                    return False
+            else:
+                return False
+            count = PyList_GET_SIZE(argv)
+            if count:
+                name = PyList_GET_ITEM(argv, 0)
+                if name != <PyObject*>self.last_name:
+                    command = self.find(<object>name)
+                    facts = None if command is None else facts_of(command)
+                    self.last_name = <object>name
+                    self.last_facts = facts
+                else:
+                    facts = <Facts>self.last_facts
+            else:
+                facts = None
+            if (
+                facts is None
+                or not facts.plain
+                or PySet_GET_SIZE(self.gates)
+                or PySet_GET_SIZE(self.server_gates)
+                or count < facts.fewest
+                or count > facts.most
+                or (self.guarded and facts.writes_second_word and self.is_kept(<bytes>PyList_GET_ITEM(argv, 1)))
+            ):
+                self.careful(argv)
+                if (
+                    self.now > self.deadline
+                    or self.flushed > MOST_OUTPUT
+                    or not self.is_free()
+                    or field(self.parser, IS_PLAIN) != <PyObject*>_true
+                ):
+                    return True
+                continue
+            if facts is not self.counted:
+                if self.calls:
+                    command = (<Facts>self.counted).command
+                    command.calls += self.calls
+                    command.seconds += self.spent
+                    self.session.commands_run += self.calls
+                    self.calls = 0
+                    self.spent = 0.0
+                self.counted = facts
+            reply = self.call(facts, argv)
+            if PyList_GET_SIZE(<object>field(self.journal, PENDING)):
+                if self.tracks_written_keys:
+                    self.session.note_written(<object>field(self.journal, PENDING))
+                commit(self.journal)
+            write_reply(self.out, reply, self.protocol)
+            before = self.now
+            self.now = seconds(self.perf, self.is_system_clock)
+            elapsed = self.now - before
+            self.calls += 1
+            self.spent += elapsed
+            if elapsed > self.slow_after and self.server.on_slow is not None:
+                self.server.on_slow(self.session, argv, elapsed)
+            if self.ready:
+                self.flush()
+                self.server.waiters.serve()
+                self.noted = <object>field(self.journal, JOURNAL_OFFSET)
+            if PyList_GET_SIZE(self.held_pushes):
+                self.flush()
+                self.session.release_pushes()
+            if self.now > self.deadline or self.flushed + self.out.size > MOST_OUTPUT:
+                return True
+
+    cdef bint run(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1:
+        """Whether it broke off before everything had run."""
+        cdef object session = self.session
+        cdef object server = self.server
+        cdef object now
+        cdef bint stopped
+        self.look_up_anew()
+        self.slow_after = server.slow_after
+        self.tracks_written_keys = server._tracks_written_keys
+        self.protocol = PyLong_AsLongLong(<object>field(session, PROTOCOL))
+        self.parser = <object>field(session, PARSER)
+        self.noted = <object>field(self.journal, JOURNAL_OFFSET)
+        self.counted = None
+        self.flushed = 0
+        self.now = seconds(self.perf, self.is_system_clock)
+        now = self.now
+        set_field(session, LAST_ACTIVE, now)
+        server.current = session
+        self.out = <Buffer>_buffers.pop() if _buffers else Buffer()
+        try:
+            stopped = self.run_commands(data, place, size)
+        finally:
+            server.current = None
+            if self.counted is not None:
+                set_field(session, LAST_COMMAND, (<Facts>self.counted).command)
+            self.flush()
+            if self.out.room <= KEPT_ROOM:
+                _buffers.append(self.out)
+            self.out = None
+        return stopped
+
+    cdef bint take(self, const char* data, Py_ssize_t size, double deadline) except -1:
+        """Run what is queued, and then what ``data`` holds; whether the driver has to look at the session."""
+        cdef object session = self.session
+        cdef object queue = self.queue
+        cdef Py_ssize_t place = 0
+        cdef Py_ssize_t total
+        cdef bint stopped
+        self.special = False
+        self.deadline = deadline
+        if size and (
+            queue
+            or PySet_GET_SIZE(self.gates)
+            or not self.is_free()
+            or field(<object>field(session, PARSER), IS_PLAIN) != <PyObject*>_true
+        ):
+            session.receive(PyBytes_FromStringAndSize(data, size))
+            size = 0
+        if not self.is_free():
+            return True
+        if size == 0 and not queue:
+            return False
+        stopped = self.run(data, &place, size)
+        total = self.flushed
+        if place:
+            add_to_field(session, INPUT_BYTES, place)
+            self.server.statistics.input_bytes += place
+        if place < size and field(session, CLOSING) == <PyObject*>_false:
+            # Incomplete, unusual or wrong; or there was no time left for it.
+            session.receive(PyBytes_FromStringAndSize(data + place, size - place))
+            if not stopped and queue and self.is_free():
+                place = 0
+                self.run(NULL, &place, 0)
+                total += self.flushed
+        if self.special or total > MOST_OUTPUT:
+            session.measure_output()
+            return bool(queue) or not self.is_free()
+        return bool(queue)
+
+
+cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline) except -1:
+    cdef object turn = <object>field(session, TURN)
+    if turn is None:
+        turn = Turn(session)
+        set_field(session, TURN, turn)
+    return (<Turn>turn).take(data, size, deadline)
+
+
+def run_commands(session, double deadline):
+    """As ``kevynode.serve.loop.run_commands``."""
+    return run_turn(session, NULL, 0, deadline)
+
+
+def receive_and_run(session, bytes data, double deadline):
+    """What ``receive`` and ``run_commands`` come to together: what the hub does with the bytes it has read."""
+    return run_turn(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), deadline)
