@@ -5,11 +5,26 @@ The node puts an object of this shape into ``Server.persistence``. ``serve`` kno
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import attrs
 
-__all__ = ["AppendOnlyFacts", "DumpFacts", "LoadFacts", "PersistenceView"]
+from .errors import ErrorKind
+
+__all__ = [
+    "REWRITE_RUNNING",
+    "SAVE_RUNNING",
+    "WAIT_FOR_ITS_END",
+    "AppendOnlyFacts",
+    "DumpFacts",
+    "LoadFacts",
+    "PersistenceView",
+]
+
+#: What to do about an answer that says that something else is under way.
+WAIT_FOR_ITS_END: Final = "Wait until that has ended, and send it again."
+REWRITE_RUNNING: Final = ErrorKind("ERR", "Background append only file rewriting already in progress", WAIT_FOR_ITS_END)
+SAVE_RUNNING: Final = ErrorKind("ERR", "Background save already in progress", WAIT_FOR_ITS_END)
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import attrs
 from .. import errors
 from ..disk import Disk
 from ..errors import ErrorKind
-from ..persistence_view import DumpFacts
+from ..persistence_view import REWRITE_RUNNING, SAVE_RUNNING, WAIT_FOR_ITS_END, DumpFacts
 from ..replicate.lineage import Lineage
 from ..store.store import Store
 from .dump import Dump
@@ -32,14 +32,11 @@ LAST_RETRY: Final = 60.0
 #: Increments that may pile up before they are rewritten into one base, whatever their size.
 MOST_INCREMENTS: Final = 64
 
-_LATER: Final = "Wait until that has ended, and send it again."
-REWRITING = ErrorKind("ERR", "Background append only file rewriting already in progress", _LATER)
-SAVING = ErrorKind("ERR", "Background save already in progress", _LATER)
 BUSY = ErrorKind(
     "ERR",
     "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE "
     "whenever possible.",
-    _LATER,
+    WAIT_FOR_ITS_END,
 )
 NOTHING_TO_REWRITE = ErrorKind("ERR", "The append-only file is switched off: there is nothing to rewrite", errors.FIX)
 
@@ -137,7 +134,7 @@ class Works(ABC):
         if self.writer is None:
             raise NOTHING_TO_REWRITE()
         if self._is_rewriting or self._problem:
-            raise REWRITING()
+            raise REWRITE_RUNNING()
         if self._rewrite_due:
             return "scheduled"
         self._rewrite_due = True
@@ -151,7 +148,7 @@ class Works(ABC):
         ``schedule``: in the latter case do it later.
         """
         if isinstance(self.work, Dump) or self._dump_due:
-            raise SAVING()
+            raise SAVE_RUNNING()
         if (self.work is not None or self._rewrite_due) and not schedule:
             raise BUSY()
         self._dump_due = True
@@ -324,7 +321,7 @@ class Works(ABC):
         return max(0.0, self._rewrites.retry_at - self._now()) if self._needs_fresh else INTERVAL
 
     def measure(self) -> None:
-        """Look how large the files are. Takes long; Raises OSError."""
+        """Look how large the files are. Takes long. Raises OSError."""
         writer = self.writer
         if writer is not None:
             self._base_size = writer.folder.base_size()

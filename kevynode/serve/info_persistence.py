@@ -69,7 +69,7 @@ def _append_only_sizes(facts: AppendOnlyFacts) -> Fields:
     yield "aof_current_size", facts.size
     yield "aof_base_size", facts.base_size
     yield "aof_pending_rewrite", int(facts.rewrite_scheduled)
-    # What waits is counted in groups; it is written before anything that was answered because of it leaves.
+    # What waits is told in groups; it waits until the next answers leave, at the longest for a second.
     yield "aof_buffer_length", 0
     yield "aof_waiting_groups", facts.waiting
     yield "aof_pending_bio_fsync", int(facts.sync_running)
