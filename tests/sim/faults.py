@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
+import attrs
 import trio
 from sim.losses import Losses
 from sim.network import Host
@@ -50,7 +51,7 @@ class Faults:
             "rewrite": self._rewrite,
             "clock": self._clock,
             "move": self._move,
-            "move back": self._move,
+            "move struck": self._move_struck,
             "abort": self._abort,
             "promote": self._promote,
             "redirect": self._redirect,
@@ -236,6 +237,31 @@ class Faults:
         reply = await self._ask(source, *command, patience=8.0)
         word = "?" if reply is None else reply.code if isinstance(reply, Refusal) else "OK"
         self.moves[word] = self.moves.get(word, 0) + 1
+
+    async def _move_struck(self, action: Action) -> None:
+        """A move, and something that befalls its two nodes in the midst of it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._move, action)
+            random = Random(f"strike {action.seed}")
+            await trio.sleep(random.choice((0.002, 0.005, 0.01, 0.1)) * random.uniform(0, 2))
+            owners = [name for name in self._plan.nodes if any(name in found for found in self._owners())]
+            pair = tuple(random.sample([*owners, *action.nodes], 2))
+            kinds = ["kill", "power", "cut", "cut one way", "reset", "disk error", "lose", "kill in a call"]
+            if self._plan.policy == "memory":
+                kinds = ["kill", "cut", "cut one way", "reset"]
+            strike = attrs.evolve(action, kind=random.choice(kinds), nodes=pair, seed=random.getrandbits(32))
+            self._world.trace.add("fault", f"strike {strike}")
+            self.counts[strike.kind] = self.counts.get(strike.kind, 0) + 1
+            nursery.start_soon(self._kinds[strike.kind], strike)
+
+    def _owners(self) -> list[set[str]]:
+        """Who owns each prefix, by anybody's word."""
+        found: dict[bytes, set[str]] = {}
+        for node in self._world.living().values():
+            if node.member is not None:
+                for row in node.member.ownership.declared():
+                    found.setdefault(row.prefix, set()).add(row.owner)
+        return list(found.values())
 
     async def _abort(self, action: Action) -> None:
         random = Random(action.seed)

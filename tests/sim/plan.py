@@ -66,7 +66,7 @@ class Plan:
 _NETWORK: Final = {"cut": 4, "cut one way": 4, "isolate": 2, "reset": 5, "break after": 4, "slow": 3, "narrow": 3}
 _ENDS: Final = {"stop": 2, "kill": 4, "power": 4, "kill in a call": 4, "power in a call": 4}
 _DISK: Final = {"disk full": 2, "disk error": 3, "rewrite": 3, "clock": 2}
-_MOVES: Final = {"move": 22, "move back": 6, "abort": 2}
+_MOVES: Final = {"move": 14, "move struck": 16, "abort": 2}
 _KINDS: Final[dict[str, dict[str, int]]] = {
     "replication": {**_NETWORK, **_ENDS, **_DISK, "promote": 6, "redirect": 4},
     "moves": {**_NETWORK, **_ENDS, **_MOVES, "rewrite": 2, "lose": 2, "disk error": 2},
@@ -74,7 +74,7 @@ _KINDS: Final[dict[str, dict[str, int]]] = {
     "all": {**_NETWORK, **_ENDS, **_DISK, **_MOVES, "lose": 2, "promote": 6, "redirect": 4},
 }
 _ONLY: Final = {
-    "scoped": frozenset({"move", "move back", "abort", "lose"}),
+    "scoped": frozenset({"move", "move struck", "abort", "lose"}),
     "replicated": frozenset({"promote", "redirect"}),
 }
 
@@ -149,7 +149,7 @@ def _actions(random: Random, profile: Profile, shape: str, nodes: tuple[str, ...
     # Some seeds are about little that goes wrong at a time, others about much of few kinds.
     if random.random() < 0.3:
         chosen = random.sample(sorted(kinds), min(len(kinds), 4))
-        kinds = {kind: weight for kind, weight in kinds.items() if kind in chosen or kind == "move"}
+        kinds = {kind: weight for kind, weight in kinds.items() if kind in chosen or kind.startswith("move")}
     times = sorted(random.uniform(0.5, LENGTH) for _ in range(count))
     return tuple(
         Action(
