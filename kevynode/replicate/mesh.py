@@ -7,11 +7,7 @@ The node gives a :class:`Mesh` what it knows and calls :meth:`Mesh.refresh` when
   node's own must not be applied), and
 - when its role has changed: a plain replica copies one upstream and nobody else.
 
-A prefix that moves from one writer to another is followed by the marks in their own streams: up to the first one's
-release, and from the second one's acquisition on. Who has all that the first one wrote goes on without a ship. Marks
-that do not come are waited for a while; then the new owner's ship takes the place of what is here. Of a kevy server,
-which sets no marks, a ship is taken at once.
-
+How a prefix is followed from one writer to another is decided in :mod:`mesh_sources`.
 :class:`~kevynode.replicate.mesh_service.MeshService` runs the followers.
 """
 
@@ -19,95 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
 
-import attrs
-
-from ..replication_view import UpstreamFacts
-from ..store.marks import Acquire, Release
+from ..store.marks import Release
+from .mesh_following import Acquired, MakeMeshFollower, MeshFacts, MeshFollowing, MeshPeer, Released
+from .mesh_sources import PATIENCE, Manner, MeshSources
 from .surroundings import ReplicationLog
 
-__all__ = ["Acquired", "MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer", "Released"]
-
-#: Seconds that the marks of a move are waited for.
-PATIENCE: Final = 10.0
-
-
-@attrs.frozen
-class MeshPeer:
-    """Another node: its id, its replication address, and what it is (``kevynode`` or ``kevy``)."""
-
-    node_id: str
-    host: str
-    port: int
-    kind: str = "kevynode"
-
-
-@attrs.frozen
-class MeshFacts:
-    """The copies of one writer's scopes. ``missing``: those of ``prefixes`` that are yet to be shipped."""
-
-    node_id: str
-    kind: str
-    prefixes: tuple[bytes, ...]
-    missing: tuple[bytes, ...]
-    upstream: UpstreamFacts
-
-
-@attrs.frozen
-class Released:
-    """A writer's stream has come to this mark; ``at`` is the history and the offset behind it.
-
-    The copy of the prefix was whole then.
-    """
-
-    mark: Release
-    at: tuple[int, int]
-
-
-@attrs.frozen
-class Acquired:
-    """A writer's stream has come to this mark; ``at`` is the history and the offset behind it."""
-
-    mark: Acquire
-    at: tuple[int, int]
-
-
-class MeshFollowing(Protocol):
-    """A follower of one writer, as far as the mesh looks at it."""
-
-    released: dict[bytes, Released]
-    acquired: dict[bytes, Acquired]
-    on_marks: Callable[[], None]
-
-    @property
-    def address(self) -> str: ...
-    @property
-    def prefixes(self) -> tuple[bytes, ...]: ...
-    @property
-    def missing(self) -> tuple[bytes, ...]: ...
-    @property
-    def stream(self) -> tuple[int, int]: ...
-    @property
-    def received_bytes(self) -> int: ...
-    def follow_prefixes(self, prefixes: Sequence[bytes]) -> None: ...
-    def adopt(self, prefix: bytes) -> None: ...
-    def retire(self, reason: str) -> None: ...
-    def facts(self, now: float) -> UpstreamFacts: ...
-    def has_applied(self, history: int, offset: int) -> bool | None: ...
-    async def run(self) -> None: ...
-
-
-#: Makes the follower of a peer for some prefixes; the mapping holds the cursors that were found for it at the start.
-MakeMeshFollower = Callable[[MeshPeer, tuple[bytes, ...], Mapping[str, tuple[int, int]]], MeshFollowing]
+__all__ = ["PATIENCE", "Acquired", "MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer", "Released"]
 
 
 class Mesh:
     """The followers of this node, ``self_id``.
 
-    ``owners`` gives the owner of every declared prefix that is wanted here, now; ``monotonic`` seconds; ``is_active``
-    whether this node is one that copies scopes; ``forget`` is told the name of each cursor among those ``found`` in the
-    files at the start that nobody will go on from.
+    ``owners`` gives the owner of every declared prefix that is wanted here, now. Those of this node itself should be
+    among them: then others are listened to before anything moves there. ``epoch`` gives the epoch of the move that made
+    that owner one; None: it is not known. ``monotonic`` seconds; ``is_active`` whether this node is one that copies
+    scopes; ``forget`` is told the name of each cursor among those ``found`` in the files at the start that nobody will
+    go on from.
     """
 
     def __init__(
@@ -119,6 +43,7 @@ class Mesh:
         log: ReplicationLog,
         *,
         monotonic: Callable[[], float],
+        epoch: Callable[[bytes], int | None] = lambda prefix: None,
         is_active: Callable[[], bool] = lambda: True,
         found: Mapping[str, tuple[int, int]] | None = None,
         forget: Callable[[str], None] = lambda name: None,
@@ -129,24 +54,22 @@ class Mesh:
         self.on_followers: Callable[[], None] | None = None
         self._peers = {peer.node_id: peer for peer in peers if peer.node_id != self_id}
         self._owners = owners
+        self._epoch = epoch
         self._make_follower = make_follower
         self._log = log
         self._is_active = is_active
-        self._now = monotonic
-        # Whose stream each prefix is followed in, or was last; what this node itself has released; and since when a
-        # prefix has been between two writers.
-        self._sources: dict[bytes, str] = {}
-        self._released: dict[bytes, tuple[str, Released]] = {}
-        self._moving: dict[bytes, float] = {}
+        self._sources = MeshSources(self_id, self._peers, self.followers, monotonic)
         self._found = dict(found or {})
         self._forget = forget
         self._received_before = 0
         self._began = False
+        # Whether anything has been wanted of others: then what they say of moves is heard from then on.
+        self._listens = False
 
     def refresh(self) -> None:
         """Follow whoever owns what now. Does nothing if that has not changed."""
-        adopted: dict[bytes, str] = {}
-        wanted = self._wanted(adopted)
+        manners: dict[bytes, Manner] = {}
+        wanted = self._wanted(manners)
         followers = dict(self.followers)
         # What is followed no more is let go of first: a prefix must not have two writers for a moment.
         for node_id, follower in followers.items():
@@ -157,17 +80,25 @@ class Mesh:
                 self._received_before += follower.received_bytes
                 del self.followers[node_id]
                 self._log.info("scopes_left", node=node_id, upstream=follower.address)
-        for prefix, node_id in adopted.items():
-            self.followers[node_id].adopt(prefix)
-            self._log.info("scope_continued", node=node_id, prefix=prefix)
         for node_id, prefixes in wanted.items():
-            if node_id in self.followers:
-                self.followers[node_id].follow_prefixes(prefixes)
-            else:
+            if node_id not in self.followers:
                 self._follow(self._peers[node_id], prefixes)
+                continue
+            follower = self.followers[node_id]
+            for prefix in prefixes:
+                self._change(node_id, follower, prefix, manners.get(prefix, Manner.FOLLOW))
+            follower.follow_prefixes(prefixes)
         self._forget_unused()
         if self.followers != followers and self.on_followers is not None:
             self.on_followers()
+
+    def _change(self, node_id: str, follower: MeshFollowing, prefix: bytes, manner: Manner) -> None:
+        if manner is Manner.ADOPT:
+            follower.adopt(prefix)
+            self._log.info("scope_continued", node=node_id, prefix=prefix)
+        elif manner is Manner.RENEW:
+            follower.renew(prefix)
+            self._log.info("scope_renewed", node=node_id, prefix=prefix)
 
     def released_here(self, mark: Release, history: int, offset: int) -> None:
         """This node has entered a mark into its own journal, where the next offset is ``offset`` now.
@@ -175,92 +106,44 @@ class Mesh:
         What it holds under the prefix is what the next owner begins with. Before anything of it is cleaned up; call
         :meth:`refresh` then.
         """
-        self._released[mark.prefix] = self.self_id, Released(mark, (history, offset))
-        self._sources[mark.prefix] = self.self_id
+        self._sources.released_here(mark, history, offset)
 
-    def _wanted(self, adopted: dict[bytes, str]) -> dict[str, tuple[bytes, ...]]:
+    def _wanted(self, manners: dict[bytes, Manner]) -> dict[str, tuple[bytes, ...]]:
         """The prefixes to copy, by whom from; those whose owner is no declared peer cannot be.
 
-        ``adopted`` gets those that go on with another writer where they are.
+        ``manners`` gets how, where it is not just to be followed.
         """
         wanted: dict[str, tuple[bytes, ...]] = {}
         owners = self._owners() if self._is_active() else {}
-        if owners:
+        self._listens = self._is_active() and (self._listens or bool(owners))
+        if self._listens:
             # Who writes nothing yet may acquire something: its marks are heard in time only by who listens already.
             wanted = {node_id: () for node_id, peer in self._peers.items() if peer.kind != "kevy"}
         for prefix, owner in sorted(owners.items()):
-            source = self._source(prefix, owner, adopted)
-            if source in self._peers:
-                wanted[source] = (*wanted.get(source, ()), prefix)
-        for prefix in [prefix for prefix in self._sources if prefix not in owners]:
-            self._moving.pop(prefix, None)
-            if self._released_by(self.self_id, prefix) is None:
-                # What this node has just released may be known here before its new owner is.
-                del self._sources[prefix]
+            choice = self._sources.choose(prefix, owner, self._epoch(prefix))
+            if choice.source in self._peers:
+                wanted[choice.source] = (*wanted.get(choice.source, ()), prefix)
+                if choice.manner is not Manner.FOLLOW:
+                    manners[prefix] = choice.manner
+        self._sources.forget_all_but(owners)
         return wanted
-
-    def _source(self, prefix: bytes, owner: str, adopted: dict[bytes, str]) -> str:
-        """From whom to copy a prefix now; from nobody if it is this node, or no peer."""
-        before = self._sources.get(prefix, owner)
-        released = self._released_by(before, prefix)
-        if released is not None and owner == before:
-            # Its stream knows it earlier than the ledger here.
-            owner = released.mark.owner
-        if before == owner and prefix in self._sources:
-            self._moving.pop(prefix, None)
-            return owner
-        if owner == self.self_id or before == owner or not self._sets_marks(owner) or not self._sets_marks(before):
-            self._settle(prefix, owner)
-            return owner
-        if released is not None and self._continues(prefix, released, owner):
-            adopted[prefix] = owner
-        elif self._now() - self._moving.setdefault(prefix, self._now()) < PATIENCE:
-            # Up to the release what comes from there counts; behind it nothing does.
-            return before if released is None else ""
-        self._settle(prefix, owner)
-        return owner
-
-    def _settle(self, prefix: bytes, source: str) -> None:
-        """Copy a prefix from ``source`` from here on: what was said before of its release is over."""
-        self._sources[prefix] = source
-        self._moving.pop(prefix, None)
-        self._released.pop(prefix, None)
-
-    def _sets_marks(self, node_id: str) -> bool:
-        return node_id == self.self_id or (node_id in self._peers and self._peers[node_id].kind != "kevy")
-
-    def _released_by(self, node_id: str, prefix: bytes) -> Released | None:
-        """What is known of the release of a prefix by the node that it was followed from."""
-        writer, released = self._released.get(prefix, ("", None))
-        return released if writer == node_id else None
 
     def _marks_passed(self, node_id: str) -> None:
         """The stream of a writer has come to marks."""
         follower = self.followers.get(node_id)
-        if follower is None:
-            return
-        for prefix in follower.acquired:
-            if self._released_by(node_id, prefix) is not None:
-                del self._released[prefix]
-        for prefix, released in follower.released.items():
-            self._released[prefix] = node_id, released
-        follower.released.clear()
-        self.refresh()
+        if follower is not None:
+            self._sources.marks_passed(node_id, follower)
+            self.refresh()
 
-    def _continues(self, prefix: bytes, released: Released, owner: str) -> bool:
-        """Whether what is held of a prefix is what ``owner`` began with, and its stream is known from there on."""
-        follower = self.followers.get(owner)
-        acquired = None if follower is None else follower.acquired.get(prefix)
-        if follower is None or acquired is None or acquired.at[0] != follower.stream[0]:
-            return False
-        history, offset = released.at
-        mark = acquired.mark
-        # Both are of one move: there may have been others before, to and fro.
-        return mark.epoch == released.mark.epoch and mark.history == history and mark.tail <= offset
+    def _heard(self) -> None:
+        """A stream has been heard further: marks that it did not bring will not come."""
+        if self._sources.waits:
+            self.refresh()
 
     def _follow(self, peer: MeshPeer, prefixes: tuple[bytes, ...]) -> None:
         follower = self._make_follower(peer, prefixes, self._found)
         follower.on_marks = partial(self._marks_passed, peer.node_id)
+        follower.on_heard = self._heard
         self.followers[peer.node_id] = follower
         # It knows better from here on.
         for name in [name for name in self._found if name.partition("/")[0] == follower.address]:
@@ -285,15 +168,27 @@ class Mesh:
         ]
 
     def copy_of(self, prefix: bytes) -> tuple[int, int] | None:
-        """History and next offset of the writer that the copy of a prefix here stands for; None: it is not whole."""
+        """History and next offset of the writer that the copy of a prefix here stands for; None: it is not whole.
+
+        The offset is 0 if the prefix has gone to another writer by now, and nothing is here of what that one wrote.
+        """
+        is_between = self._sources.is_between(prefix)
         for follower in self.followers.values():
             if prefix in follower.prefixes and prefix not in follower.missing:
-                return follower.stream
-        return None
+                history, offset = follower.stream
+                return history, 0 if is_between else offset
+        released = self._sources.released(prefix)
+        owners = self._owners() if self._is_active() else {}
+        if released is None or not released.whole or owners.get(prefix, self.self_id) == self.self_id:
+            return None
+        return released.at[0], 0
 
     def lacks(self, prefix: bytes) -> bool:
-        """Whether a prefix is copied here and the copy is not whole."""
-        return any(prefix in follower.missing for follower in self.followers.values())
+        """Whether a prefix is copied here and the copy is not whole: it is nothing to give to anybody."""
+        if any(prefix in follower.missing for follower in self.followers.values()):
+            return True
+        released = self._sources.released(prefix)
+        return released is not None and not released.whole
 
     def unreachable(self) -> tuple[bytes, ...]:
         """Wanted prefixes whose owner is neither this node nor a declared peer."""
@@ -308,7 +203,8 @@ class Mesh:
     def has_applied(self, history: int, offset: int) -> bool | None:
         """Whether everything before ``offset`` of a writer's history is here; None: nobody's who is copied here.
 
-        It is not while the writer has a scope that is still followed in the stream of the one before it.
+        It is not while the writer has a scope that is still followed in the stream of the one before it, or of which it
+        is not known whether the copy has what was written elsewhere before.
         """
         for node_id, follower in self.followers.items():
             applied = follower.has_applied(history, offset)
@@ -319,10 +215,15 @@ class Mesh:
     def _awaits(self, node_id: str, follower: MeshFollowing) -> bool:
         """Whether a writer has anything that is to be copied, and is not taken from its stream yet."""
         owners = self._owners() if self._is_active() else {}
-        return any(
-            prefix not in follower.prefixes and (owner == node_id or self._has_acquired_last(follower, prefix))
-            for prefix, owner in owners.items()
-        )
+        for prefix, owner in owners.items():
+            if owner == self.self_id:
+                continue
+            if prefix in follower.prefixes:
+                if owner == node_id and self._sources.is_between(prefix):
+                    return True
+            elif owner == node_id or self._has_acquired_last(follower, prefix):
+                return True
+        return False
 
     def _has_acquired_last(self, follower: MeshFollowing, prefix: bytes) -> bool:
         """Whether this is the writer who acquired a prefix last, as far as the streams have come."""

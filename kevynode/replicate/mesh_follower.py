@@ -4,11 +4,6 @@ There is one such follower for each writer whose scopes are wanted here, and not
 numbers of this node's own journal and its origin with them, so that files, plain replicas and watchers see it, and
 links to other followers of scopes do not: they carry only what was made here. So nothing goes in circles.
 
-A ship is built aside. When it is complete the keys of its prefixes are exchanged in one step and one group of the
-journal, which files and replicas take as a whole. That costs a copy of the prefix in the append-only file; a base of
-all data, the other way to make it durable as a whole, would cost a copy of everything, and hold up what clients write
-here until it is complete.
-
 What the follower believes of its upstream is only what the link was made for: an entry or a key of a ship that is not
 under the prefixes which the link names is refused, and ends it. A kevy server knows no such links and sends all it has,
 of which the rest is passed over here.
@@ -16,7 +11,7 @@ of which the rest is passed over here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,26 +19,23 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..clock import Clock
-from ..faults import traceback_line
 from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
 from ..store.foreign import foreign_changes
 from ..store.journal import Effect, Origin
 from ..store.marks import MARK_KEY, Acquire, Mark
-from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
-from ..store.staging import PrefixStaging
+from ..store.prefix_keys import all_keys_under, drop_keys
 from ..store.store import Store
-from ..transport import Transport
+from ..transport import Transport, format_address
 from .backoff import UniformSource
 from .lineage import Lineage
-from .mesh import Acquired, Released
+from .mesh_copies import MeshCopies
+from .mesh_following import Acquired, Released
 from .mesh_sides import MeshSink, Ship
 from .mesh_upstream import MeshUpstream
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
-from .scope_cursors import ScopeCursors
-from .scope_entries import EntryRun, Forbidden, ScopeEntries, Unclear
-from .snapshot import SnapshotDecoder, SnapshotError
+from .scope_entries import EntryRun, Forbidden, Unclear
 from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
 
@@ -56,7 +48,7 @@ MESH_CAPABILITIES: Final = frozenset({"txn", "ackreq", "lineage", "scopes", "ski
 _BATCH: Final = 512
 
 
-class MeshFollower:
+class MeshFollower(MeshCopies):
     """Keeps the keys under ``prefixes`` what the writer ``node_id`` makes them, whose replication port is ``port``.
 
     ``kind`` is ``kevynode`` or ``kevy``; a kevy server is asked in the form that its own replicas use. ``applier`` is
@@ -87,6 +79,8 @@ class MeshFollower:
         kind: str = "kevynode",
         bulk_limit: int = GROUP_BYTES_LIMIT,
     ) -> None:
+        chosen = tuple(sorted(prefixes))
+        super().__init__(chosen, format_address(host, port), found, store, clock, log, sink)
         self.node_id = node_id
         self.host = host
         self.port = port
@@ -96,30 +90,21 @@ class MeshFollower:
         self.capabilities = MESH_CAPABILITIES
         self.bulk_limit = bulk_limit
         self.transport = transport
-        self.clock = clock
         self.random = random
-        self.log = log
-        self.sink = sink
         # Commands of a kevy server that failed here, as they did there.
         self.ignored = 0
-        #: What the writer's stream has said of prefixes: those that it released when their copy here was whole, and
-        #: those that it acquired. ``on_marks`` is called when there is more of it, between two entries.
+        #: What the writer's stream has said of prefixes: those that it released, and those that it acquired.
+        #: ``on_marks`` is called when there is more of it, between two entries, ``on_heard`` when the answer of
+        #: :meth:`has_heard_all` may be another one.
         self.released: dict[bytes, Released] = {}
         self.acquired: dict[bytes, Acquired] = {}
         self.on_marks: Callable[[], None] = lambda: None
+        self.on_heard: Callable[[], None] = lambda: None
         self._marks_passed = False
-        # Whether something that was whole was found not to be.
-        self._is_outdated = False
-        self._store = store
+        # By which epoch the writer had acquired what is continued from its acquisition on.
+        self._epochs: dict[bytes, int] = {}
         self._applier = applier
-        self._prefixes = tuple(sorted(prefixes))
-        self._ship: Ship | None = None
-        self._retired = False
         self._upstream = MeshUpstream(self)
-        self.cursors = ScopeCursors(self._upstream.address, sink.cursor_moved, found)
-        self._entries = ScopeEntries(self.cursors)
-        # Also of what was found nothing else is continued.
-        self.cursors.keep(self._prefixes)
 
     # -- for the node -------------------------------------------------------------------------------------------------
 
@@ -143,7 +128,15 @@ class MeshFollower:
             return
         self._prefixes = chosen
         self.cursors.keep(chosen)
+        self._epochs = {prefix: epoch for prefix, epoch in self._epochs.items() if prefix in chosen}
         self._upstream.ask_anew("other scopes are followed")
+
+    def renew(self, prefix: bytes) -> None:
+        """Have a prefix shipped again: what is held of it is not what the writer has."""
+        self._epochs.pop(prefix, None)
+        if self.cursors.is_whole(prefix):
+            self.cursors.forget(prefix)
+            self._upstream.ask_anew(f"{prefix!r} is to be copied again")
 
     async def run(self) -> None:
         """Follow until cancelled. Whatever the upstream does is logged, and never raised."""
@@ -186,6 +179,10 @@ class MeshFollower:
             if shared is None or offset > shared:
                 return None
         return stream[1] >= offset and not self.missing
+
+    def has_heard_all(self, since: float) -> bool:
+        """Whether all that the writer's stream held a moment after ``since`` (monotonic seconds) has been applied."""
+        return self._upstream.has_heard_all(since)
 
     @property
     def received_bytes(self) -> int:
@@ -253,8 +250,8 @@ class MeshFollower:
         self.sink.scopes_applied()
 
     def _know(self, link: ReplicaLink) -> None:
+        super()._know(link)
         self._applier.lenient = "lineage" not in link.accepted
-        self._entries.refuses = "scopes" in link.accepted
 
     # -- entries ------------------------------------------------------------------------------------------------------
 
@@ -297,9 +294,7 @@ class MeshFollower:
         if self._marks_passed:
             self._marks_passed = False
             self.on_marks()
-        if self._is_outdated:
-            self._is_outdated = False
-            upstream.ask_anew("what is held of a scope is from before its writer had it")
+            self._take_back()
         self.sink.scopes_applied()
         return reached
 
@@ -316,7 +311,7 @@ class MeshFollower:
         """Apply lone entries at consecutive offsets, and commit each by itself."""
         for run in self._entries.pick(commands, first):
             if run.mark is not None:
-                self._pass(run.mark, run.offsets[0] + 1)
+                self._pass(upstream, run.mark, run.offsets[0] + 1)
             elif run.clears:
                 self._apply_together(run)
                 self._commit(upstream, run.offsets[0] + 1)
@@ -327,32 +322,56 @@ class MeshFollower:
             else:
                 self._apply_exactly(upstream, run)
 
-    def _pass(self, mark: Mark, offset: int) -> None:
+    def _pass(self, upstream: Upstream, mark: Mark, offset: int) -> None:
         """Take a mark in the writer's stream, behind which the next entry is at ``offset``."""
-        self.cursors.moved(offset)
         prefix = mark.prefix
+        is_whole = self.cursors.is_whole(prefix)
+        is_known = is_whole and self.cursors.holds(prefix, offset - 1)
+        self.cursors.moved(offset)
+        if is_known:
+            # The copy is from behind it.
+            return
         if isinstance(mark, Acquire):
             self.released.pop(prefix, None)
-            if self.cursors.is_whole(prefix) and not self.cursors.holds(prefix, offset - 1):
-                # It was asked for here when others wrote it already, and none of what they wrote has come.
-                self.cursors.forget(prefix)
-                self._is_outdated = True
             self._entries.acquire(prefix)
             self.acquired[prefix] = Acquired(mark, self.cursors.stream)
+            if is_whole and mark.epoch > self._epochs.get(prefix, -1):
+                self._missed(upstream, prefix)
         else:
             self.acquired.pop(prefix, None)
-            if self.cursors.is_whole(prefix):
-                self.released[prefix] = Released(mark, self.cursors.stream)
+            self.released[prefix] = Released(mark, self.cursors.stream, is_whole)
             # What comes of it from here on is not the writer's to send.
             self._prefixes = tuple(other for other in self._prefixes if other != prefix)
             self._entries.release(prefix)
-            self.cursors.forget(prefix)
+            self._forget(prefix)
         self._marks_passed = True
         self.log.info("mark_passed", node=self.node_id, mark=type(mark).__name__, prefix=prefix, epoch=mark.epoch)
 
+    def _missed(self, upstream: Upstream, prefix: bytes) -> None:
+        """A prefix whose release was not heard of is back: what was written elsewhere meanwhile is not in the copy."""
+        self._forget(prefix)
+        self.log.warning("scope_missed", node=self.node_id, prefix=prefix)
+        if upstream.link is not None and self._entries.refuses and prefix in self._entries.prefixes:
+            # Whoever waits for copies counts none of this prefix from here on.
+            upstream.link.ask_for(prefix)
+
+    def _take_back(self) -> None:
+        """Have the link name only what is copied, if it carries something again that nobody here has asked to follow.
+
+        Otherwise what is passed over would be acknowledged as if it was held.
+        """
+        if any(prefix in self._entries.prefixes and prefix not in self._prefixes for prefix in self.acquired):
+            self._upstream.ask_anew("other scopes are followed")
+
+    def _forget(self, prefix: bytes) -> None:
+        self._epochs.pop(prefix, None)
+        self.cursors.forget(prefix)
+
     def adopt(self, prefix: bytes) -> None:
         """Go on with a prefix that this writer has acquired: what is held of it is what the last writer left."""
-        self.cursors.adopt(prefix, self.acquired[prefix].at[1])
+        acquired = self.acquired[prefix]
+        self._epochs[prefix] = acquired.mark.epoch
+        self.cursors.adopt(prefix, acquired.at[1])
         # Whoever waits for this writer's stream has waited for that, too.
         self.sink.scopes_applied()
 
@@ -390,20 +409,6 @@ class MeshFollower:
         self.cursors.applied(next_offset)
         self._close_group()
 
-    def _close_group(self) -> None:
-        try:
-            self._store.journal.commit()
-        except Exception as error:
-            # Somebody who listens to the journal failed; the entry itself is applied and has its number.
-            self.log.error("observer_failed", error=error, where=traceback_line(error))
-
-    def _leave_nothing_pending(self) -> None:
-        """What an entry that failed has done all the same is a change of the data, and files and replicas have it."""
-        if self._store.touched:
-            self._store.settle()
-        if self._store.journal.pending:
-            self._close_group()
-
     def _ignored(self, upstream: Upstream, error: ApplyError) -> None:
         self.ignored += 1
         # Seldom enough for a log, however many there are.
@@ -427,28 +432,13 @@ class MeshFollower:
 
     @enable_ki_protection
     def ship_begins(self, upstream: Upstream, event: ShipBegins | None, reason: str) -> None:
-        """A snapshot starts: of all that the link carries, or of one prefix; None: of nothing."""
-        link = upstream.link
-        if link is not None:
-            self._know(link)
-        scope = None if event is None else event.prefix
-        if scope is not None and (scope not in self._prefixes or self.cursors.is_whole(scope)):
-            raise SnapshotError(f"it is one of {scope!r}, which was not asked for")
-        staging = PrefixStaging(self._prefixes if scope is None else (scope,), self._store.epoch)
-        now_ms = int(self.clock.wall() * 1000)
-        decoder = None if event is None else SnapshotDecoder(staging, now_ms=now_ms)
-        self._ship = Ship(staging, decoder, scope, reason, self.clock.monotonic())
+        """A snapshot starts: of all that the link carries, or of one prefix; None: of nothing. Raises SnapshotError."""
+        super().ship_begins(upstream, event, reason)
 
     @enable_ki_protection
     def ship_data(self, upstream: Upstream, data: bytes) -> None:
         """A piece of the snapshot. Raises SnapshotError."""
-        ship = self._ship
-        if ship is None or ship.decoder is None:
-            raise SnapshotError("no snapshot was begun")
-        ship.size += len(data)
-        ship.decoder.feed(data)
-        if ship.staging.left_out and self._entries.refuses and self._prefixes:
-            raise SnapshotError("it holds keys that are not under the prefixes asked for")
+        super().ship_data(upstream, data)
 
     def ship_ends(self, upstream: Upstream, event: ShipEnds | Resumed) -> trio.Event | None:
         """Put the complete snapshot in place at once; see :meth:`place_ship`. Raises SnapshotError."""
@@ -456,61 +446,6 @@ class MeshFollower:
             pass
         return None
 
-    def place_ship(self, upstream: Upstream, event: ShipEnds | Resumed) -> Iterator[None]:
-        """Put the complete snapshot in place. Takes its time before each item; the last step does it all at once.
-
-        Nothing of it may be asked for any more once the link has been ended. Raises SnapshotError.
-        """
-        ship = self._ship
-        if ship is None:
-            raise SnapshotError("no snapshot was begun")
-        if ship.decoder is not None:
-            ship.decoder.finish()
-        # Nobody but this follower changes these keys, so those that are found are all there are.
-        held: dict[bytes, None] = {}
-        position = 0
-        while True:
-            position, keys = keys_under(self._store, ship.staging.prefixes, position)
-            held.update(dict.fromkeys(keys))
-            if not position:
-                break
-            yield
-        self._swap(upstream, ship, held, event)
-
     @enable_ki_protection
     def _swap(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
-        self._ship = None
-        self._exchange(upstream, ship, held, event)
-        self._store.discarded += ship.staging.keyspace.shards()
-        upstream.swapped(ship.began, ship.size, ship.reason, "full" if ship.scope is None else "scope")
-        self.sink.scopes_applied()
-
-    def _exchange(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
-        """Put the ship in place of the keys that are held."""
-        journal, prefixes = self._store.journal, ship.staging.prefixes
-        for prefix in prefixes:
-            self.cursors.forget(prefix)
-        # Not the name that the stream's own entries have: these are none of them.
-        journal.origin = Origin(f"{upstream.address}/", event.history)
-        try:
-            with foreign_changes(self._store):
-                replace_keys(self._store, held, ship.staging)
-        finally:
-            self._leave_nothing_pending()
-            journal.origin = None
-        for prefix in prefixes:
-            self.cursors.shipped(prefix, event.history, event.offset)
-        self.cursors.placed(event.history, event.offset)
-        if ship.scope is not None and upstream.link is not None:
-            upstream.link.resynced(ship.scope)
-
-    def ship_seen(self, upstream: Upstream) -> tuple[float, int, str] | None:
-        """When the running snapshot began, its bytes so far, and its reason; None while there is none."""
-        ship = self._ship
-        return None if ship is None else (ship.began, ship.size, ship.reason)
-
-    def link_ended(self, upstream: Upstream, reason: str) -> None:
-        """The link is over. A snapshot that was under way is void, the data from before stay."""
-        if self._ship is not None:
-            self._store.discarded += self._ship.staging.keyspace.shards()
-            self._ship = None
+        super()._swap(upstream, ship, held, event)

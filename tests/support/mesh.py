@@ -5,6 +5,7 @@ The nodes are whole ones; who owns what is a table of the test's, which all of t
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,40 @@ from kevynode.replicate.mesh_service import MeshService, ScopeRestorer
 from kevynode.replicate.stream_events import Event, Frames
 from kevynode.store.apply import Applier
 from kevynode.store.marks import Acquire, Release
+
+#: Whose scope is whose, and where the nodes are, unless a test says otherwise.
+THREE = {b"a:": "anna", b"b:": "bert", b"c:": "cleo"}
+PORTS = {"anna": 7000, "bert": 7001, "cleo": 7002}
+
+
+def three(cluster: Cluster, **settings: Any) -> MeshCluster:
+    """Three nodes with a prefix each."""
+    return MeshCluster(cluster, dict(THREE), dict(PORTS), **settings)
+
+
+def write_some(mesh: MeshCluster, chance: random.Random, count: int) -> None:
+    """Let owners write at random under their prefixes, and beside them."""
+    for _ in range(count):
+        prefix, owner = chance.choice(sorted(mesh.owners.items()))
+        member = mesh.members[owner]
+        key = prefix.decode() + str(chance.randrange(20))
+        match chance.randrange(10):
+            case 0 | 1 | 2:
+                member.run("SET", f"{key}s", str(chance.random()))
+            case 3:
+                member.run("RPUSH", f"{key}l", "x", "y", str(chance.random()))
+            case 4:
+                member.run("HSET", f"{key}h", str(chance.randrange(5)), "v")
+            case 5:
+                member.run("DEL", f"{key}s", f"{key}l")
+            case 6:
+                member.run("SET", f"free:{owner}:{chance.randrange(9)}", "v")
+            case 7:
+                member.run("MSET", f"{key}s", "1", f"free:{owner}:m", "2", f"{prefix.decode()}t", "3")
+            case 8:
+                member.run("ZADD", f"{key}z", str(chance.random()), str(chance.randrange(9)))
+            case 9:
+                member.run("SET", f"{key}e", "v", "PX", 5_000_000)
 
 
 class Owned:
@@ -68,10 +103,14 @@ class MeshCluster:
     def __init__(self, cluster: Cluster, owners: dict[bytes, str], ports: dict[str, int], **settings: Any) -> None:
         self.cluster = cluster
         self.owners = owners
+        # By which move each prefix has become its owner's; one that is not here was declared so.
+        self.epochs: dict[bytes, int] = {}
         self.ports = ports
         self.settings = settings
         self.members: dict[str, Member] = {}
         self.wanted: dict[str, set[bytes]] = {}
+        # Whether a mesh hears only of what others own.
+        self.only_others = False
         # What is declared to be a kevy server, by name.
         self.kevys: set[str] = set()
         self.wires: list[Wire] = []
@@ -113,13 +152,12 @@ class MeshCluster:
             name,
             peers,
             lambda: {
-                prefix: owner
-                for prefix, owner in self.owners.items()
-                if owner != name and prefix in self.wanted.get(name, self.owners)
+                prefix: owner for prefix, owner in self.owners.items() if prefix in self.wanted.get(name, self.owners)
             },
             make,
             node.log,
             monotonic=node.clock.monotonic,
+            epoch=lambda prefix: self.epochs.get(prefix, 0),
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
             forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
@@ -146,20 +184,27 @@ class MeshCluster:
         member.scope.cancel()
 
     def assign(self, prefix: bytes, owner: str) -> None:
-        """Let another node be the owner of a prefix, whatever is on its way."""
+        """Let another node be the owner of a prefix, whatever is on its way, and without a word in any stream."""
         self.owners[prefix] = owner
+        self.epochs[prefix] = self.epochs.get(prefix, 0) + 1
         self.refresh()
 
-    def move(self, prefix: bytes, owner: str, epoch: int = 1) -> None:
+    def move(self, prefix: bytes, owner: str) -> None:
         """Move a prefix as a move does it that is done: both writers say so in their streams."""
         source, target = self.members[self.owners[prefix]], self.members[owner]
         history, tail = source.node.replication.history, source.node.replication.position
+        epoch = self.epochs.get(prefix, 0) + 1
         release = Release(prefix, epoch, owner)
-        self.owners[prefix] = owner
         source.node.replication.mark(release)
         source.mesh.released_here(release, history, source.node.replication.position)
+        self.owners[prefix], self.epochs[prefix] = owner, epoch
         target.mesh.refresh()
-        target.node.replication.mark(Acquire(prefix, epoch, history, tail))
+        self.acquire(prefix, history, tail)
+
+    def acquire(self, prefix: bytes, history: int, tail: int) -> None:
+        """Let the owner of a prefix say that it has it, with all before ``tail`` of its last writer's history."""
+        target = self.members[self.owners[prefix]].node.replication
+        target.mark(Acquire(prefix, self.epochs[prefix], history, tail))
         self.refresh()
 
     def refresh(self) -> None:

@@ -25,6 +25,9 @@ class Following:
         self.released: dict[bytes, Released] = {}
         self.acquired: dict[bytes, Acquired] = {}
         self.on_marks: Callable[[], None] = lambda: None
+        self.on_heard: Callable[[], None] = lambda: None
+        # Until when all has been heard.
+        self.heard_at = -1.0
         self.missing: tuple[bytes, ...] = ()
         self.stream = (7, 100)
         self.received_bytes = 10
@@ -35,6 +38,12 @@ class Following:
 
     def adopt(self, prefix: bytes) -> None:
         self.told.append(("adopt", prefix))
+
+    def renew(self, prefix: bytes) -> None:
+        self.told.append(("renew", prefix))
+
+    def has_heard_all(self, since: float) -> bool:
+        return self.heard_at >= since
 
     def retire(self, reason: str) -> None:
         self.told.append("retired")
@@ -54,6 +63,8 @@ class World:
 
     def __init__(self, owners: dict[bytes, str], found: dict[str, tuple[int, int]] | None = None) -> None:
         self.owners = owners
+        # None: they are not known at all.
+        self.epochs: dict[bytes, int] | None = None
         self.time = 0.0
         self.active = True
         self.forgotten: list[str] = []
@@ -65,6 +76,7 @@ class World:
             Following,
             MemoryLog(),
             monotonic=lambda: self.time,
+            epoch=lambda prefix: None if self.epochs is None else self.epochs.get(prefix, 0),
             is_active=lambda: self.active,
             found=found,
             forget=self.forgotten.append,
@@ -80,8 +92,20 @@ class World:
     def plan(self) -> dict[str, tuple[bytes, ...]]:
         return {name: follower.prefixes for name, follower in self.mesh.followers.items() if follower.prefixes}
 
-    def release(self, name: str, owner: str, epoch: int = 1) -> None:
-        self[name].released[A] = Released(Release(A, epoch, owner), self[name].stream)
+    def own(self, owner: str, epoch: int) -> None:
+        """The ledger says so."""
+        self.owners[A] = owner
+        self.epochs = (self.epochs or {}) | {A: epoch}
+        self.mesh.refresh()
+
+    def hear(self, *names: str) -> None:
+        """All that these writers have to say has come."""
+        for name in names:
+            self[name].heard_at = self.time
+            self[name].on_heard()
+
+    def release(self, name: str, owner: str, epoch: int = 1, *, whole: bool = True) -> None:
+        self[name].released[A] = Released(Release(A, epoch, owner), self[name].stream, whole)
         self[name].acquired.pop(A, None)
         self[name].follow_prefixes([prefix for prefix in self[name].prefixes if prefix != A])
         self[name].on_marks()
@@ -135,10 +159,8 @@ def test_a_move_is_followed_by_its_marks_in_whatever_order_they_come(first: str)
 def test_what_is_not_all_that_there_was_is_not_continued(marked: dict[str, int]) -> None:
     world = World({A: "s"})
     world.release("s", "t")
-    world.acquire("t", **marked)
     assert world.plan == {}
-    world.time += PATIENCE
-    world.mesh.refresh()
+    world.acquire("t", **marked)
     assert (world.plan, world["t"].told) == ({"t": (A,)}, [])
 
 
@@ -147,8 +169,6 @@ def test_a_writer_that_started_anew_since_its_mark_is_asked_for_a_ship() -> None
     world.acquire("t", 100)
     world["t"].stream = (9, 100)
     world.release("s", "t")
-    world.time += PATIENCE
-    world.mesh.refresh()
     assert (world.plan, world["t"].told) == ({"t": (A,)}, [])
 
 
@@ -189,3 +209,210 @@ def test_a_prefix_that_came_back_is_not_held_by_its_old_marks() -> None:
     world.mesh.refresh()
     assert world.plan == {"s": (A,)}
     assert world["s"].told == [("adopt", A)]
+
+
+# -- by the ledger's epochs -------------------------------------------------------------------------------------------
+
+
+def test_what_was_elsewhere_and_is_back_is_copied_again_unless_marks_say_how() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.own("t", 1)
+    world.own("s", 2)
+    # The marks may be on their way.
+    assert (world.plan, world["s"].told) == ({"s": (A,)}, [])
+    world.time += 1
+    world.hear("t")
+    assert world["s"].told == []
+    world.hear("s")
+    assert (world.plan, world["s"].told) == ({"s": (A,)}, [("renew", A)])
+    # Once.
+    world.hear("s")
+    world.mesh.refresh()
+    assert world["s"].told == [("renew", A)]
+
+
+def test_a_writer_that_is_back_and_not_heard_is_asked_in_the_end() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.own("s", 2)
+    world.time += PATIENCE
+    world.mesh.refresh()
+    assert world["s"].told == [("renew", A)]
+
+
+def test_a_move_to_and_fro_that_is_heard_of_late_is_followed_by_its_marks() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.own("s", 2)
+    world.release("s", "t", 1)
+    assert world.plan == {}
+    world.acquire("t", 100, epoch=1)
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [("adopt", A)])
+    world.release("t", "s", 2)
+    world.acquire("s", 100, epoch=2)
+    assert (world.plan, world["s"].told) == ({"s": (A,)}, [("adopt", A)])
+
+
+def test_the_stream_of_a_writer_that_has_acquired_a_prefix_anew_says_its_epoch() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.acquire("s", 100, epoch=2)
+    world.own("s", 2)
+    world.hear("s", "t")
+    # Its follower has asked for a fresh copy already, because it had heard of no release.
+    assert (world.plan, world["s"].told) == ({"s": (A,)}, [])
+
+
+def test_a_ledger_that_lags_behind_the_streams_leads_nobody_back() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "t")
+    world.acquire("t", 100)
+    assert world.plan == {"t": (A,)}
+    world.time += 2 * PATIENCE
+    world.hear("s", "t")
+    world.mesh.refresh()
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [("adopt", A)])
+    world.own("t", 1)
+    world.time += 2 * PATIENCE
+    world.mesh.refresh()
+    assert world.plan == {"t": (A,)}
+
+
+def test_who_is_to_have_a_prefix_and_does_not_yet_is_not_asked_for_it() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "t")
+    world.time += 2 * PATIENCE
+    world.hear("s", "t")
+    world.mesh.refresh()
+    # It may have nothing yet; what is here is all there is.
+    assert world.plan == {}
+    assert world.mesh.lacks(A) is False
+    world.time += 1
+    world.own("t", 1)
+    assert world.plan == {}
+    world.acquire("t", 100)
+    assert world["t"].told == [("adopt", A)]
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_marks_that_a_stream_did_not_bring_in_time_are_not_waited_for(released: bool) -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.time += 1
+    world.hear("s", "t")
+    world.time += 1
+    if released:
+        world.release("s", "t")
+    world.own("t", 1)
+    assert world.plan == ({} if released else {"s": (A,)})
+    world.hear("t")
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [])
+
+
+def test_a_release_that_does_not_come_is_not_waited_for_either() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.acquire("t", 100)
+    world.own("t", 1)
+    world.time += 1
+    world.hear("t")
+    assert world.plan == {"s": (A,)}
+    world.hear("s")
+    assert world.plan == {"t": (A,)}
+
+
+def test_a_copy_that_is_not_whole_has_nothing_to_wait_for() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world["s"].missing = (A,)
+    assert world.mesh.lacks(A) is True
+    world.own("t", 1)
+    assert world.plan == {"t": (A,)}
+
+
+def test_a_copy_that_was_not_whole_at_its_release_is_lacking_until_somebody_ships_it() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world["s"].missing = (A,)
+    world.release("s", "t", whole=False)
+    world["s"].missing = ()
+    # Nobody is to be asked, and nobody is to get it from here.
+    assert (world.plan, world.mesh.lacks(A)) == ({}, True)
+    world.acquire("t", 100)
+    assert (world.plan, world["t"].told, world.mesh.lacks(A)) == ({"t": (A,)}, [], False)
+
+
+def test_what_this_node_owns_has_it_listen_before_anything_moves() -> None:
+    world = World({A: "me"})
+    assert (world.plan, set(world.mesh.followers)) == ({}, {"s", "t"})
+    world.own("me", 0)
+    world.mesh.released_here(Release(A, 1, "t"), 55, 200)
+    world.mesh.refresh()
+    world.acquire("t", 150, history=55)
+    # Though the ledger is yet to say so.
+    assert world.plan == {}
+    world.own("t", 1)
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [("adopt", A)])
+    world.own("me", 2)
+    assert (world.plan, set(world.mesh.followers)) == ({}, {"s", "t"})
+
+
+def test_links_that_were_of_use_stay_to_hear_of_moves() -> None:
+    world = World({A: "s"})
+    del world.owners[A]
+    world.mesh.refresh()
+    assert (world.plan, set(world.mesh.followers)) == ({}, {"s", "t"})
+    world.active = False
+    world.mesh.refresh()
+    assert world.mesh.followers == {}
+    world.active = True
+    world.mesh.refresh()
+    assert world.mesh.followers == {}
+
+
+def test_what_a_copy_stands_for_is_told_while_it_is_between_two_writers_too() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    assert world.mesh.copy_of(A) == (7, 100)
+    # Whoever has lost everything of it is to know that there is something, and what has more is to be preferred.
+    world.own("t", 1)
+    assert (world.plan, world.mesh.copy_of(A)) == ({"s": (A,)}, (7, 0))
+    world.release("s", "t")
+    assert (world.plan, world.mesh.copy_of(A)) == ({}, (7, 0))
+    world["t"].stream = (8, 30)
+    world.acquire("t", 100)
+    assert (world.plan, world.mesh.copy_of(A)) == ({"t": (A,)}, (8, 30))
+
+
+def test_what_this_node_has_released_is_a_copy_if_it_wants_one() -> None:
+    world = World({b"b:": "s"})
+    world.epochs = {}
+    world.mesh.released_here(Release(A, 1, "t"), 55, 200)
+    world.mesh.refresh()
+    # It may be dropped.
+    assert world.mesh.copy_of(A) is None
+    world.own("t", 1)
+    assert world.mesh.copy_of(A) == (55, 0)
+
+
+def test_a_release_that_is_said_again_does_not_put_a_copy_back() -> None:
+    world = World({A: "me"})
+    world.own("me", 0)
+    world.mesh.released_here(Release(A, 1, "t"), 55, 200)
+    world.own("t", 1)
+    world.acquire("t", 150, history=55)
+    assert world["t"].told == [("adopt", A)]
+    world.mesh.released_here(Release(A, 1, "t"), 55, 230)
+    world.mesh.refresh()
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [("adopt", A)])
+
+
+def test_a_copy_that_may_lack_something_has_not_come_to_its_writers_offset() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    assert world.mesh.has_applied(7, 100) is True
+    world.own("s", 2)
+    assert world.mesh.has_applied(7, 100) is False
