@@ -9,18 +9,13 @@ import pytest
 import trio
 from support.cluster import Cluster, ErrorReply, assert_equal, fill, in_cluster, syncs
 from support.durable_clients import Promises, SlowJobs
-from support.memory_disk import MemoryDisk
+from support.kept_files import files, opened
 from support.store_harness import content
 
 from kevynode import Node
 from kevynode.persist.gate import MOST_EXPOSED
 
 ALL_POLICIES = pytest.mark.parametrize("policy", ["always", "everysec", "no"])
-
-
-def files(policy: str = "everysec", **more: Any) -> dict[str, Any]:
-    """The section ``[persistence]``."""
-    return {"aof": True, "appendfsync": policy, **more}
 
 
 async def rewrite_again_and_again(node: Node, pause: float) -> None:
@@ -113,15 +108,6 @@ async def test_many_clients_share_a_sync(cluster: Cluster) -> None:
     for seed in range(5):
         found = await opened(cluster, cluster.disk("node").crash(seed))
         assert found == content(node.store)
-
-
-async def opened(cluster: Cluster, disk: MemoryDisk) -> Any:
-    """What a node finds on a disk."""
-    cluster.disks["finder"] = disk
-    finder = await cluster.start("finder", port=7099, persistence=files())
-    found = content(finder.store)
-    await cluster.stop(finder)
-    return found
 
 
 @in_cluster

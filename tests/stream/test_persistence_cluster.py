@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 import trio
-from support.cluster import Cluster, fill, in_cluster, last_sync, syncs
+from support.cluster import Cluster, fill, follow, in_cluster, last_sync, syncs
 from support.durable_clients import Promises, SlowJobs
+from support.kept_files import files
 from support.memory_disk import MemoryDisk
 from support.store_harness import content
-
-from kevynode import Node
-
-
-def files(policy: str = "everysec", **more: Any) -> dict[str, Any]:
-    """The section ``[persistence]``."""
-    return {"aof": True, "appendfsync": policy, **more}
-
-
-def tell(node: Node, other: Node) -> None:
-    """Have a node follow another one."""
-    host, _, port = other.replication_address.rpartition(":")
-    node.execute("REPLICAOF", host, port)
 
 
 def slowly(cluster: Cluster, draw: random.Random) -> None:
@@ -90,7 +77,7 @@ async def test_a_failover_and_the_old_primary_comes_back(cluster: Cluster, seed:
     slowly(cluster, draw)
     one = await cluster.start("one", port=7000, persistence=files("always"))
     other = await cluster.start("other", port=7001, persistence=files("always"))
-    tell(other, one)
+    follow(other, one)
     promises = Promises(cluster)
     nodes = [one, other]
     for _ in range(4):
@@ -110,7 +97,7 @@ async def test_a_failover_and_the_old_primary_comes_back(cluster: Cluster, seed:
         assert nodes[1].get("promoted") == nodes[1].config.cluster.node_id.encode()
         promises.check(nodes[1].store)
         nodes[0] = await cluster.restart(nodes[0])
-        tell(nodes[0], nodes[1])
+        follow(nodes[0], nodes[1])
         nodes.reverse()
         await cluster.settle(*nodes)
         promises.check(nodes[1].store)

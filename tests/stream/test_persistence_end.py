@@ -9,6 +9,7 @@ import pytest
 import trio
 from support.cluster import Cluster, fill, in_cluster
 from support.durable_clients import SlowJobs
+from support.kept_files import files, opened
 from support.memory_disk import MemoryDisk
 from support.session_harness import MemoryLog
 from support.store_harness import content
@@ -16,20 +17,6 @@ from support.store_harness import content
 from kevynode import Node, NodeConfig, open_node
 from kevynode.errors import ReplyError
 from kevynode.node import StartError
-
-
-def files(policy: str = "everysec", **more: Any) -> dict[str, Any]:
-    """The section ``[persistence]``."""
-    return {"aof": True, "appendfsync": policy, **more}
-
-
-async def opened(cluster: Cluster, disk: MemoryDisk) -> Any:
-    """What a node finds on a disk."""
-    cluster.disks["finder"] = disk
-    finder = await cluster.start("finder", port=7099, persistence=files())
-    found = content(finder.store)
-    await cluster.stop(finder)
-    return found
 
 
 @pytest.mark.parametrize("policy", ["always", "everysec", "no"])

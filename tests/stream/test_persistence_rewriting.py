@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 import trio
-from support.cluster import Cluster, ErrorReply, fill, fill_much, in_cluster, last_sync
+from support.cluster import Cluster, ErrorReply, fill, fill_much, follow, in_cluster, last_sync
 from support.durable_clients import Promises, SlowJobs
+from support.kept_files import files, opened
 from support.memory_disk import Call, MemoryDisk
 from support.store_harness import content
 
 from kevynode import Node
 from kevynode.errors import ReplyError
-
-
-def files(policy: str = "everysec", **more: Any) -> dict[str, Any]:
-    """The section ``[persistence]``."""
-    return {"aof": True, "appendfsync": policy, **more}
-
-
-async def opened(cluster: Cluster, disk: MemoryDisk) -> Any:
-    """What a node finds on a disk."""
-    hook, cluster.on_node = cluster.on_node, None
-    cluster.disks["finder"] = disk
-    finder = await cluster.start("finder", port=7099, persistence=files())
-    found = content(finder.store)
-    await cluster.stop(finder)
-    cluster.on_node = hook
-    return found
-
-
-def tell(node: Node, other: Node) -> None:
-    """Have a node follow another one."""
-    host, _, port = other.replication_address.rpartition(":")
-    node.execute("REPLICAOF", host, port)
-
 
 # -- rewrites ----------------------------------------------------------------------------------------------------------
 
@@ -235,7 +212,7 @@ async def test_crashes_at_every_call_after_a_synchronisation(cluster: Cluster, u
             is_looking = False
 
     disk.before = look
-    tell(node, primary)
+    follow(node, primary)
     await cluster.settle(primary, node)
     left.append(disk.kill())
     slow.release()
@@ -271,7 +248,7 @@ async def test_what_a_promoted_node_acknowledges_outlives_it(cluster: Cluster, p
     primary, node = await start_copying(cluster, policy)
     slow = SlowJobs(node)
     slow.hold()
-    tell(node, primary)
+    follow(node, primary)
     await cluster.settle(primary, node)
     await cluster.until(lambda: slow.running)
     last = await cluster.start("last", port=7002, upstream=node)
@@ -311,7 +288,7 @@ async def test_replicas_are_synchronised_again_and_again_while_bases_are_written
     upstream = one
     for number in range(20):
         upstream = draw.choice([one, other])
-        tell(node, upstream)
+        follow(node, upstream)
         await trio.sleep(draw.choice([0.01, 0.1, 0.5]))
         upstream.set("number", str(number))
         if draw.random() < 0.3:

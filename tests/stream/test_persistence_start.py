@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from support.cluster import Cluster, ErrorReply, fill, fill_much, in_cluster, syncs
+from support.kept_files import files
 from support.memory_disk import Call, MemoryDisk
 from support.store_harness import check_memory, content
 
@@ -17,11 +18,6 @@ from kevynode.node import StartError
 
 FOLDER = "/data/appendonlydir"
 INCREMENT = f"{FOLDER}/appendonly.aof.1.incr.aof"
-
-
-def files(policy: str = "everysec", **more: Any) -> dict[str, Any]:
-    """The section ``[persistence]``."""
-    return {"aof": True, "appendfsync": policy, **more}
 
 
 async def filled(cluster: Cluster, *, much: int = 0, **persistence: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import trio
 from support.cluster import Cluster, ErrorReply, fill, fill_much, in_cluster, last_sync
 from support.durable_clients import Promises, SlowJobs
+from support.kept_files import files, opened
 from support.memory_disk import Call, MemoryDisk
 from support.store_harness import content
 
@@ -18,20 +19,6 @@ from kevynode import Node
 from kevynode.persist.jobs import Job
 
 TROUBLE = {"append_only_failed", "rewrite_failed", "append_only_unsynced", "dump_failed", "append_only_unmeasured"}
-
-
-def files(policy: str = "everysec", **more: Any) -> dict[str, Any]:
-    """The section ``[persistence]``."""
-    return {"aof": True, "appendfsync": policy, **more}
-
-
-async def opened(cluster: Cluster, disk: MemoryDisk) -> Any:
-    """What a node finds on a disk."""
-    cluster.disks["finder"] = disk
-    finder = await cluster.start("finder", port=7099, persistence=files())
-    found = content(finder.store)
-    await cluster.stop(finder)
-    return found
 
 
 async def info(node: Node) -> dict[str, str]:

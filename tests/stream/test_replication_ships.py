@@ -15,6 +15,7 @@ from support.cluster import (
     assert_equal,
     fill,
     fill_much,
+    follow,
     in_cluster,
     last_sync,
     seen,
@@ -25,12 +26,6 @@ from support.network import Wire
 from support.store_harness import Content, content
 
 from kevynode import Node
-
-
-def tell(node: Node, other: Node) -> None:
-    """Have a node follow another one."""
-    host, _, port = other.replication_address.rpartition(":")
-    node.execute("REPLICAOF", host, port)
 
 
 def slowly(wire: Wire) -> None:
@@ -74,7 +69,7 @@ async def test_old_data_serve_until_the_new_are_complete(cluster: Cluster) -> No
     primary, node, old = await start_two(cluster)
     cluster.network.on_connect = slowly
     async with never_half(node, old, content(primary.store)):
-        tell(node, primary)
+        follow(node, primary)
         await cluster.until(lambda: upstream(node).sync_bytes > 50_000)
         assert node.get("old") == b"data"
         assert upstream(node).state == "sync"
@@ -94,7 +89,7 @@ async def test_what_is_written_meanwhile_follows(cluster: Cluster, seed: int) ->
     draw = random.Random(seed)
     primary, node, old = await start_two(cluster)
     cluster.network.on_connect = slowly
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > 0)
     rounds = 0
     while upstream(node).state == "sync":
@@ -130,7 +125,7 @@ async def test_a_flush_meanwhile_follows(cluster: Cluster, command: str) -> None
     cluster.network.on_connect = slowly
     frozen = content(primary.store)
     async with never_half(node, old, frozen, {}, {b"after": (b"1", None)}):
-        tell(node, primary)
+        follow(node, primary)
         await cluster.until(lambda: upstream(node).sync_bytes > 50_000)
         primary.execute(*command.split())
         primary.set("after", "1")
@@ -143,7 +138,7 @@ async def test_a_flush_meanwhile_follows(cluster: Cluster, command: str) -> None
 async def test_several_replicas_are_sent_snapshots_at_once(cluster: Cluster) -> None:
     primary, node, _ = await start_two(cluster)
     cluster.network.on_connect = slowly
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > 50_000)
     others = [await cluster.start(f"other{n}", port=7002 + n, upstream=primary) for n in range(2)]
     for number in range(30):
@@ -181,7 +176,7 @@ async def test_a_snapshot_that_is_cut_after_any_byte_leaves_the_old_data(cluster
         cut.append(wire.outward.limit or 0)
 
     cluster.network.on_connect = cut_off
-    tell(node, primary)
+    follow(node, primary)
     while len(cut) < len(cuts(size)):
         assert content(node.store) == old
         assert not node.server.loading
@@ -204,7 +199,7 @@ async def test_a_handshake_that_is_cut_after_any_byte_costs_nothing(cluster: Clu
         left -= 1
 
     cluster.network.on_connect = cut_off
-    tell(node, primary)
+    follow(node, primary)
     while left > 0:
         assert content(node.store) in (old, content(primary.store))
         if node.get("old") is None:
@@ -220,7 +215,7 @@ async def test_a_handshake_that_is_cut_after_any_byte_costs_nothing(cluster: Clu
 async def test_a_primary_that_is_killed_in_the_middle_leaves_the_old_data(cluster: Cluster, at: int) -> None:
     primary, node, old = await start_two(cluster)
     cluster.network.on_connect = slowly
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > at)
     await cluster.kill(primary)
     await cluster.until(lambda: upstream(node).state == "connect")
@@ -237,9 +232,9 @@ async def test_whoever_is_sent_elsewhere_in_the_middle_leaves_the_old_data(clust
     other = await cluster.start("other", port=7002)
     fill_much(other, 30_000)
     cluster.network.on_connect = slowly
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > at)
-    tell(node, other)
+    follow(node, other)
     await trio.testing.wait_all_tasks_blocked()
     assert content(node.store) == old
     await cluster.settle(other, node)
@@ -255,7 +250,7 @@ async def test_whoever_is_promoted_in_the_middle_keeps_the_old_data(cluster: Clu
     primary, node, old = await start_two(cluster)
     cluster.network.on_connect = slowly
     history, position = node.replication.history, node.replication.position
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > at)
     node.execute("REPLICAOF", "NO", "ONE")
     node.set("new", "1")
@@ -293,7 +288,7 @@ async def test_a_snapshot_that_is_damaged_is_thrown_away_and_said_so(cluster: Cl
             Damaging(wire)
 
     cluster.network.on_connect = damage
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: damaged)
     await trio.testing.wait_all_tasks_blocked()
     assert content(node.store) == old
@@ -309,7 +304,7 @@ async def test_a_snapshot_that_is_damaged_is_thrown_away_and_said_so(cluster: Cl
 async def test_a_snapshot_under_which_too_much_is_written_is_given_up_and_tried_again_later(cluster: Cluster) -> None:
     primary, node, old = await start_two(cluster, 1_000_000, replication_buffer_size=100_000)
     cluster.network.on_connect = slowly
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > 0)
     memory = []
     while not any("more was written" in facts["reason"] for facts in cluster.logged("primary", "replica_disconnected")):
@@ -332,7 +327,7 @@ async def test_a_snapshot_under_which_too_much_is_written_is_given_up_and_tried_
 async def test_what_is_written_within_twice_the_budget_is_kept_for_a_snapshot(cluster: Cluster) -> None:
     primary, node, _ = await start_two(cluster, 600_000, replication_buffer_size=200_000)
     cluster.network.on_connect = slowly
-    tell(node, primary)
+    follow(node, primary)
     await cluster.until(lambda: upstream(node).sync_bytes > 0)
     for number in range(50):
         primary.set(f"more:{number}", "x" * 5_000)

@@ -406,6 +406,12 @@ def fill(node: Node, mark: str = "") -> None:
         node.server.commit()
 
 
+def follow(node: Node, other: Node) -> None:
+    """Have a node follow another one."""
+    host, _, port = other.replication_address.rpartition(":")
+    node.execute("REPLICAOF", host, port)
+
+
 def fill_much(node: Node, size: int = 200_000) -> None:
     """Put about so many bytes into a node, in keys that a snapshot needs several chunks for."""
     for number in range(size // 1000):
