@@ -40,6 +40,8 @@ class Lane:
         # All that has arrived, for tests that look at the bytes.
         self.delivered = 0
         self.record: bytearray | None = None
+        # What is sent becomes this on its way.
+        self.filter: Callable[[bytes], bytes] = bytes
         # Whether one of the ends is gone.
         self.broken = False
         self._segments: deque[tuple[float, bytes]] = deque()
@@ -77,7 +79,7 @@ class Lane:
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Put bytes on their way; waits while there is no room."""
         await trio.lowlevel.checkpoint()
-        rest = memoryview(bytes(data))
+        rest = memoryview(self.filter(bytes(data)))
         while True:
             if self.broken:
                 raise trio.BrokenResourceError("connection reset by peer")
