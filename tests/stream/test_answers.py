@@ -7,7 +7,7 @@ import random
 import pytest
 import trio
 from stream.driving import KINDS, driving, receive_all, receive_exactly, receive_line, settled
-from stream.gate import Gate, connect, gated, lines_of
+from stream.gate import Gate, connect, gated, lines_of, open_up
 
 from kevynode.serve.answers import Verdict
 
@@ -87,8 +87,7 @@ async def test_who_must_still_wait_after_a_release_is_held_again_and_runs_nothin
             assert session.sends == []
             it.driver.release_answers()
         await settled()
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(client, 6) == b"a\nb\nc\n"
         # What was held leaves before anything new is run.
         assert session.sends[0] == 2
@@ -102,8 +101,7 @@ async def test_a_pipeline_may_be_held_in_the_middle(kind: str) -> None:
         await settled()
         # The call has no answer of its own, but may find the one before it waiting to be sent.
         assert lines_of(session)[1:] in ([b"call"], [b"call", b"echo b"])
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(client, 8) == b"a\nb\nc\nd\n"
 
 
@@ -127,8 +125,7 @@ async def test_a_blocked_client_and_who_serves_it_are_judged_apart(kind: str) ->
         assert await receive_exactly(writer, 9) == b"ok\n" * 3
         await settled()
         assert held_session.sends == []
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(held, 10) == b"one\nafter\n"
 
 
@@ -143,8 +140,7 @@ async def test_a_held_client_that_is_blocked_is_served_meanwhile(kind: str) -> N
         assert await receive_line(pusher) == b"ok"
         await settled()
         assert lines_of(session) == [b"echo a", b"block"]
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(client, 9) == b"a\ngift\nb\n"
 
 
@@ -162,8 +158,7 @@ async def test_messages_to_a_held_client_are_kept_and_ask_nobody(kind: str) -> N
         await settled()
         assert gate.judged[session] == 1
         assert session.sends == []
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(client, 8) == b"a\n0\n1\n2\n"
         assert session.sends == [8]
 
@@ -179,8 +174,7 @@ async def test_messages_of_others_may_be_held(kind: str) -> None:
         await settled()
         assert session.sends == []
         assert lines_of(session) == []
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(client, 12) == b"hello\nlater\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 from stream.driving import KINDS, receive_all, receive_exactly, receive_line, settled
-from stream.gate import connect, gated, lines_of
+from stream.gate import connect, gated, lines_of, open_up
 from stream.test_hub import reset
 
 from kevynode.serve.answers import NOT_STORED
@@ -78,8 +78,7 @@ async def test_a_held_connection_whose_peer_hangs_up_costs_nothing_and_ends(kind
         # Only there can it be told from one who has nothing more to say.
         assert session.gone.is_set() is (kind == "hub over unix")
         assert lines_of(session) == [b"echo a"]
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         await session.gone.wait()
         await settled()
         assert it.driver.connected == 0
@@ -102,8 +101,7 @@ async def test_a_held_client_that_has_nothing_more_to_say_gets_its_answers(kind:
         # Held again, it is no different.
         it.driver.release_answers()
         await settled()
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_all(client) == b"a\n" + last_words.removeprefix(b"echo ")
         await session.gone.wait()
         assert session.reasons == ["end of stream"]
@@ -127,8 +125,7 @@ async def test_answers_may_be_held_after_the_end_of_the_stream_was_read(kind: st
         assert await receive_exactly(client, 9_000_000) == b"x" * 9_000_000
         await settled()
         assert not session.gone.is_set()
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_all(client) == b"late\n"
         await session.gone.wait()
         assert session.reasons == ["end of stream"]
@@ -155,8 +152,7 @@ async def test_the_last_answers_are_answers(kind: str) -> None:
         await client.send_all(b"echo a\nclose\n")
         await settled()
         assert not session.gone.is_set()
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_all(client) == b"a\nbye\n"
         assert session.reasons == ["closed by the server"]
 
@@ -176,8 +172,7 @@ async def test_what_was_taken_before_still_leaves(kind: str) -> None:
         assert session.output_pending == 0
         assert session.sends == [9_000_000]
         assert b"echo never" not in lines_of(session)
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         assert await receive_exactly(client, 11) == b"late\nnever\n"
 
 
@@ -211,8 +206,7 @@ async def test_draining_waits_for_held_answers(kind: str) -> None:
             await settled()
             assert it.driver.connected == 1
             assert lines_of(session) == [b"echo a"]
-            gate.verdicts.clear()
-            it.driver.release_answers()
+            open_up(it, gate)
             assert await receive_all(client) == b"a\nb\n"
         assert session.reasons == ["closed by the server"]
 

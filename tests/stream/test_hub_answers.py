@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from stream.driving import receive_all, receive_exactly, receive_line, settled
-from stream.gate import connect, gated
+from stream.gate import connect, gated, open_up
 
 from kevynode.serve.hub import Hub
 
@@ -98,8 +98,7 @@ async def test_a_held_connection_outlives_a_stop_of_the_hub() -> None:
         await settled()
         it.running.cancel()
         await settled()
-        gate.verdicts.clear()
-        it.driver.release_answers()
+        open_up(it, gate)
         await settled()
         assert session.sends == []
         await it.nursery.start(it.run)
