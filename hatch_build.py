@@ -14,6 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _SOURCES = "kevynode/compiled"
+_LINUX_ONLY = {"hub"}
 
 
 def build(root: Path, target: Path) -> list[Path]:
@@ -24,7 +25,9 @@ def build(root: Path, target: Path) -> list[Path]:
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    sources = sorted((root / _SOURCES).glob("*.pyx"))
+    sources = [
+        path for path in sorted((root / _SOURCES).glob("*.pyx")) if sys.platform == "linux" or path.stem != "hub"
+    ]
     flags = [] if sys.platform == "win32" else ["-O3", "-fno-strict-aliasing"]
     extensions = [
         Extension(

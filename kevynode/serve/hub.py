@@ -36,8 +36,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..faults import traceback_line
+from ..twins import COMPILED
 from .hub_connection import HubConnection, reason_of
 from .hub_held import HeldConnections
+
+if TYPE_CHECKING or not COMPILED:
+    from .hub_rounds import Rounds
+else:
+    from ..compiled.hub import Rounds
 
 if TYPE_CHECKING:
     from .answers import AnswerGate
@@ -99,12 +105,13 @@ class Hub:
         self._background = background
         self._background_wanted = False
         self._answers = answers
-        self._held = HeldConnections(answers, self._end, self._watch)
+        self._held = HeldConnections(answers, self.end, self._watch)
         self._timer = timer
         self._cycle_seconds = cycle
         self._turn_seconds = turn
         self._epoll = select.epoll()
         self._connections: dict[int, HubConnection] = {}
+        self._rounds = Rounds(self, self._connections, timer, turn, READ_SIZE)
         # Events of the last look that had no turn yet, and the number of that look.
         self._left: list[tuple[int, int]] = []
         self._looks = 0
@@ -164,7 +171,7 @@ class Hub:
                 connection.parked = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(connection.abort)
         finally:
-            self._end(connection, "shutting down")
+            self.end(connection, "shutting down")
 
     async def drain(self) -> None:
         """Read no more, run what was read, send it, and return when every connection is closed.
@@ -195,7 +202,7 @@ class Hub:
         if self._epoll.closed:
             return
         for connection in tuple(self._connections.values()):
-            self._end(connection, "shutting down")
+            self.end(connection, "shutting down")
         trio.lowlevel.notify_closing(self._epoll)
         self._epoll.close()
         os.close(self._alarm)
@@ -253,51 +260,10 @@ class Hub:
 
     def _serve_sockets(self, deadline: float) -> float:
         """Read and run for each socket in ``_left`` until the deadline, then answer; the time when it stopped."""
-        events = self._left
-        find = self._connections.get
-        timer = self._timer
-        turn = self._turn_seconds
-        now = timer()
-        served = 0
-        answered: list[HubConnection] = []
-        unsettled: list[HubConnection] = []
-        for fd, mask in events:
-            served += 1
-            connection = find(fd)
-            if connection is None or mask != _IN or not connection.plain:
-                if connection is None:
-                    if fd == self._alarm:
-                        os.eventfd_read(fd)
-                elif self._serve_special(connection, mask, now + turn):
-                    unsettled.append(connection)
-            else:
-                try:
-                    data = connection.recv(READ_SIZE)
-                except BlockingIOError:
-                    # An event for a predecessor with this descriptor.
-                    continue
-                except OSError as error:
-                    self._end(connection, reason_of(error))
-                    continue
-                if not data:
-                    connection.ended = True
-                    unsettled.append(connection)
-                    continue
-                session = connection.session
-                try:
-                    session.receive(data)
-                    if session.run(now + turn):
-                        unsettled.append(connection)
-                    else:
-                        answered.append(connection)
-                except Exception as error:
-                    self._fail(connection, error)
-            now = timer()
-            if now > deadline:
-                break
-        self._left = events[served:]
+        served, answered, unsettled = self._rounds.serve_sockets(self._left, deadline)
+        self._left = self._left[served:]
         self._answer(answered, unsettled)
-        return timer()
+        return self._timer()
 
     def _answer(self, answered: list[HubConnection], unsettled: list[HubConnection]) -> None:
         """Once everybody had a turn: let leave what may, of those who have nothing but answers, and of the others."""
@@ -305,35 +271,9 @@ class Hub:
         if self._answers is not None and not self._answers.before_answers():
             answered, unsettled = self._held.sift(answered), self._held.sift(unsettled)
         if answered:
-            self._send_answers(answered)
+            self._rounds.send_answers(answered)
         for connection in unsettled:
-            self._settle(connection)
-
-    def _send_answers(self, answered: list[HubConnection]) -> None:
-        """Send what the sockets of a round have been answered, one after the other.
-
-        A peer that is woken for the first of them finds the next ones there when it comes to look: sent one by one
-        between the others' commands, each would cost a wake-up of its own.
-        """
-        for connection in answered:
-            if connection.closed:
-                continue
-            try:
-                data = connection.session.take_output()
-                if not data:
-                    continue
-                try:
-                    sent = connection.send(data)
-                except BlockingIOError:
-                    sent = 0
-                except OSError as error:
-                    connection.lose(error)
-                    sent = len(data)
-                if sent != len(data) or connection.ended:
-                    connection.keep(memoryview(data)[sent:])
-                    self._settle(connection)
-            except Exception as error:
-                self._fail(connection, error)
+            self.settle(connection)
 
     def _serve_queue(self, deadline: float) -> float:
         """Give their turn to those in the queue that come before the next look; the time when it stopped."""
@@ -354,7 +294,7 @@ class Hub:
                 elif connection.session.runnable:
                     connection.session.run(now + self._turn_seconds)
             except Exception as error:
-                self._fail(connection, error)
+                self.fail(connection, error)
             else:
                 unsettled.append(connection)
             now = timer()
@@ -362,6 +302,15 @@ class Hub:
                 break
         self._answer([], unsettled)
         return timer()
+
+    def serve_other(self, fd: int, connection: HubConnection | None, mask: int, turn_ends: float) -> bool:
+        """An event that is more than "there is something to read" from a connection that is plain; whether to settle
+        the connection, None if there is none with this descriptor."""
+        if connection is None:
+            if fd == self._alarm:
+                os.eventfd_read(fd)
+            return False
+        return self._serve_special(connection, mask, turn_ends)
 
     def _serve_special(self, connection: HubConnection, mask: int, turn_ends: float) -> bool:
         """An event that is more than "there is something to read from one that may be read"; whether to settle it."""
@@ -380,7 +329,7 @@ class Hub:
                 except BlockingIOError:
                     pass
                 except OSError as error:
-                    self._end(connection, reason_of(error))
+                    self.end(connection, reason_of(error))
                     return False
                 else:
                     if data:
@@ -389,13 +338,13 @@ class Hub:
                     else:
                         connection.ended = True
             elif mask & _BROKEN:
-                self._end(connection, "connection reset" if mask & select.EPOLLERR else "end of stream")
+                self.end(connection, "connection reset" if mask & select.EPOLLERR else "end of stream")
                 return False
             elif mask & _RDHUP:
                 # The commands that wait are not answered any more.
                 connection.ended = session.blocked
         except Exception as error:
-            self._fail(connection, error)
+            self.fail(connection, error)
             return False
         return True
 
@@ -410,7 +359,7 @@ class Hub:
         try:
             self._epoll.register(connection.fd, _IN)
         except OSError as error:
-            self._end(connection, reason_of(error))
+            self.end(connection, reason_of(error))
             return
         self._connections[connection.fd] = connection
         if self._draining or session.has_output or not session.wants_read:
@@ -424,14 +373,14 @@ class Hub:
         if self._sleeping:
             os.eventfd_write(self._alarm, 1)
 
-    def _settle(self, connection: HubConnection) -> None:
+    def settle(self, connection: HubConnection) -> None:
         """Do what the session's state asks for: send, have another turn, end, and watch for the right events."""
         if connection.closed:
             return
         session = connection.session
         try:
             if session.discard:
-                self._end(connection, "closed by the server")
+                self.end(connection, "closed by the server")
                 return
             if connection.unsent is None and session.has_output:
                 connection.transmit(session.take_output())
@@ -442,7 +391,7 @@ class Hub:
                     self.enqueue(connection)
             elif (connection.unsent is None and (session.closing or finishing)) or (finishing and session.blocked):
                 reason = "end of stream" if connection.ended else "closed by the server"
-                self._end(connection, connection.lost or reason)
+                self.end(connection, connection.lost or reason)
                 return
             interest = 0 if connection.unsent is None else _OUT
             if not finishing and (session.wants_read or (runnable and connection.interest & _IN)):
@@ -451,7 +400,7 @@ class Hub:
             elif session.blocked:
                 interest |= _RDHUP
         except Exception as error:
-            self._fail(connection, error)
+            self.fail(connection, error)
             return
         self._watch(connection, interest)
         connection.plain = interest == _IN and not connection.queued
@@ -461,12 +410,17 @@ class Hub:
             connection.interest = interest
             self._epoll.modify(connection.fd, interest)
 
-    def _fail(self, connection: HubConnection, error: Exception) -> None:
+    def lost(self, connection: HubConnection, error: OSError) -> None:
+        """Nothing can be read any more."""
+        self.end(connection, reason_of(error))
+
+    def fail(self, connection: HubConnection, error: Exception) -> None:
+        """The session has raised: its connection goes, and nothing else happens."""
         self._log.error("session_failed", error=error, where=traceback_line(error))
-        self._end(connection, "internal error")
+        self.end(connection, "internal error")
 
     @enable_ki_protection
-    def _end(self, connection: HubConnection, reason: str) -> None:
+    def end(self, connection: HubConnection, reason: str) -> None:
         """Take a connection out. Its socket is closed at the end of the cycle, at once outside of one."""
         if connection.closed:
             return

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import resource
+import select
 import socket
 import struct
 import sys
@@ -158,20 +159,21 @@ async def test_an_error_of_the_socket_ends_the_connection() -> None:
         _, first = await it.connect()
         _, second = await it.connect()
 
+        hub = hub_of(it)
+
         def shut() -> None:
-            # As if the other end were gone before its bytes were read.
-            served = next(connection for connection in hub_of(it)._connections.values() if connection.session is second)
-            served.recv = _refuse
+            # The descriptor that has something to read becomes one that cannot be read from.
+            served = next(connection for connection in hub._connections.values() if connection.session is second)
+            with socket.socket() as unconnected:
+                unconnected.setblocking(False)
+                os.dup2(unconnected.fileno(), served.fd)
+            hub._epoll.register(served.fd, select.EPOLLIN)
 
         first.called = shut
         it.raw[first].send(b"call\n")
         it.raw[second].send(b"echo lost\n")
         await second.gone.wait()
-        assert second.reasons == [os.strerror(errno.ECONNRESET)]
-
-
-def _refuse(*_: object) -> bytes:
-    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        assert second.reasons == [os.strerror(errno.ENOTCONN)]
 
 
 async def test_commands_that_were_read_run_though_their_replies_cannot_be_sent() -> None:

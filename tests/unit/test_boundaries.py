@@ -28,7 +28,7 @@ OUTSIDE_WORLD = {
 }
 
 #: The modules of ``serve`` that move bytes or live on Trio's clock. Everything else there takes what it needs.
-DRIVERS = {"hub", "hub_connection", "hub_held", "stream_driver", "listener", "limits"}
+DRIVERS = {"hub", "hub_connection", "hub_held", "hub_rounds", "stream_driver", "listener", "limits"}
 #: The same in ``replicate``.
 REPLICATION_DRIVERS = {"sender", "service", "follower", "upstream", "client"} | {
     "mesh_follower",

@@ -1,0 +1,112 @@
+"""One round of the hub: the sockets that are ready are read, their sessions run, and what they say is sent.
+
+There is a compiled twin of it; see :mod:`kevynode.twins`.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .hub import Hub
+    from .hub_connection import HubConnection
+
+__all__ = ["Rounds"]
+
+_IN: Final = select.EPOLLIN
+
+
+class Rounds:
+    """Serves the ready sockets of one hub. ``turn`` is how long a session may run, in seconds on the ``timer``'s clock;
+    ``size`` bytes are read from one socket in one turn."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        connections: dict[int, HubConnection],
+        timer: Callable[[], float],
+        turn: float,
+        size: int,
+    ) -> None:
+        self._hub = hub
+        self._connections = connections
+        self._timer = timer
+        self._turn = turn
+        self._size = size
+
+    def serve_sockets(
+        self, events: list[tuple[int, int]], deadline: float
+    ) -> tuple[int, list[HubConnection], list[HubConnection]]:
+        """Read and run for each of ``events`` until the deadline.
+
+        How many had their turn, and two lists of connections: those that have nothing but answers, and those to settle.
+        """
+        hub = self._hub
+        find = self._connections.get
+        timer = self._timer
+        turn = self._turn
+        size = self._size
+        now = timer()
+        served = 0
+        answered: list[HubConnection] = []
+        unsettled: list[HubConnection] = []
+        for fd, mask in events:
+            served += 1
+            connection = find(fd)
+            if connection is None or mask != _IN or not connection.plain:
+                if hub.serve_other(fd, connection, mask, now + turn) and connection is not None:
+                    unsettled.append(connection)
+            else:
+                try:
+                    data = connection.recv(size)
+                except BlockingIOError:
+                    # An event for a predecessor with this descriptor.
+                    continue
+                except OSError as error:
+                    hub.lost(connection, error)
+                    continue
+                if not data:
+                    connection.ended = True
+                    unsettled.append(connection)
+                    continue
+                session = connection.session
+                try:
+                    session.receive(data)
+                    if session.run(now + turn):
+                        unsettled.append(connection)
+                    else:
+                        answered.append(connection)
+                except Exception as error:
+                    hub.fail(connection, error)
+            now = timer()
+            if now > deadline:
+                break
+        return served, answered, unsettled
+
+    def send_answers(self, answered: list[HubConnection]) -> None:
+        """Send the answers of a round, one connection after the other.
+
+        A peer that is woken for the first of them finds the next ones there when it comes to look: sent one by one
+        between the others' commands, each would cost a wake-up of its own.
+        """
+        for connection in answered:
+            if connection.closed:
+                continue
+            try:
+                data = connection.session.take_output()
+                if not data:
+                    continue
+                try:
+                    sent = connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError as error:
+                    connection.lose(error)
+                    sent = len(data)
+                if sent != len(data) or connection.ended:
+                    connection.keep(memoryview(data)[sent:])
+                    self._hub.settle(connection)
+            except Exception as error:
+                self._hub.fail(connection, error)
