@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from support.fake_replication import FakeReplication, replica, upstream
 from support.session_harness import Client, ServerHarness, request
 
 from kevynode.errors import Misdirected, ReplyError
+from kevynode.scope.source_steps import SourceState
+from kevynode.scope.target_steps import TargetState
+from kevynode.scope_view import MoveFacts, ScopeView
 from kevynode.serve.local import LocalClient
 
 
@@ -67,6 +72,42 @@ def test_replicaof_without_replication() -> None:
     assert client.call("REPLICAOF", "h", "1") == b"-ERR this node is standalone and follows nobody\r\n"
     assert client.call("REPLICAOF", "h", "x") == b"-ERR Invalid master port\r\n"
     assert client.call("REPLICAOF", "NO", "ONE") == b"+OK\r\n"
+
+
+class Moving:
+    """The moves of a node, as commands see them; nothing else of scopes."""
+
+    def __init__(self, *moves: MoveFacts) -> None:
+        self._moves = moves
+
+    def moves(self) -> tuple[MoveFacts, ...]:
+        return self._moves
+
+
+def move(prefix: bytes, role: str, state: str) -> MoveFacts:
+    return MoveFacts(prefix, f"id of {prefix!r}", role, state, "b", 1, 0, False)
+
+
+SOURCE_MOVES = tuple((state.value, state.name in ("DONE", "ABORTED", "CLOSED", "FAILED")) for state in SourceState)
+TARGET_MOVES = tuple((state.value, state.name in ("ACTIVE", "DISCARDED")) for state in TargetState)
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "ended"),
+    [("source", *case) for case in SOURCE_MOVES] + [("target", *case) for case in TARGET_MOVES],
+)
+def test_replicaof_waits_for_the_end_of_moves(
+    client: Client, node: ServerHarness, fake: FakeReplication, role: str, state: str, ended: bool
+) -> None:
+    """A source that has given a scope away has the only data until the new writer says that it has them."""
+    node.server.scopes = cast(ScopeView, Moving(move(b"x:", role, "done"), move(b"y:", role, state)))
+    answer = client.call("REPLICAOF", "h", "1")
+    if ended:
+        assert answer == b"+OK\r\n"
+    else:
+        assert answer == (b"-ERR REPLICAOF is not allowed while scopes are moving from or to this node: y:\r\n")
+        assert node.server.role == "master"
+        assert client.call("REPLICAOF", "NO", "ONE") == b"+OK\r\n"
 
 
 def test_replicaof_inside_a_transaction(client: Client, node: ServerHarness, fake: FakeReplication) -> None:

@@ -30,6 +30,13 @@ _OWNS_SCOPES = ErrorKind(
     "REPLICAOF is not allowed on a node that owns scopes: {}",
     "Move them to other nodes first: a replica writes nothing.",
 )
+_MOVES_SCOPES = ErrorKind(
+    "ERR",
+    "REPLICAOF is not allowed while scopes are moving from or to this node: {}",
+    "Try again when MOVE-SCOPE STATUS shows that these moves have ended: a replica's data are another node's.",
+)
+#: States of moves that need nothing of this node's data any more, as MOVE-SCOPE STATUS names them.
+_ENDED: Final = frozenset(("done", "aborted", "closed", "failed", "active", "discarded"))
 _ALREADY_CONNECTED: Final = Status(b"OK Already connected to specified master")
 
 #: How many scopes an error names, at most.
@@ -64,13 +71,29 @@ def replicaof(session: Session, argv: Args) -> Reply:
     port = as_int(argv[2])
     if port is None or not 0 <= port <= 65535:
         raise _INVALID_PORT()
-    owned = () if server.ownership is None else server.ownership.owned()
-    if owned:
-        raise _OWNS_SCOPES(", ".join(map(errors.text, owned[:_SCOPES_NAMED])) + (", …" * (len(owned) > _SCOPES_NAMED)))
+    _refuse_with_scopes(server)
     if not server.view.follow(errors.text(argv[1]), port):
         return _ALREADY_CONNECTED
     server.log.info("replicaof_by_client", id=session.id, peer=session.peer, upstream=errors.text(argv[1]), port=port)
     return OK
+
+
+def _refuse_with_scopes(server: Server) -> None:
+    """Raise where others count on the data of this node: what it writes, what comes to it and what it still hands over.
+
+    A source keeps what it has given away until the new writer has said that it has it.
+    """
+    owned = () if server.ownership is None else server.ownership.owned()
+    if owned:
+        raise _OWNS_SCOPES(_listed(owned))
+    moves = () if server.scopes is None else server.scopes.moves()
+    moving = dict.fromkeys(move.prefix for move in moves if move.state not in _ENDED)
+    if moving:
+        raise _MOVES_SCOPES(_listed(tuple(moving)))
+
+
+def _listed(prefixes: tuple[bytes, ...]) -> str:
+    return ", ".join([*map(errors.text, prefixes[:_SCOPES_NAMED]), *["…"] * (len(prefixes) > _SCOPES_NAMED)])
 
 
 @command(
