@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Generator
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -23,7 +23,9 @@ from .folder import FOLDER, AppendOnlyFolder, read_manifest
 from .manifest import Manifest, ManifestFile
 from .record_reader import Damaged, Entries, Newer, RecordEvent, Torn
 
-__all__ = ["Cut", "FileReport", "LoadError", "Loaded", "check", "fix", "load"]
+__all__ = ["Cut", "FileReport", "LoadError", "Loaded", "check", "exhaust", "fix", "load"]
+
+T = TypeVar("T")
 
 #: Bytes that are read in one step, and commands of one group that are applied in one.
 _STEP: Final = 32 * 1024
@@ -368,7 +370,7 @@ def _report(
                 elif isinstance(event, Entries):
                     commands += len(event.commands)
                     end = event.next
-        cut = _exhaust(_judge(disk, path, file, reader, is_last))
+        cut = exhaust(_judge(disk, path, file, reader, is_last))
     except LoadError as error:
         size = disk.size(path) if disk.exists(path) else 0
         fixable = is_last and file.type == "i" and reader.cut > 0 and isinstance(reader.error, Torn | Damaged)
@@ -378,10 +380,11 @@ def _report(
     return report, end
 
 
-def _exhaust(steps: Generator[None, None, Cut | None]) -> Cut | None:
+def exhaust(steps: Generator[None, None, T]) -> T:
+    """Take all steps at once; what they come to. Takes as long as all of them."""
     while True:
         try:
             next(steps)
         except StopIteration as stop:
-            result: Cut | None = stop.value
+            result: T = stop.value
             return result

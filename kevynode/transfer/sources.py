@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, cast
 
@@ -11,7 +11,7 @@ import attrs
 
 from ..disk import Disk
 from ..persist.folder import FOLDER, LOCK, AppendOnlyFolder, FolderError, lock_data_dir, read_manifest
-from ..persist.loader import Loaded, LoadError, load
+from ..persist.loader import LoadError, exhaust, load
 from ..persist.manifest import Manifest, ManifestError, ManifestFile, manifest_name
 from ..store.apply import Applier
 from ..store.sharded import RandomSource
@@ -159,7 +159,7 @@ def _read_set(
     path = posixpath.dirname(source.paths[0])
     folder = AppendOnlyFolder(cast(Disk, _Uncut(disk)), path, source.manifest, None, 0, 0)
     store = Store(random)
-    loaded = _exhaust(load(folder, store, Applier(store), on_progress))
+    loaded = exhaust(load(folder, store, Applier(store), on_progress))
     torn = None if loaded.cut is None else (loaded.cut.offset, loaded.cut.bytes)
     swept = Swept()
     staging = staged(store)
@@ -176,15 +176,6 @@ def _read_set(
         torn=torn,
     )
     return staging, report
-
-
-def _exhaust(steps: Generator[None, None, Loaded]) -> Loaded:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            loaded: Loaded = stop.value
-            return loaded
 
 
 class _Uncut:

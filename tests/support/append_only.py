@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 from support.memory_disk import MemoryDisk
@@ -11,7 +11,7 @@ from support.store_harness import content, find_command
 
 from kevynode.disk import Disk
 from kevynode.persist.folder import AppendOnlyFolder
-from kevynode.persist.loader import Loaded, load
+from kevynode.persist.loader import Loaded, exhaust, load
 from kevynode.persist.record_reader import Entries
 from kevynode.persist.rewriting import Rewrite
 from kevynode.persist.writer import AppendOnlyWriter, Policy
@@ -24,16 +24,6 @@ DATA = "/data"
 FOLDER = "/data/appendonlydir"
 
 
-def run(steps: Generator[None, None, Loaded]) -> Loaded:
-    """What a load comes to."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: Loaded = stop.value
-            return result
-
-
 def read_folder(
     disk: Disk, data_dir: str = DATA, on_entries: Callable[[Entries, Origin | None], None] | None = None
 ) -> tuple[Store, Loaded]:
@@ -41,7 +31,7 @@ def read_folder(
     folder = AppendOnlyFolder.open(disk, data_dir)
     try:
         store = Store(random.Random(1))
-        return store, run(load(folder, store, Applier(store), on_entries=on_entries))
+        return store, exhaust(load(folder, store, Applier(store), on_entries=on_entries))
     finally:
         folder.close()
 
@@ -54,7 +44,7 @@ class Node:
         self.folder = AppendOnlyFolder.open(disk, data_dir)
         self.store = Store(random.Random(history))
         self.store.now = 1_700_000_000_000
-        self.loaded = run(load(self.folder, self.store, Applier(self.store)))
+        self.loaded = exhaust(load(self.folder, self.store, Applier(self.store)))
         journal = self.store.journal
         journal.offset = self.loaded.offset
         journal.outside = self.loaded.local

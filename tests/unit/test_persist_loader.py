@@ -6,12 +6,12 @@ import random
 from typing import Any
 
 import pytest
-from support.append_only import DATA, FOLDER, Node, new_node, read_folder, run
+from support.append_only import DATA, FOLDER, Node, new_node, read_folder
 from support.memory_disk import MemoryDisk
 from support.store_harness import content
 
 from kevynode.persist.folder import AppendOnlyFolder, FolderError
-from kevynode.persist.loader import Cut, Loaded, LoadError, check, fix, load
+from kevynode.persist.loader import Cut, Loaded, LoadError, check, exhaust, fix, load
 from kevynode.store.apply import Applier
 from kevynode.store.store import Store
 
@@ -77,7 +77,7 @@ def test_a_folder_is_read_back_with_its_facts() -> None:
     progress: list[tuple[int, int]] = []
     folder = AppendOnlyFolder.open(disk, DATA)
     store = Store(random.Random(1))
-    loaded = run(load(folder, store, Applier(store), lambda done, whole: progress.append((done, whole))))
+    loaded = exhaust(load(folder, store, Applier(store), lambda done, whole: progress.append((done, whole))))
     folder.close()
     size = sum(disk.size(path) for path in (BASE, SECOND, THIRD))
     assert content(store) == states[-1]
