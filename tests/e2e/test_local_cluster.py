@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
-from support.child import restrain
+from support.child import end, restrain
 
 from kevynode.probe import ErrorReply, Probe, connect
 
@@ -89,13 +89,7 @@ class Script:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end(self._process, PATIENCE)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -1,13 +1,14 @@
-"""What every server that the tests start as a child process is held to."""
+"""What every server that the tests start as a child process is held to, and how it is ended."""
 
 from __future__ import annotations
 
 import ctypes
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 #: Address space a server under test may use, in bytes. A reply that never ends must not take the machine along.
 MEMORY_LIMIT: Final = 4 << 30
@@ -28,3 +29,14 @@ def restrain(end_signal: signal.Signals) -> Callable[[], None]:
             libc.prctl(_PR_SET_PDEATHSIG, int(end_signal))
 
     return in_child
+
+
+def end(process: subprocess.Popen[Any], seconds: float) -> None:
+    """End a child: SIGTERM, and SIGKILL if it is still there after so many seconds. Doing so twice is fine."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

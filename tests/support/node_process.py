@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from support.child import restrain
+from support.child import end, restrain
 from support.raw_client import RawClient, Reply
 from support.valkey_server import STOP_TIMEOUT, ServerStartError
 
@@ -103,13 +103,7 @@ class NodeProcess:
         return collected.split(b"\n")[0].decode("utf-8", "replace")
 
     def _end_process(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end(self._process, STOP_TIMEOUT)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

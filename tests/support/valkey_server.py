@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from support.child import restrain
+from support.child import end, restrain
 from support.raw_client import CLOSED, RawClient, Reply
 
 #: Times the start is tried on another port, because a free port can be taken between the look and the bind.
@@ -91,18 +91,9 @@ class ValkeyServer:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        self._end_process()
+        end(self._process, STOP_TIMEOUT)
         log = (self.directory / "log").read_text(errors="replace")
         return f"exit code {self._process.returncode}, log:\n{log[-2000:]}"
-
-    def _end_process(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
 
     def running(self) -> bool:
         """Whether the process is still alive."""
@@ -114,7 +105,7 @@ class ValkeyServer:
 
     def stop(self) -> None:
         """Stop the process and remove its directory; stopping twice is fine."""
-        self._end_process()
+        end(self._process, STOP_TIMEOUT)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> ValkeyServer:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sorted_sets import entries, fill
 from support.store_harness import Harness, event_class, lines, named
 
 from kevynode.reply import NULL_ARRAY, Pairs
@@ -32,17 +33,6 @@ INFINITY = float("inf")
 @pytest.fixture
 def harness() -> Harness:
     return Harness()
-
-
-def fill(harness: Harness, key: str, size: int, step: float = 1.0) -> None:
-    """Put ``m<number>`` into a sorted set with score ``number * step``, for each number below ``size``."""
-    for start in range(0, size, 1000):
-        numbers = range(start, min(size, start + 1000))
-        harness.call("ZADD", key, *(word for number in numbers for word in (number * step, f"m{number}")))
-
-
-def entries(harness: Harness, key: str) -> list[tuple[bytes, float]]:
-    return list(harness.call("ZRANGE", key, 0, -1, "WITHSCORES"))
 
 
 class TestAdd:
