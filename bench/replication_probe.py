@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import time
+from collections import deque
 from typing import Literal
 
 import attrs
@@ -43,7 +44,7 @@ class Watch:
     """What to watch: ``interval`` seconds between requests (``visible``: between values), ``seconds`` in all.
 
     ``replica_host`` and ``replica_port`` are where ``visible`` reads; ``keyspace`` is how many keys under
-    ``prefix`` ``replies`` draws from.
+    ``prefix`` ``replies`` draws from, and ``connections`` how many take turns to ask.
     """
 
     mode: Literal["replies", "visible"]
@@ -55,6 +56,7 @@ class Watch:
     replica_host: str = ""
     replica_port: int = 0
     prefix: str = STRING_PREFIX
+    connections: int = 1
 
 
 @attrs.define
@@ -76,24 +78,41 @@ class Wire:
     def ask(self, request: bytes) -> bytes:
         """Send a request and return its whole reply; raises ProbeError for an error."""
         reply = self.exchange(request)
-        if reply.startswith(b"-"):
-            raise ProbeError(reply.decode(errors="replace").strip())
+        refuse_error(reply)
         return reply
 
     def exchange(self, request: bytes) -> bytes:
         """Send a request and return its whole reply, an error as well. Raises ProbeError and OSError."""
-        self._socket.sendall(request)
+        self.send(request)
         reply = b""
         while not complete(reply):
-            data = self._socket.recv(65536)
-            if not data:
-                raise ProbeError("the server closed the connection")
-            reply += data
+            reply += self.receive()
         return reply
+
+    def send(self, request: bytes) -> None:
+        """Send a request; raises OSError."""
+        self._socket.sendall(request)
+
+    def receive(self) -> bytes:
+        """What has come, once something has. Raises ProbeError and OSError."""
+        data = self._socket.recv(65536)
+        if not data:
+            raise ProbeError("the server closed the connection")
+        return data
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Close it."""
         self._socket.close()
+
+
+def refuse_error(reply: bytes) -> None:
+    """Raise ProbeError for an error."""
+    if reply.startswith(b"-"):
+        raise ProbeError(reply.decode(errors="replace").strip())
 
 
 def complete(reply: bytes) -> bool:
@@ -115,28 +134,73 @@ def sent_at(due: float, woke: float, free: float) -> float:
     return woke if free <= due else due
 
 
+class Line:
+    """One of the connections that take turns: what is under way on it, and the requests that wait for that."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.wire = Wire(host, port)
+        #: From when the request under way counts; None: there is none.
+        self.start: float | None = None
+        self.waiting: deque[tuple[float, bytes]] = deque()
+        self._reply = b""
+
+    def ask(self, due: float, request: bytes, now: float) -> None:
+        """Send a request, or have it wait for its turn."""
+        if self.start is None:
+            self.start = sent_at(due, now, due)
+            self.wire.send(request)
+        else:
+            self.waiting.append((due, request))
+
+    def hear(self, now: float) -> tuple[float, float] | None:
+        """Take what has come: when the request counts from and what its reply took, if it is there as a whole."""
+        assert self.start is not None
+        self._reply += self.wire.receive()
+        if not complete(self._reply):
+            return None
+        refuse_error(self._reply)
+        sample = self.start, now - self.start
+        self._reply, self.start = b"", None
+        if self.waiting:
+            due, request = self.waiting.popleft()
+            self.start = sent_at(due, now, now)
+            self.wire.send(request)
+        return sample
+
+
 def watch_replies(watch: Watch, control: int, seen: Seen) -> None:
-    """SET and GET random keys in turns, one each beat."""
-    wire = Wire(watch.host, watch.port)
+    """SET and GET random keys in turns, one each beat, and each on the next connection."""
+    lines = [Line(watch.host, watch.port) for _ in range(watch.connections)]
+    by_socket = {line.wire.fileno(): line for line in lines}
     draw = random.Random(7).random
     clock = time.monotonic
-    began = free = clock()
+    began = heard = clock()
     beat = 0
+    stopping = False
     while True:
-        due = began + beat * watch.interval
-        pause = due - clock()
-        if pause > 0:
-            time.sleep(pause)
-        if due - began >= watch.seconds or (not beat % 16 and ended(control)):
+        now = clock()
+        while not stopping and (due := began + beat * watch.interval) <= now:
+            stopping = due - began >= watch.seconds or (not beat % 16 and ended(control))
+            if not stopping:
+                key = watch.prefix + number(int(draw() * watch.keyspace))
+                request = encode_request(["SET", key, VALUE] if beat % 2 else ["GET", key])
+                lines[beat % len(lines)].ask(due, request, clock())
+                beat += 1
+        busy = [descriptor for descriptor, line in by_socket.items() if line.start is not None]
+        if stopping and not busy:
             break
-        key = watch.prefix + number(int(draw() * watch.keyspace))
-        request = encode_request(["SET", key, VALUE] if beat % 2 else ["GET", key])
-        start = sent_at(due, clock(), free)
-        wire.ask(request)
-        free = clock()
-        seen.samples.append((start, free - start))
-        beat += 1
-    wire.close()
+        pause = TIMEOUT if stopping else max(0.0, began + beat * watch.interval - clock())
+        for descriptor in select.select(busy, [], [], pause)[0]:
+            heard = clock()
+            sample = by_socket[descriptor].hear(heard)
+            if sample is not None:
+                seen.samples.append(sample)
+        if busy and clock() - heard > TIMEOUT:
+            raise ProbeError(f"no reply for {TIMEOUT:.0f} s")
+        if not busy:
+            heard = clock()
+    for line in lines:
+        line.wire.close()
 
 
 def watch_visible(watch: Watch, control: int, seen: Seen) -> None:

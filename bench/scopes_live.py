@@ -43,6 +43,9 @@ OWN = "bench:own:"
 BEAT = 0.001
 """Seconds between two requests of a probe."""
 
+PROBE_CONNECTIONS = 20
+"""Connections of a probe that take turns, so that replies of some milliseconds do not have the next ones wait."""
+
 VISITOR_BEAT = 0.002
 """Seconds that the client in the scope that moves pauses between two writes."""
 
@@ -243,6 +246,7 @@ def _probe(member: Member, seconds: float) -> Child:
         seconds=seconds,
         keyspace=KEYSPACE,
         prefix=OWN + member.node_id + ":",
+        connections=PROBE_CONNECTIONS,
     )
     return Child(PROBE, watch)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import attrs
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -425,3 +426,44 @@ class TestProbe:
     def test_waiting_behind_a_late_reply_counts_and_waking_late_does_not(self) -> None:
         assert probe.sent_at(due=10.0, woke=10.3, free=9.9) == 10.3
         assert probe.sent_at(due=10.0, woke=10.8, free=10.8) == 10.0
+
+    def test_requests_of_a_line_go_out_one_after_the_other_and_count_from_when_they_were_due(self) -> None:
+        request = workloads.encode_request(["PING"])
+        with answering(b"+PONG\r\n", len(request), connections=1) as port:
+            line = probe.Line("127.0.0.1", port)
+            line.ask(10.0, request, 10.5)
+            line.ask(11.0, request, 11.5)
+            line.ask(12.0, request, 12.5)
+            # The first one counts from when it went out, the others from when they should have.
+            assert line.hear(15.0) == (10.5, 4.5)
+            assert line.hear(16.0) == (11.0, 5.0)
+            assert line.hear(16.5) == (12.0, 4.5)
+            assert line.start is None
+            line.ask(20.0, request, 20.5)
+            assert line.hear(21.0) == (20.5, 0.5)
+            line.wire.close()
+
+    def test_an_error_ends_a_line(self) -> None:
+        request = workloads.encode_request(["PING"])
+        with answering(b"-LOADING busy\r\n", len(request), connections=1) as port:
+            line = probe.Line("127.0.0.1", port)
+            line.ask(1.0, request, 1.0)
+            with pytest.raises(probe.ProbeError, match="LOADING"):
+                line.hear(2.0)
+            line.wire.close()
+
+    def test_lines_take_turns_until_the_time_is_over(self) -> None:
+        size = len(workloads.encode_request(["GET", workloads.STRING_PREFIX + workloads.number(0)]))
+        seen = probe.Seen()
+        with answering(b"$-1\r\n", size, connections=6) as port, open_input() as control:
+            watch = probe.Watch("replies", "127.0.0.1", port, 3600.0, 3600.0, connections=3)
+            reading, writing = os.pipe()
+            os.close(writing)
+            try:
+                # Its input is at its end, which it sees before the first beat.
+                probe.watch_replies(watch, reading, seen)
+            finally:
+                os.close(reading)
+            assert seen.samples == []
+            probe.watch_replies(attrs.evolve(watch, interval=1e-6, seconds=1e-6), control, seen)
+        assert len(seen.samples) == 1
