@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from bench.figures import percentile
+from bench.figures import FOREIGN_LIMIT, percentile
 
 MIB = 1 << 20
 
@@ -117,16 +117,24 @@ class Figure:
 
 
 def figure_table(figures: Sequence[Figure]) -> Table:
-    """All figures, at the end of a report."""
+    """All figures, at the end of a report; those that others disturbed are marked."""
     verdicts = {True: "reached", False: "missed", None: "not measured"}
     rows = [
         [
             figure.name,
             figure.target,
             figure.measured,
-            verdicts[figure.reached],
+            verdicts[figure.reached] + (" F" if is_disturbed(figure) else ""),
             "–" if figure.foreign is None else f"{figure.foreign:.0%}",
         ]
         for figure in figures
     ]
-    return Table("Figures", ("figure", "to reach", "measured", "", "foreign"), rows, left=4)
+    notes = []
+    if any(map(is_disturbed, figures)):
+        notes.append(f"F: others used more than {FOREIGN_LIMIT:.0%} of one of the two cores; repeat on a quiet machine")
+    return Table("Figures", ("figure", "to reach", "measured", "", "foreign"), rows, notes, left=4)
+
+
+def is_disturbed(figure: Figure) -> bool:
+    """Whether others used more of one of the cores than should be."""
+    return figure.foreign is not None and figure.foreign > FOREIGN_LIMIT

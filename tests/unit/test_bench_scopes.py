@@ -1,7 +1,6 @@
 """The measurements of scopes: the arithmetic, and the parts that work without nodes."""
 
 import importlib.util
-import json
 import os
 import random
 import socket
@@ -432,7 +431,9 @@ class TestCommandLine:
         measured.append(figures.client_figure(client(wanted=20)))
         assert {figure.name: figure.target for figure in measured} == wanted
 
-    def test_run_file_is_json(self) -> None:
+    def test_figures_that_others_disturbed_are_marked(self) -> None:
         table = tables.figure_table([tables.Figure("n", "t", "m", True, 0.5), tables.Figure("n", "t")])
-        assert table.rows == [["n", "t", "m", "reached", "50%"], ["n", "t", "–", "not measured", "–"]]
-        assert json.dumps([move(0.1).without_writes])
+        assert table.rows == [["n", "t", "m", "reached F", "50%"], ["n", "t", "–", "not measured", "–"]]
+        assert len(table.notes) == 1
+        quiet = tables.figure_table([tables.Figure("n", "t", "m", False, 0.1)])
+        assert (quiet.rows[0][3], quiet.notes) == ("missed", [])
