@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from ... import errors
 from ...errors import FIX, ErrorKind
@@ -43,30 +43,7 @@ CLIENT: Final = container(
 )
 
 
-def _client(
-    name: str,
-    *,
-    arity: int,
-    flags: str,
-    since: str,
-    summary: str,
-    syntax: str = "",
-    complexity: str = "O(1)",
-    tips: tuple[str, ...] = (),
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return command(
-        name,
-        arity=arity,
-        flags=flags,
-        group="connection",
-        since=since,
-        summary=summary,
-        complexity=complexity,
-        syntax=syntax,
-        tips=tips,
-        parent=CLIENT,
-        on_store=False,
-    )
+_client: Final = partial(command, group="connection", complexity="O(1)", parent=CLIENT, on_store=False)
 
 
 _EVERYWHERE = ("request_policy:all_nodes", "response_policy:all_succeeded")
