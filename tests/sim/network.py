@@ -9,6 +9,7 @@ All that is random comes from the ``random`` that the network is made with.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -43,7 +44,19 @@ class Weather:
 class Lane:
     """One direction of a connection."""
 
-    __slots__ = ("_change", "_ended", "_last", "_segments", "_size", "broken", "limit", "network", "way", "wire")
+    __slots__ = (
+        "_change",
+        "_ended",
+        "_last",
+        "_patience",
+        "_segments",
+        "_size",
+        "broken",
+        "limit",
+        "network",
+        "way",
+        "wire",
+    )
 
     def __init__(self, network: Network, way: tuple[str, str], wire: Wire) -> None:
         self.network = network
@@ -57,6 +70,8 @@ class Lane:
         self._last = 0.0
         self._ended = False
         self._change: trio.Event | None = None
+        # What a reader waits in: until something changes, or the next bytes arrive.
+        self._patience: trio.CancelScope | None = None
 
     def changed(self) -> None:
         """Have both ends look again."""
@@ -76,15 +91,23 @@ class Lane:
         self._ended = True
         self.changed()
 
-    async def _wait(self, until: float | None = None) -> None:
+    async def _wait(self) -> None:
         if self._change is None:
             self._change = trio.Event()
-        change = self._change
-        if until is None:
-            await change.wait()
-        else:
-            with trio.CancelScope(deadline=until):
-                await change.wait()
+        await self._change.wait()
+
+    async def _wait_to_read(self, until: float) -> None:
+        self._patience = trio.CancelScope(deadline=until)
+        try:
+            with self._patience:
+                await self._wait()
+        finally:
+            self._patience = None
+
+    def _arrives(self, at: float) -> None:
+        """Wake who reads when the bytes are there, and not when they set out."""
+        if self._patience is not None and at < self._patience.deadline:
+            self._patience.deadline = at
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Put bytes on their way; waits while there is no room."""
@@ -106,7 +129,8 @@ class Lane:
                 self._last = max(self._last, arrival)
                 self._segments.append((self._last, part))
                 self._size += len(part)
-                self.changed()
+                if not weather.cut:
+                    self._arrives(self._last)
             if not rest:
                 return
             await self._wait()
@@ -118,7 +142,7 @@ class Lane:
             if self.broken:
                 raise trio.BrokenResourceError("connection reset by peer")
             weather = self.network.weather(self.way)
-            until = None
+            until = math.inf
             if not weather.cut:
                 if self._segments:
                     until = self._segments[0][0]
@@ -126,7 +150,7 @@ class Lane:
                         return self._take(min(weather.grain, 1 << 30 if most is None else most))
                 elif self._ended:
                     return b""
-            await self._wait(until)
+            await self._wait_to_read(until)
 
     def _take(self, size: int) -> bytes:
         now = trio.current_time()
@@ -139,8 +163,9 @@ class Lane:
             parts.append(data)
             size -= len(data)
         taken = b"".join(parts)
+        if self._size >= self.network.weather(self.way).capacity:
+            self.changed()
         self._size -= len(taken)
-        self.changed()
         return taken
 
 

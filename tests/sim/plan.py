@@ -89,7 +89,7 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
         shape = "scoped"
     else:
         shape = "scoped" if random.random() < 0.65 else "replicated"
-    size = random.choice((3, 3, 3, 4, 4, 5, 7)) if shape == "scoped" else random.choice((3, 3, 4))
+    size = random.choices((3, 4, 5, 7), (70, 20, 8, 2))[0] if shape == "scoped" else random.choice((3, 3, 4))
     nodes = tuple(f"n{number}" for number in range(1, size + 1))
     policy = random.choices(("always", "everysec", "no", "memory"), (5, 4, 2, 1))[0]
     scopes: dict[bytes, str] = {}

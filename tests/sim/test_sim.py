@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sim.mutations import MUTATIONS, Mutation
 from sim.plan import PROFILES, Profile
 from sim.simulation import simulate
 
@@ -38,3 +39,9 @@ def test_the_same_seed_leaves_the_same_trace_in_another_process(tmp_path: Path) 
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
         digests.add(trace.read_bytes())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_the_mistakes_that_it_must_find_can_still_be_made(mutation: Mutation) -> None:
+    assert mutation.old in mutation.find(ROOT / "kevynode")
+    compile(mutation.find(ROOT / "kevynode").replace(mutation.old, mutation.new), mutation.file, "exec")

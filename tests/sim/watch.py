@@ -108,6 +108,9 @@ class Watch:
         if journal.origin is not None and not journal.follows:
             if cursor is not None and cursor[0]:
                 self._compare(life, cursor[0], cursor[1] - len(group), group)
+        elif journal.follows and group[0][1] is None:
+            # All data have been replaced: that is told, and is no entry.
+            pass
         elif journal.offset - first == len(group):
             if not journal.follows:
                 self._check_owner(life, node, group)

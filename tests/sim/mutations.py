@@ -1,0 +1,199 @@
+"""Mistakes that a simulation has to find: each is made in a copy of the package, and then it is searched for.
+
+::
+
+    python -m tests.sim.mutations [--seeds 150] [--minutes 3] [--only WORD]
+
+says of each mistake whether it was caught, by which seed and by which check. Ends with 1 if any was missed, or cannot
+be made any more because the code is another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+__all__ = ["MUTATIONS", "Mutation", "main"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@attrs.frozen
+class Mutation:
+    """A mistake: in ``file`` of the package ``new`` stands instead of ``old``, which is there once."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    profile: str
+
+    def find(self, package: Path) -> str:
+        """The text of the file. Raises ValueError if what is to be changed is not there, or is there twice."""
+        text = (package / self.file).read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} has it {text.count(self.old)} times: {self.old!r}")
+        return text
+
+    def make(self, package: Path) -> None:
+        """Make the mistake."""
+        text = self.find(package)
+        (package / self.file).write_text(text.replace(self.old, self.new), encoding="utf-8")
+
+
+MUTATIONS = (
+    Mutation(
+        "skip a fsync",
+        "persist/folder.py",
+        "        try:\n            self._file.sync()\n",
+        "        try:\n            pass\n",
+        "restarts",
+    ),
+    Mutation(
+        "acknowledge before it is applied",
+        "replicate/replica.py",
+        "            held = self.position if self.state in (State.LIVE, State.SHIPPING_SCOPE) else 0\n",
+        "            held = self.expected if self.state in (State.LIVE, State.SHIPPING_SCOPE) else 0\n",
+        "replication",
+    ),
+    Mutation(
+        "forget the branch point",
+        "replicate/lineage.py",
+        "            bound = min(bound, offset)\n",
+        "",
+        "replication",
+    ),
+    Mutation(
+        "flip before the seal",
+        "scope/target_steps.py",
+        "        output += [Quiesce(self.node_id), CheckCopy(self._ticket, event.history,"
+        " event.offset, bool(event.digest))]\n",
+        "        output += [Quiesce(self.node_id), Send(Sealed(self.move_id, *self._expected))]\n",
+        "moves",
+    ),
+    Mutation(
+        "drop the pin",
+        "replicate/backlog.py",
+        "            held_from = self.pins.lowest\n            while",
+        "            held_from = None\n            while",
+        "replication",
+    ),
+    Mutation(
+        "compare epochs with >=",
+        "scope/target_steps.py",
+        "        if event.epoch > self.known_epoch:\n            return False\n",
+        "        if event.epoch >= self.known_epoch:\n            return False\n",
+        "moves",
+    ),
+    Mutation(
+        "resume writes before ABORTED is durable",
+        "scope/source_steps.py",
+        "        self.shipping = False\n        self._record(SourceState.ABORTING,",
+        "        self.shipping = False\n        output.append(Resume())\n        self._record(SourceState.ABORTING,",
+        "moves",
+    ),
+    Mutation(
+        "send the deletions of what was moved to those who follow it",
+        "replicate/filtering.py",
+        "        return self._accept(key) and not (self._released and key.startswith(tuple(self._released)))\n",
+        "        return self._accept(key)\n",
+        "moves",
+    ),
+    Mutation(
+        "take UNKNOWN for ABORTED",
+        "scope/target_move.py",
+        "            Resolve: _M._resolve,\n            LedgerChanged: _M._ledger_changed,\n        },\n"
+        "        (Request, Chunk, Unknown, LinkLost),",
+        "            Resolve: _M._resolve,\n            LedgerChanged: _M._ledger_changed,\n"
+        "            Unknown: _M._not_known,\n        },\n        (Request, Chunk, LinkLost),",
+        "moves",
+    ),
+    Mutation(
+        "keep the history after a restart",
+        "replicate/replication.py",
+        "            branches = opens or self._renumbers\n",
+        "            branches = self._renumbers\n",
+        "restarts",
+    ),
+    Mutation(
+        "make a branch in a chain",
+        "replicate/replication.py",
+        "            branches = opens or self._renumbers\n",
+        "            branches = True\n",
+        "replication",
+    ),
+    Mutation(
+        "let a cursor lag its entry",
+        "replicate/mesh_follower.py",
+        "        self.sink.note_cursor(upstream.address, journal.origin.history, next_offset)\n",
+        "        self.sink.note_cursor(upstream.address, journal.origin.history, next_offset - 1)\n",
+        "restarts",
+    ),
+    Mutation(
+        "count a copy in WAIT for what it does not copy",
+        "replicate/slots.py",
+        "        return all(key.startswith(prefixes) for key in written)\n",
+        "        return True\n",
+        "all",
+    ),
+    Mutation(
+        "let an empty writer ship",
+        "scope/opening.py",
+        "    return keys == 0 and not (was_opened and has_loaded)\n",
+        "    return False\n",
+        "restarts",
+    ),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutations", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=150, help="simulations for each of them at most (150)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="minutes for each of them at most (3)")
+    parser.add_argument("--only", default="", help="those whose name has this word")
+    options = parser.parse_args(arguments)
+    chosen = [mutation for mutation in MUTATIONS if options.only in mutation.name]
+    missed = 0
+    for mutation in chosen:
+        began = time.monotonic()
+        verdict = _search(mutation, options.seeds, options.minutes)
+        missed += not verdict.startswith("caught")
+        sys.stdout.write(f"{mutation.name:<60} {time.monotonic() - began:5.0f} s  {verdict}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} caught\n")
+    return 1 if missed else 0
+
+
+def _search(mutation: Mutation, seeds: int, minutes: float) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        shutil.copytree(ROOT / "kevynode", place / "kevynode", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        (place / "tests").symlink_to(ROOT / "tests")
+        try:
+            mutation.make(place / "kevynode")
+        except ValueError as error:
+            return f"cannot be made: {error}"
+        command = [sys.executable, "-m", "tests.sim", "--profile", mutation.profile, "--seeds", str(seeds)]
+        command += ["--minutes", str(minutes), "--failures", "1", "--no-shrink"]
+        environment = {**os.environ, "PYTHONPATH": str(place)}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    found = next((line for line in done.stdout.splitlines() if line.startswith("seed ")), "")
+    if found:
+        return f"caught: {found[:110]}"
+    if "failed     0" in done.stdout:
+        return f"missed in {done.stdout.splitlines()[0]}"
+    return f"cannot be run: {(done.stderr or done.stdout)[-200:]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

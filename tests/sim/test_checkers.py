@@ -1,0 +1,184 @@
+"""What looks into the nodes knows clusters that are not as they should be: here they are made by hand."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+from sim.clients import Client
+from sim.history import History, Operation
+from sim.losses import Losses
+from sim.plan import draw_plan
+from sim.rest import Rest
+from sim.trace import Trace, TraceLog
+from sim.watch import Watch
+from sim.world import Life, World
+
+from kevynode import Node, NodeConfig
+from kevynode.replicate.lineage import Lineage
+from kevynode.store.journal import Origin
+
+
+class Cluster:
+    """Nodes that were made, and never run."""
+
+    def __init__(self, nursery: trio.Nursery, prefixes: tuple[bytes, ...] = (b"a:",)) -> None:
+        self.world = World(1, nursery, Trace())
+        self.history = History()
+        self.plan = draw_plan(2, "moves")
+        assert self.plan.shape == "scoped"
+        self.losses = Losses(self.world, self.plan, self.history, prefixes)
+        self.watch = self.losses.watch = Watch(self.world, prefixes)
+        self.watch.on_opened.append(self.losses.opened)
+
+    def add(self, name: str, writer: str = "") -> Node:
+        """A node, at which ``writer`` writes under ``a:``."""
+        self.world.declare(name, {})
+        tables: dict[str, dict[str, Any]] = {"server": {"port": 6004}, "cluster": {"node_id": name}}
+        if writer:
+            peers = [{"id": other, "address": f"10.0.0.{place}:6004"} for place, other in enumerate(("n1", "n2"), 1)]
+            tables["cluster"] |= {"peer": peers, "scope": [{"prefix": "a:", "writer": writer}]}
+        life = Life(name, 1, TraceLog(self.world.trace, name), None, 0.0)  # type: ignore[arg-type]
+        host = self.world.network.hosts[name]
+        node = Node(NodeConfig.from_dict(tables), life.log, transport=host, random=Random(name))  # type: ignore[arg-type]
+        life.node, life.ready = node, True
+        self.world.lives[name] = life
+        for told in self.world.on_birth:
+            told(life)
+        if node.member is not None:
+            node.server.ownership = node.member.ownership
+        return node
+
+    @property
+    def failures(self) -> list[str]:
+        """What was found."""
+        return self.world.failures
+
+
+def write(node: Node, *words: bytes) -> None:
+    """Let a node make an entry, whoever may."""
+    node.store.emit(words, words[1])
+    node.store.commit()
+
+
+def change(node: Node) -> None:
+    """Let those who look at a node's ownership look."""
+    assert node.member is not None
+    for observer in node.member.ownership.observers:
+        observer()
+
+
+async def test_one_writer_is_good(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    one, other = cluster.add("n1", "n1"), cluster.add("n2", "n1")
+    change(one)
+    change(other)
+    write(one, b"SET", b"a:1", b"v")
+    assert cluster.failures == []
+    assert cluster.watch.writers == {b"a:": {"n1"}}
+
+
+async def test_two_writers_are_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    change(cluster.add("n1", "n1"))
+    change(cluster.add("n2", "n2"))
+    (failure,) = cluster.failures
+    assert failure.startswith("ownership: ['n1', 'n2'] take writes of b'a:'")
+
+
+async def test_an_opening_at_an_old_epoch_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    cluster.watch.epochs[b"a:"] = 3
+    change(cluster.add("n1", "n1"))
+    (failure,) = cluster.failures
+    assert "at epoch 0, after 3" in failure
+
+
+@pytest.mark.parametrize(("state", "command", "found"), [
+    ("elsewhere", (b"SET", b"a:1", b"v"), True),
+    ("elsewhere", (b"DEL", b"a:1"), False),
+    ("quiesced", (b"SET", b"a:1", b"v"), True),
+    ("placing", (b"SET", b"a:1", b"v"), False),
+    ("elsewhere", (b"SET", b"free", b"v"), False),
+])  # fmt: skip
+async def test_a_write_by_who_takes_none_is_found(
+    nursery: trio.Nursery, state: str, command: tuple[bytes, ...], found: bool
+) -> None:
+    cluster = Cluster(nursery)
+    node = cluster.add("n1", "n2" if state == "elsewhere" else "n1")
+    assert node.member is not None
+    if state != "elsewhere":
+        node.member.ownership.quiesce(b"a:", "n2" if state == "quiesced" else "n1")
+    change(node)
+    write(node, *command)
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["ownership"] * found
+
+
+async def test_one_entry_with_two_contents_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    one, other = cluster.add("n1"), cluster.add("n2")
+    one.replication.lineage = other.replication.lineage = Lineage(5)
+    write(one, b"SET", b"k", b"1")
+    write(other, b"SET", b"k", b"1")
+    assert cluster.failures == []
+    write(one, b"SET", b"k", b"2")
+    write(other, b"SET", b"k", b"3")
+    (failure,) = cluster.failures
+    assert failure.startswith("replicas: entry 1 of history 5 is SET k 3 at n2, and SET k 2 elsewhere")
+
+
+async def test_a_copied_entry_in_another_place_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    one, other = cluster.add("n1"), cluster.add("n2")
+    one.replication.lineage = Lineage(5)
+    for value in (b"1", b"2"):
+        write(one, b"SET", b"k", value)
+    other.store.journal.origin = Origin("n1", 5)
+    for offset, found in ((1, 0), (1, 1)):
+        other.replication.note_cursor("n1", 5, offset)
+        write(other, b"SET", b"k", b"%d" % (1 + found))
+        assert len(cluster.failures) == found
+
+
+async def test_a_lost_disk_that_is_not_made_up_for_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    writer, copy = cluster.add("n1", "n1"), cluster.add("n2", "n1")
+    for node, count in ((writer, b"7"), (copy, b"6")):
+        node.store.keyspace[b"a:counter"] = count
+        change(node)
+    assert copy.member is not None
+    cluster.losses._held[b"a:"] = [(cluster.world.lives["n2"], {b"a:counter": b"6"})]
+    cluster.losses.opened(cluster.world.lives["n1"], b"a:")
+    assert cluster.failures == []
+    writer.store.keyspace[b"a:counter"] = b"5"
+    cluster.losses._held[b"a:"] = [(cluster.world.lives["n2"], {b"a:counter": b"6"})]
+    cluster.losses.opened(cluster.world.lives["n1"], b"a:")
+    (failure,) = cluster.failures
+    assert failure.startswith("durability: n1 opens b'a:' with b'5' in b'a:counter', and n2 had b'6'")
+
+
+async def test_copies_that_differ_at_rest_are_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    rest = Rest(cluster.world, cluster.plan, None, cluster.losses)  # type: ignore[arg-type]
+    rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"1", None)})
+    assert cluster.failures == []
+    rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"2", None)})
+    rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"1", 5)})
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"] * 2
+
+
+async def test_a_wait_that_counts_too_many_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    cluster.add("n1")
+    copy = cluster.add("n2")
+    host = cluster.world.network.add("c1", "10.0.8.1")
+    client = Client("c1", host, cluster.world, cluster.history, [b"a:"], "seed")
+    operation = cluster.history.add(Operation("c1", b"a:counter", "increment", b"", 1.0, 2.0, 4))
+    copy.store.keyspace[b"a:counter"] = b"4"
+    client._waited(operation, "n1", b"a:", 1)
+    assert cluster.failures == []
+    copy.store.keyspace[b"a:counter"] = b"3"
+    client._waited(operation, "n1", b"a:", 1)
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["sessions"]
