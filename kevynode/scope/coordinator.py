@@ -35,6 +35,7 @@ from . import moves
 from .kevy_ingest import KevyIngest
 from .ledger_records import MoveRecord, MoveRole
 from .move_command import MoveRequest, check_move
+from .move_driver import RETRY_SECONDS
 from .move_jobs import KeyCount
 from .move_links import MoveLinks, MoveVisitor
 from .move_machine import MoveStatus
@@ -175,11 +176,18 @@ class Coordinator(MoveLinks):
             del self._moves[move.move_id]
 
     async def _remove_stage(self, move: Move) -> None:
-        try:
-            await self.jobs.remove_stage(move.move_id)
-        except OSError as error:
-            # The next start removes it.
-            self._log.warning("stage_not_removed", move=move.move_id, reason=str(error))
+        """Remove a stage that nobody needs any more, however often the disk refuses."""
+        is_said = False
+        while True:
+            try:
+                await self.jobs.remove_stage(move.move_id)
+            except OSError as error:
+                if not is_said:
+                    is_said = True
+                    self._log.warning("stage_not_removed", move=move.move_id, reason=str(error))
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     # -- for people ---------------------------------------------------------------------------------------------------
 
