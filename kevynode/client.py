@@ -473,9 +473,11 @@ def _transaction_error(replies: list[Any]) -> ReplyError | None:
     if because:
         # It was refused when it was to run, not when it was queued.
         cause = error_reply(because)
-        return cause if is_refusal(cause) else end
+        return cause if refuses_probe(cause) else end
     refused = [reply for reply in replies[:-1] if isinstance(reply, ReplyError)]
-    return refused[0] if refused and all(map(is_refusal, refused)) else end
+    # Two scopes have no one writer: where one of them is to be found does not help.
+    crossing = [reply for reply in refused if reply.prefix == "CROSSSCOPE"]
+    return (crossing or refused)[0] if refused and all(map(refuses_probe, refused)) else end
 
 
 def _reason(error: BaseException) -> str:

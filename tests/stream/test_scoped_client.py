@@ -507,6 +507,25 @@ async def test_a_transaction_that_was_refused_is_done_where_it_belongs(refused: 
         assert its.nodes[1].names() == ["MULTI", "INCR", "EXEC"]
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [OK, b"+QUEUED\r\n", b"-CROSSSCOPE x\r\n", b"-EXECABORT Transaction discarded because of previous errors.\r\n"],
+        [OK, misdirected(B), b"-CROSSSCOPE x\r\n", b"-EXECABORT Transaction discarded because of previous errors.\r\n"],
+        [OK, b"+QUEUED\r\n", b"+QUEUED\r\n", b"-EXECABORT Transaction discarded because of: CROSSSCOPE x\r\n"],
+    ],
+    ids=["queued", "elsewhere", "executed"],
+)
+async def test_a_transaction_over_two_scopes_is_nobodys(answers: list[bytes]) -> None:
+    """However it was found out, it is said as it is for one command, and no node is tried after the other."""
+    left = iter(answers)
+    async with world(lambda words: next(left), always(OK)) as its, its.client() as client:
+        commands = [("SET", "a:1", "x"), ("SET", "b:1", "x")]
+        error = await ended(lambda: client.pipeline(commands, transaction=True), ReplyError)
+        assert str(error) == "CROSSSCOPE x"
+        assert its.nodes[1].asked == []
+
+
 async def test_a_transaction_that_is_wrong() -> None:
     answers = iter(
         [OK, b"-ERR unknown command\r\n", b"-EXECABORT Transaction discarded because of previous errors.\r\n"]
