@@ -20,6 +20,7 @@ venv=$root/.local-cluster/venv
 installed=
 
 usage() {
+    [ $# -eq 0 ] || echo "local-cluster.sh: $*" >&2
     echo "usage: sh deploy/local-cluster.sh [--nodes N] [--dir DIR] [--port N] [--demo] [--python FILE]" >&2
     exit 2
 }
@@ -36,7 +37,7 @@ while [ "$count" -gt 0 ]; do
         ;;
     --demo) set -- "$@" --demo ;;
     --nodes | --dir | --port | --python)
-        [ "$count" -gt 0 ] || usage
+        [ "$count" -gt 0 ] || usage "$option needs a value"
         value=$1
         shift
         count=$((count - 1))
@@ -46,7 +47,9 @@ while [ "$count" -gt 0 ]; do
             set -- "$@" "$option=$value"
         fi
         ;;
-    *) usage ;;
+    --python=*) installed=${option#*=} ;;
+    --nodes=* | --dir=* | --port=*) set -- "$@" "$option" ;;
+    *) usage "what is $option?" ;;
     esac
 done
 

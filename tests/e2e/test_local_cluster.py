@@ -242,10 +242,47 @@ def test_after_a_move_and_a_restart_the_new_writer_is_named(tmp_path: Path) -> N
         with connect(f"127.0.0.1:{command[1]}") as two:
             assert [two.call(b"GET", key), two.call(b"SET", key, b"2")] == [b"1", "OK"]
         assert script.end() == 0, script.output
+    with Script("--dir", str(tmp_path), "--nodes=1") as script:
+        script.wait_for(r"Not open yet:\n +app:users: was moved to node-2, which is not among these nodes$")
+        assert script.end() == 0, script.output
 
 
-@pytest.mark.parametrize("options", [["--nodes"], ["--nodes", "0"], ["--nodes", "17"], ["--port", "x"], ["--what"]])
-def test_wrong_use(options: list[str]) -> None:
+def test_a_second_cluster_leaves_the_first_one_alone(tmp_path: Path) -> None:
+    with Script("--dir", str(tmp_path), "--nodes", "2") as script:
+        ports = [int(port) for _, port, _ in script.table().values()]
+        written = (tmp_path / "node-1.toml").read_text()
+        with Script("--dir", str(tmp_path)) as second:
+            assert second.end(None) == 1
+            assert second.output == f"local-cluster.sh: {tmp_path}: another cluster is running here\n"
+        with Script("--dir", str(tmp_path / "other"), "--port", str(ports[1]), "--nodes", "2") as second:
+            assert second.end(None) == 1
+            assert second.output.startswith(f"local-cluster.sh: port {ports[1]} is taken; choose another row of ports")
+        assert (tmp_path / "node-1.toml").read_text() == written
+        assert script.end() == 0, script.output
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with Script("--dir", str(file)) as script:
+        assert script.end(None) == 1
+        assert script.output == f"local-cluster.sh: {file}: it is no folder\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--nodes"], "local-cluster.sh: --nodes needs a value"),
+        (["--nodes", "0"], "--nodes: from 1 to 16"),
+        (["--nodes=17"], "--nodes: from 1 to 16"),
+        (["--port", "x"], "argument --port: invalid int value: 'x'"),
+        (["--demo", "--nodes=1"], "--demo: needs two nodes or more"),
+        (["--what"], "local-cluster.sh: what is --what?"),
+        (["more"], "local-cluster.sh: what is more?"),
+    ],
+)
+def test_wrong_use(options: list[str], problem: str) -> None:
     with Script(*options) as script:
         assert script.end(None) == 2
         assert "usage:" in script.output
+        assert problem in script.output
