@@ -40,6 +40,10 @@ WRITER = "bench.scopes_writer"
 
 MOVING = "bench:moving:"
 OWN = "bench:own:"
+ELSEWHERE = "bench:elsewhere:"
+ALONE = ("--trust-config", "--start-empty")
+"""Flags of a node that is to open its scopes though its peer is not there."""
+
 BEAT = 0.001
 """Seconds between two requests of a probe."""
 
@@ -256,7 +260,8 @@ def _probe(member: Member, seconds: float) -> Child:
 
 def measure_routing(options: Options, cores: machine.Cores, say: Say) -> list[Routing]:
     """What the table of scopes takes for a key, in a process of its own, which asks nobody."""
-    meter = Meter(cores, [], [])
+    # It has the core of the load, and none of ours has the other one.
+    meter = Meter(machine.Cores(cores.generator, cores.generator), [], [])
     task = RoutingTask(list(options.scopes), ROUTING_ROUNDS, options.seconds / 10)
     with Child(ROUTING, task) as child:
         rounds = [Routed(**each) for each in child.result(GENERATOR_SECONDS)]
@@ -278,11 +283,16 @@ def measure_routing(options: Options, cores: machine.Cores, say: Say) -> list[Ro
 # -- the gate ---------------------------------------------------------------------------------------------------------
 
 
-def gate_text(place: Place, scopes: int) -> str:
-    """The configuration of a node that writes that many scopes, which share the workload's keys; 0: none at all."""
+def gate_text(place: Place, other: Place, scopes: int) -> str:
+    """The configuration of a node that writes that many scopes, which share the workload's keys; 0: none at all.
+
+    As many belong to another node, which need not be there: as in a cluster there are keys that may not be written.
+    """
     if not scopes:
         return plain_text(place)
-    return configuration(place, [place], dict.fromkeys(spread_prefixes(scopes), place.node_id), aof=False)
+    prefixes = dict.fromkeys(spread_prefixes(scopes), place.node_id)
+    prefixes |= {f"{ELSEWHERE}{index:04d}:": other.node_id for index in range(scopes)}
+    return configuration(place, [place, other], prefixes, aof=False)
 
 
 def measure_gate(options: Options, cores: machine.Cores, say: Say) -> list[Gate]:
@@ -292,7 +302,8 @@ def measure_gate(options: Options, cores: machine.Cores, say: Say) -> list[Gate]
         members = {}
         for count in (0, *options.scopes):
             place = Place.free(FIRST)
-            member = stack.enter_context(node(place, gate_text(place, count), cores.server))
+            text = gate_text(place, Place.free(SECOND), count)
+            member = stack.enter_context(node(place, text, cores.server, ALONE if count else ()))
             await_open(member, spread_prefixes(count) if count else [])
             with member.connect() as connection:
                 connection.run(WORKLOADS["SET"].fill())

@@ -77,23 +77,25 @@ def configuration(
     return "\n".join(lines) + "\n"
 
 
-def _command(place: Place, text: str, folders: list[Path], directory: Path, port: int) -> list[str]:
+def _command(
+    place: Place, text: str, flags: Sequence[str], folders: list[Path], directory: Path, port: int
+) -> list[str]:
     folders.append(directory.parent)
     words = [word for word in TARGETS["kevynode"].command(directory, port) if word != "--no-aof"]
     words[words.index("--port") + 1] = str(place.port)
     file = directory.parent / "node.toml"
     file.write_text(text, encoding="utf-8")
-    return [*words, "--config", str(file)]
+    return [*words, "--config", str(file), *flags]
 
 
 @contextmanager
-def node(place: Place, text: str, core: int) -> Iterator[Member]:
-    """A node with this configuration on a core, for as long as the block lasts; raises Unavailable.
+def node(place: Place, text: str, core: int, flags: Sequence[str] = ()) -> Iterator[Member]:
+    """A node with this configuration and these flags on a core, for as long as the block lasts; raises Unavailable.
 
     What fails in the block because the node has ended fails with what the node said last, as Failed.
     """
     folders: list[Path] = []
-    target = attrs.evolve(TARGETS["kevynode"], command=partial(_command, place, text, folders))
+    target = attrs.evolve(TARGETS["kevynode"], command=partial(_command, place, text, flags, folders))
     with started(target, core) as running:
         try:
             yield Member(place, running)

@@ -167,12 +167,13 @@ class TestGate:
             scopes_servers.spread_prefixes(count)
 
     def test_nodes_differ_in_their_scopes_alone(self) -> None:
-        place = scopes_servers.Place("a", 7001, 17001)
+        place, other = scopes_servers.Place("a", 7001, 17001), scopes_servers.Place("b", 7002, 17002)
         for count in (0, 1, 10):
-            config = NodeConfig.from_dict(tomllib.loads(scopes_live.gate_text(place, count)))
+            config = NodeConfig.from_dict(tomllib.loads(scopes_live.gate_text(place, other, count)))
             assert not config.persistence.aof
-            assert len(config.cluster.scopes) == count
-            assert {scope.writer for scope in config.cluster.scopes} <= {"a"}
+            writers = [scope.writer for scope in config.cluster.scopes]
+            assert sorted(writers) == ["a"] * count + ["b"] * count
+            OwnershipTable(Scope(scope.prefix, scope.writer) for scope in config.cluster.scopes)
 
 
 def client(**changes: object) -> figures.Client:
