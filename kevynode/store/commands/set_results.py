@@ -1,19 +1,38 @@
-"""How the commands on sets and sorted sets tell the journal about many members at once."""
+"""How the commands on sets and sorted sets change many members at once, and tell the journal about it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from .. import notify
+from ..command import Args
 from ..journal import Event
 from ..rebuild import CHUNK, rebuild_commands
 from ..store import Store
 from ..values import Set, SortedSet
 
-__all__ = ["emit_removal", "store_result"]
+__all__ = ["emit_removal", "remove_members", "store_result"]
+
+M = TypeVar("M", Set, SortedSet)
 
 _VERBS: Final = {Set: b"SREM", SortedSet: b"ZREM"}
+
+
+def remove_members(store: Store, argv: Args, kind: type[M], event: Event) -> int:
+    """Remove the members that ``argv`` names behind a key and tell it as it was said; how many were there.
+
+    ``event`` is what Valkey publishes for it; ``del`` follows where the key goes with its last member.
+    """
+    key = argv[1]
+    value = store.write(key, kind)
+    if value is None:
+        return 0
+    removed = sum(map(value.remove, argv[2:]))
+    if removed:
+        gone = ((notify.GENERIC, b"del", key),) if store.drop_if_empty(key, value) else ()
+        store.emit(argv, key, event, *gone)
+    return removed
 
 
 def emit_removal(store: Store, key: bytes, value: Set | SortedSet, members: Sequence[bytes], event: Event) -> None:

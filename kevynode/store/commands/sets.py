@@ -15,7 +15,7 @@ from ..tables import random_member, scan_table
 from ..values import Set
 from .random_members import parse_count, repeated, sample, walk
 from .scan import parse_cursor, parse_options, scan_reply
-from .set_results import emit_removal
+from .set_results import emit_removal, remove_members
 
 __all__ = ["arranged", "parse_pop_count"]
 
@@ -90,18 +90,7 @@ def sadd(store: Store, argv: Args) -> Reply:
 )
 def srem(store: Store, argv: Args) -> Reply:
     """How many members were there."""
-    key = argv[1]
-    value = store.write(key, Set)
-    if value is None:
-        return 0
-    removed = sum(map(value.remove, argv[2:]))
-    if not removed:
-        return 0
-    if store.drop_if_empty(key, value):
-        store.emit(argv, key, (notify.SET, b"srem", key), (notify.GENERIC, b"del", key))
-    else:
-        store.emit(argv, key, (notify.SET, b"srem", key))
-    return removed
+    return remove_members(store, argv, Set, (notify.SET, b"srem", argv[1]))
 
 
 @command(

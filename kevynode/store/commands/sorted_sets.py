@@ -18,6 +18,7 @@ from ..tables import random_member, scan_table
 from ..values import SortedSet
 from .random_members import parse_count, repeated, sample
 from .scan import parse_cursor, parse_options, scan_reply
+from .set_results import remove_members
 
 __all__ = ["parse_score"]
 
@@ -179,18 +180,7 @@ def zincrby(store: Store, argv: Args) -> Reply:
 )
 def zrem(store: Store, argv: Args) -> Reply:
     """How many members were there."""
-    key = argv[1]
-    value = store.write(key, SortedSet)
-    if value is None:
-        return 0
-    removed = sum(map(value.remove, argv[2:]))
-    if not removed:
-        return 0
-    if store.drop_if_empty(key, value):
-        store.emit(argv, key, (notify.ZSET, b"zrem", key), (notify.GENERIC, b"del", key))
-    else:
-        store.emit(argv, key, (notify.ZSET, b"zrem", key))
-    return removed
+    return remove_members(store, argv, SortedSet, (notify.ZSET, b"zrem", argv[1]))
 
 
 @command(
