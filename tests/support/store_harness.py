@@ -233,6 +233,13 @@ class Harness:
         assert after == before
 
 
+def recorded(store: Store) -> list[Effect]:
+    """The effects that a store commits from now on, as they come."""
+    effects: list[Effect] = []
+    store.journal.observers.append(lambda _, group: effects.extend(group))
+    return effects
+
+
 def named(harness: Harness) -> list[tuple[bytes, bytes]]:
     """The last call's events without their classes: (name, key)."""
     return [(name, key) for _, name, key in harness.events]

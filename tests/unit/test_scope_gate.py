@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.session_harness import Client, ServerHarness, request
+from support.store_harness import recorded
 from support.written_keys import LINES, VALUES, WHOLE, fill
 
 from kevynode.config import NodeConfig
@@ -14,7 +15,6 @@ from kevynode.serve import dispatch
 from kevynode.serve.local import LocalClient
 from kevynode.serve.parameters import Parameters
 from kevynode.serve.table import TABLE
-from kevynode.store.journal import Effect
 
 MISDIRECTED = b"-MISDIRECTED writer is 10.0.0.2:6004\r\n"
 QUIESCED = b"-QUIESCED migrating to 10.0.0.3:6004\r\n"
@@ -45,12 +45,6 @@ def node(ownership: Ownership) -> ServerHarness:
 @pytest.fixture
 def client(node: ServerHarness) -> Client:
     return node.connect()
-
-
-def recorded(node: ServerHarness) -> list[Effect]:
-    effects: list[Effect] = []
-    node.store.journal.observers.append(lambda _, group: effects.extend(group))
-    return effects
 
 
 def put(node: ServerHarness, *words: str) -> None:
@@ -87,7 +81,7 @@ def test_no_command_that_writes_is_missing_here() -> None:
 def test_what_a_command_changes_is_among_the_keys_it_says_it_writes(kind: str, line: str) -> None:
     keys = {name: f"own:{name}" for name in "wv"} | {name: f"web:{name}" for name in "rq"}
     node = prepared(kind, keys)
-    effects = recorded(node)
+    effects = recorded(node.store)
     reply = node.connect().call(*fill(line, **keys))
     if kind != "other":
         assert not reply.startswith(b"-"), reply
@@ -106,7 +100,7 @@ def test_no_write_to_another_nodes_key_comes_through(kind: str, line: str) -> No
     for name in written(line):
         keys = dict.fromkeys("wvrq", "") | {each: f"k{each}" for each in "wvrq"} | {name: "web:key"}
         node = prepared(kind, keys)
-        effects, before = recorded(node), node.store.used
+        effects, before = recorded(node.store), node.store.used
         client, words = node.connect(), fill(line, **keys)
         assert client.call(*words) == MISDIRECTED
         assert client.call(words[0].lower(), *words[1:]) == MISDIRECTED
@@ -132,7 +126,7 @@ def test_no_write_to_another_nodes_key_comes_through(kind: str, line: str) -> No
 def test_two_scopes_in_one_command_are_refused_even_if_both_are_ours(kind: str, line: str) -> None:
     keys = {"w": "app:w", "v": "own:v", "r": "r", "q": "q"}
     node = prepared(kind, keys)
-    effects = recorded(node)
+    effects = recorded(node.store)
     assert node.connect().call(*fill(line, **keys)) == CROSS
     # Nor is it said where else to go: there is no one place.
     assert node.connect().call(*fill(line, **keys | {"v": "web:v"})).startswith(b"-CROSSSCOPE ")
@@ -143,7 +137,7 @@ def test_two_scopes_in_one_command_are_refused_even_if_both_are_ours(kind: str, 
 def test_a_scope_that_is_not_open_takes_no_writes(kind: str, line: str) -> None:
     keys = {name: f"app:{name}" for name in "wvrq"}
     node = prepared(kind, keys)
-    effects = recorded(node)
+    effects = recorded(node.store)
     client, words = node.connect(), fill(line, **keys)
     ownership = node.server.ownership
     assert ownership is not None
@@ -269,7 +263,7 @@ def test_a_transaction_of_one_scope_and_keys_of_none(client: Client) -> None:
 
 
 def test_a_transaction_of_two_scopes_is_refused_as_a_whole(node: ServerHarness, client: Client) -> None:
-    effects = recorded(node)
+    effects = recorded(node.store)
     client.call("MULTI")
     assert client.call("SET", "app:1", "v") == QUEUED
     assert client.call("SET", "own:1", "v") == QUEUED
@@ -282,7 +276,7 @@ def test_a_transaction_of_two_scopes_is_refused_as_a_whole(node: ServerHarness, 
 def test_what_has_moved_since_it_was_queued_is_refused_as_a_whole(
     node: ServerHarness, client: Client, ownership: Ownership
 ) -> None:
-    effects = recorded(node)
+    effects = recorded(node.store)
     client.call("MULTI")
     assert client.call("SET", "k", "v") == QUEUED
     assert client.call("SET", "app:1", "v") == QUEUED

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.session_harness import Client, ServerHarness
+from support.store_harness import recorded
 
 from kevynode.scope import OwnershipTable, Scope
 from kevynode.scope.ownership import Ownership
@@ -17,7 +18,6 @@ from kevynode.store.apply import Applier
 from kevynode.store.eviction import Evictor
 from kevynode.store.expiry import ExpirySweeper
 from kevynode.store.foreign import ForeignCount, foreign_changes
-from kevynode.store.journal import Effect
 from kevynode.store.store import Store
 from kevynode.store.values import bytes_memory, value_memory
 
@@ -55,12 +55,6 @@ def applied(node: ServerHarness, *lines: str) -> None:
     with foreign_changes(node.store):
         Applier(node.store).apply_all([line.encode().split() for line in lines])
     node.store.commit()
-
-
-def recorded(store: Store) -> list[Effect]:
-    effects: list[Effect] = []
-    store.journal.observers.append(lambda _, group: effects.extend(group))
-    return effects
 
 
 def counted(store: Store) -> tuple[int, int]:
