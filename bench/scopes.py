@@ -42,8 +42,8 @@ from bench.scopes_live import (
     measure_shipping,
 )
 from bench.scopes_servers import spread_prefixes
-from bench.suite import Measures, Run, Suite, at_least, carry_out, numbers, options_from, parser_of, seconds
-from bench.tables import Figure, figure_table
+from bench.suite import Measures, Run, Suite, at_least, carry_out, numbers, options_from, parser_of, seconds, sum_up
+from bench.tables import Figure
 
 PARTS = ("ship", "follow", "routing", "gate", "client")
 
@@ -149,10 +149,8 @@ def wanted(options: Options) -> list[Figure]:
 
 
 def finish(run: Run[Options]) -> None:
-    """The table of all figures that were asked for, those included that came to nothing."""
-    measured = {figure.name: figure for figure in run.figures}
-    run.figures = [measured.get(figure.name, figure) for figure in wanted(run.options)]
-    run.tables.append(figure_table(run.figures))
+    """The table of all figures."""
+    sum_up(run, wanted(run.options))
 
 
 SUITE = Suite(

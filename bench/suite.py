@@ -20,7 +20,7 @@ from bench import machine
 from bench.client import ServerError
 from bench.measuring import Failed, Say
 from bench.servers import Unavailable
-from bench.tables import Figure, Table, render_markdown, render_text
+from bench.tables import Figure, Table, figure_table, render_markdown, render_text
 
 FORMAT = 1
 """Version of the run files; raised when a field changes its meaning."""
@@ -157,6 +157,13 @@ def render(suite: Suite[_Options], run: Run[_Options], markdown: bool) -> str:
     )
     tables = [(render_markdown if markdown else render_text)(table) for table in run.tables]
     return "\n".join([conditions, *tables, *(f"! {problem}\n" for problem in run.problems)])
+
+
+def sum_up(run: Run[_Options], wanted: Sequence[Figure]) -> None:
+    """Add the table of all figures that were asked for, those included that came to nothing."""
+    measured = {figure.name: figure for figure in run.figures}
+    run.figures = [measured.get(figure.name, figure) for figure in wanted]
+    run.tables.append(figure_table(run.figures))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
