@@ -322,6 +322,7 @@ class ScopedClient:
             deadline,
             Backoff(self._random),
             self._hops,
+            intent.blocks,
         )
         while True:
             address = call.target(trio.current_time())

@@ -235,7 +235,7 @@ class Call:
 
     ``keys`` are what it writes or reads (empty: nothing in particular), ``to_writer`` whether it has to be the writer
     who answers, ``repeatable`` whether it may be sent again when its answer is lost, and ``changes`` whether it has
-    done something by then. ``hops`` bounds the redirects in a row.
+    done something by then. ``hops`` bounds the redirects in a row. ``blocks``: that there is no answer may be in order.
     """
 
     routes: Routes
@@ -246,6 +246,7 @@ class Call:
     deadline: float
     backoff: Backoff
     hops: int
+    blocks: bool = False
     # Where to go next, if somebody said so.
     _next: str | None = None
     # When the node that is asked now was named.
@@ -277,7 +278,7 @@ class Call:
     def patience(self, address: str) -> float:
         """Until when the node that :meth:`target` named may keep silent: while others may answer, not to the end."""
         others = set(self.routes.nodes) - self._asked - {address}
-        if self.changes or self.to_writer or not self.repeatable or not others:
+        if self.changes or self.to_writer or self.blocks or not self.repeatable or not others:
             return self.deadline
         return self._since + (self.deadline - self._since) / 2
 
@@ -305,7 +306,8 @@ class Call:
         """
         self.last = f"{address} did not answer: {reason}"
         self._visited.clear()
-        self.routes.avoid(address, now, now - self._since)
+        if now < self.deadline or not self.blocks:
+            self.routes.avoid(address, now, 0.0 if self.changes else now - self._since)
         uncertain = Uncertain(address, reason, replies)
         if not self.repeatable:
             raise uncertain

@@ -48,6 +48,8 @@ class Intent:
     repeatable: bool
     #: It changes nothing, and only the writer is to answer it.
     at_writer: bool = False
+    #: It may wait for something, for as long as it says.
+    blocks: bool = False
 
 
 def encode_word(word: Word) -> bytes:
@@ -87,9 +89,9 @@ def intent_of(words: Sequence[bytes]) -> Intent:
     Of an unknown command the second word is taken for its key, and it counts as a write that must not be repeated.
 
     >>> intent_of([b"set", b"a:1", b"x"])
-    Intent(keys=(b'a:1',), writes=True, repeatable=False, at_writer=False)
+    Intent(keys=(b'a:1',), writes=True, repeatable=False, at_writer=False, blocks=False)
     >>> intent_of([b"MGET", b"a:1", b"b:1"])
-    Intent(keys=(b'a:1', b'b:1'), writes=False, repeatable=True, at_writer=False)
+    Intent(keys=(b'a:1', b'b:1'), writes=False, repeatable=True, at_writer=False, blocks=False)
     """
     if not words:
         raise ValueError("a command needs a name")
@@ -102,13 +104,14 @@ def intent_of(words: Sequence[bytes]) -> Intent:
     if entry.subcommands and len(words) > 1:
         entry = entry.subcommands.get(words[1].lower(), entry)
     repeatable = "readonly" in entry.flags or name.decode("latin-1") in _HARMLESS
+    blocks = "blocking" in entry.flags
     if not entry.writes:
-        return Intent(_read(entry, words), False, repeatable)
+        return Intent(_read(entry, words), False, repeatable, blocks=blocks)
     written = _written(entry, words)
     if not written and _read(entry, words):
         # SORT without STORE.
         return Intent(_read(entry, words), False, True)
-    return Intent(written, True, False)
+    return Intent(written, True, False, blocks=blocks)
 
 
 def merge(intents: Sequence[Intent]) -> Intent:
@@ -146,6 +149,7 @@ def _together(keys: tuple[bytes, ...], intents: Sequence[Intent]) -> Intent:
         any(intent.writes for intent in intents),
         all(intent.repeatable for intent in intents),
         any(intent.at_writer for intent in intents),
+        any(intent.blocks for intent in intents),
     )
 
 

@@ -166,6 +166,7 @@ class _Scoped:
             time.monotonic() + self.timeout,
             Backoff(self._random),
             self.hops,
+            intent.blocks,
         )
         return call, writer_probe(intent.keys) if asks_writer else None
 

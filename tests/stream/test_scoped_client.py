@@ -247,6 +247,26 @@ async def test_reads_go_elsewhere_while_all_connections_wait(autojump_clock: tri
         assert its.nodes[0].names() == ["BLPOP"]
 
 
+async def test_who_waits_in_vain_does_not_think_ill_of_the_node(autojump_clock: trio.testing.MockClock) -> None:
+    """A wait that lasts longer than its call is no failure: free keys go on being written where they were."""
+    async with (
+        world(lambda words: None if words[0] == b"BLPOP" else OK, always(OK)) as its,
+        its.client(timeout=2) as client,
+    ):
+        await ended(lambda: client.call("BLPOP", "free", 0), Uncertain)
+        assert await client.call("SET", "free", 1) == "OK"
+        assert its.asked() == [["BLPOP", "SET"], []]
+
+
+async def test_a_lost_write_leaves_its_node_out_for_a_moment_only(autojump_clock: trio.testing.MockClock) -> None:
+    async with world(after(1, None, OK), always(OK)) as its, its.client(timeout=5) as client:
+        await ended(lambda: client.call("SET", "free", 1), Uncertain)
+        assert await client.call("SET", "free", 1) == "OK"
+        await trio.sleep(1)
+        assert await client.call("SET", "free", 1) == "OK"
+        assert its.asked() == [["SET", "SET"], ["SET"]]
+
+
 async def test_free_keys_stay_where_they_are_written(autojump_clock: trio.testing.MockClock) -> None:
     """One that is written beside a scope's, at its writer, is not thought to be of that scope."""
 
