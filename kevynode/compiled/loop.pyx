@@ -26,6 +26,7 @@ from .objects cimport (
     set_field,
     slot_offset,
 )
+from .observers cimport tell
 from .replies cimport write_reply
 from .requests cimport take_command
 
@@ -105,19 +106,37 @@ cdef inline double seconds(object perf, bint is_system) except? -1:
     return perf()
 
 
-cdef inline int commit(object journal) except -1:
+cdef int commit(object journal) except -1:
     """As ``Journal.commit`` without an offset."""
     cdef object observers = <object>field(journal, JOURNAL_OBSERVERS)
-    cdef object group
+    cdef Py_ssize_t count = PyList_GET_SIZE(observers)
+    cdef list group
     cdef object first
-    if field(journal, JOURNAL_FOLLOWS) == <PyObject*>_false and PyList_GET_SIZE(observers) == 1:
-        group = <object>field(journal, PENDING)
-        first = <object>field(journal, JOURNAL_OFFSET)
-        set_field(journal, JOURNAL_OFFSET, first + PyList_GET_SIZE(group))
-        set_field(journal, PENDING, [])
-        (<object>PyList_GET_ITEM(observers, 0))(first, group)
+    if field(journal, JOURNAL_FOLLOWS) != <PyObject*>_false:
+        journal.commit()
         return 0
-    journal.commit()
+    group = <list>field(journal, PENDING)
+    first = <object>field(journal, JOURNAL_OFFSET)
+    set_field(journal, JOURNAL_OFFSET, first + PyList_GET_SIZE(group))
+    set_field(journal, PENDING, [])
+    if count == 1:
+        tell(<object>PyList_GET_ITEM(observers, 0), first, group)
+    elif count:
+        tell_all(tuple(observers), first, group)
+    return 0
+
+
+cdef int tell_all(tuple observers, object first, list group) except -1:
+    """Each observer hears of the group, also if another one fails; the first failure is raised when all have heard."""
+    cdef object failure = None
+    for observer in observers:
+        try:
+            tell(observer, first, group)
+        except Exception as error:
+            if failure is None:
+                failure = error
+    if failure is not None:
+        raise failure
     return 0
 
 

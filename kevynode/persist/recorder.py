@@ -15,12 +15,12 @@ from .annotations import GroupSpan, Local, MadeBy, Position, UpstreamCursor
 from .folder import Cursors
 from .records import EXEC, MULTI, encode_commands
 
-__all__ = ["JournalRecorder"]
+__all__ = ["MOST_PARTS", "JournalRecorder"]
 
 # No origin of entries is this one.
 _NOBODY: Final = Origin("", -1)
-# Parts of records that are joined at the latest: what is written at once is held until its digest is known to be right.
-_PARTS: Final = 7 * 1024
+#: Parts of records that are joined at the latest: what is written at once is held until its digest is known right.
+MOST_PARTS: Final = 7 * 1024
 # How the records of commands of three words begin, by their name, of which there are not many.
 _HEADS: Final[dict[bytes, bytes]] = {}
 _MOST_HEADS: Final = 1024
@@ -32,6 +32,23 @@ class JournalRecorder:
     ``lineage`` is the node's. ``cursors`` holds, by upstream, history and next offset of those whose entries are
     renumbered here. ``failed`` is why nothing is recorded, or None.
     """
+
+    __slots__ = (
+        "_journal",
+        "_local",
+        "_origin",
+        "_parts",
+        "_pieces",
+        "_plain_origin",
+        "_records",
+        "_stopped",
+        "cursors",
+        "failed",
+        "lineage",
+        "mark",
+        "next_cursor",
+        "offset",
+    )
 
     def __init__(self, journal: Journal, lineage: Lineage, cursors: Cursors | None) -> None:
         self.lineage = lineage
@@ -103,8 +120,8 @@ class JournalRecorder:
                 _learn(command)
             self.offset = following
             self.mark += 1
-            if len(parts) > _PARTS:
-                self._end_piece()
+            if len(parts) > MOST_PARTS:
+                self.end_piece()
         else:
             self._observe(first, following, group)
 
@@ -140,8 +157,8 @@ class JournalRecorder:
             parts.append(commands)
         else:
             parts += (MULTI, within, commands, EXEC)
-        if len(parts) > _PARTS:
-            self._end_piece()
+        if len(parts) > MOST_PARTS:
+            self.end_piece()
 
     def _advance(self, origin: Origin | None, entries: int) -> UpstreamCursor | None:
         """Move the cursor of the origin behind its group; the cursor if it must be told to be known."""
@@ -186,7 +203,7 @@ class JournalRecorder:
         self._parts.append(Position(self.lineage, offset, self.offset).line())
         self.offset = offset
 
-    def _end_piece(self) -> None:
+    def end_piece(self) -> None:
         """What follows is written by itself. Not within a group."""
         self._pieces.append(b"".join(self._parts))
         self._parts.clear()

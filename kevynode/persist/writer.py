@@ -153,7 +153,7 @@ class AppendOnlyWriter(JournalRecorder):
                 return False
             self._note_position()
         if self._parts:
-            self._end_piece()
+            self.end_piece()
         pieces = self._pieces
         if pieces:
             file = self._file

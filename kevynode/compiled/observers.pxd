@@ -1,0 +1,4 @@
+"""Who hears of every write, for what nearly every write is."""
+
+# Tell one observer of the journal of a group; as calling it.
+cdef int tell(object observer, object first, list group) except -1

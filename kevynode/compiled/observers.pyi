@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+from ..store.journal import Effect, Observer
+
+def frame(offset: int, command: Sequence[bytes]) -> bytes: ...
+def tell_observer(observer: Observer, first: int, group: list[Effect]) -> None: ...
