@@ -12,13 +12,15 @@ from typing import Final, Literal, Protocol
 
 from .writer import AppendOnlyWriter
 
-__all__ = ["MOST_EXPOSED", "Gate"]
+__all__ = ["MOST_EXPOSED", "Gate", "Writing"]
 
 #: Seconds that a write may be acknowledged and not durable with ``everysec``: then its answer waits for the disk.
 MOST_EXPOSED: Final = 2.0
 
 
-class _Session(Protocol):
+class Writing(Protocol):
+    """A session, as far as its answers are judged: ``wrote`` is the offset behind its last write, 0 before the first."""
+
     wrote: int
 
 
@@ -69,7 +71,7 @@ class Gate:
         self.answers_wait = self.answers_wait or not self._open
         return self._open
 
-    def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
+    def verdict(self, session: Writing) -> Literal["send", "hold", "drop"]:
         """What is to become of the answers of one session, right after :meth:`before_answers` has said no."""
         writer = self._writer
         if self._lost is not None:
@@ -80,7 +82,7 @@ class Gate:
             return "hold"
         return "send" if session.wrote <= writer.written_offset and not self._is_late(session) else "hold"
 
-    def _is_late(self, session: _Session) -> bool:
+    def _is_late(self, session: Writing) -> bool:
         return self._late and session.wrote > self._writer.durable_offset
 
     def _may_all_leave(self) -> bool:

@@ -17,7 +17,7 @@ from ..replicate.lineage import Lineage
 from ..store.store import Store
 from .annotations import UpstreamCursor
 from .folder import AppendOnlyFolder, FolderError
-from .gate import Gate
+from .gate import Gate, Writing
 from .jobs import SyncJob
 from .rewriting import Rewrite
 from .works import INTERVAL, PersistenceLog, PersistenceSettings, Work, Works
@@ -101,7 +101,7 @@ class Persistence(Works):
         if self.gate is not None and self.gate.has_pending:
             self.gate.write()
 
-    def verdict(self, session: _Session) -> Literal["send", "hold", "drop"]:
+    def verdict(self, session: Writing) -> Literal["send", "hold", "drop"]:
         """What is to become of the answers of one session, right after :meth:`before_answers` has said no."""
         return "send" if self.gate is None else self.gate.verdict(session)
 
@@ -374,7 +374,3 @@ class Persistence(Works):
     def load(self) -> LoadFacts | None:
         """The load under way; None: all that there was has been loaded."""
         return self.loading
-
-
-class _Session(Protocol):
-    wrote: int

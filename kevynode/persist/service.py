@@ -129,15 +129,15 @@ class PersistenceService:
         Without ``keeps_file`` the directory is taken for other files. Raises StartFailure.
         """
         persistence = self._persistence
+        read = partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
         with _start_failures():
             if not keeps_file:
                 lock = partial(lock_data_dir, persistence.disk, persistence.data_dir)
                 self._lock = await self.in_thread(lock)
                 persistence.is_locked = True
-                return await self.in_thread(partial(read_instance, persistence.disk, persistence.data_dir, random_bits))
+                return await self.in_thread(read)
             folder = await self.in_thread(partial(AppendOnlyFolder.open, persistence.disk, persistence.data_dir))
             try:
-                read = partial(read_instance, persistence.disk, persistence.data_dir, random_bits)
                 instance = await self.in_thread(read)
             except BaseException:
                 folder.close()
