@@ -19,7 +19,7 @@ MOST_EXPOSED: Final = 2.0
 
 
 class Writing(Protocol):
-    """A session, as far as its answers are judged: ``wrote`` is the offset behind its last write, 0 before the first."""
+    """A session, as its answers are judged. ``wrote`` is the offset behind its last write, 0 before the first."""
 
     wrote: int
 
