@@ -32,7 +32,10 @@ _KEY_FLAGS = (
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (``sys.argv`` if None) and return its exit status; blocks until it is done."""
-    parsed = _parser().parse_args(arguments)
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        # With the usage of the command that was meant.
+        parsed.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     status: int = parsed.command(parsed)
     return status
 
@@ -86,8 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     move.add_argument("--timeout", metavar="S", type=_seconds, help="call it off after so many seconds; default: 30")
     move.add_argument("--force", action="store_true", help="move to a node that keeps no files, too")
-    move.set_defaults(command=_move_scope, usage_error=move.error)
+    move.set_defaults(command=_move_scope)
     _add_file_commands(commands)
+    for command in commands.choices.values():
+        command.set_defaults(usage_error=command.error)
     return parser
 
 

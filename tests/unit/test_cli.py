@@ -101,6 +101,17 @@ def test_wrong_use_ends_with_2_and_usage(arguments: list[str], capsys: pytest.Ca
     assert capsys.readouterr().err.startswith("usage: kevynode")
 
 
+@pytest.mark.parametrize(
+    "arguments", [["run", "--prot", "1"], ["status", "--jso"], ["move-scope", "x:", "y:", "--abort"]]
+)
+def test_the_usage_is_that_of_the_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"usage: kevynode {arguments[0]} ")
+    assert f"kevynode {arguments[0]}: error: unrecognized arguments: " in errors
+
+
 def test_run_passes_every_flag_on(node: FakeNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "node.toml"
     file.write_text("[server]\nport = 1\ntimeout = 7\n")
