@@ -364,6 +364,18 @@ class Member:
         if self.mesh is not None:
             self.mesh.refresh()
 
+    async def keep(self, prefix: bytes, epoch: int) -> tuple[str, int]:
+        """Write what is held under a prefix to a file, durably: its name, and how many keys."""
+        return await self.coordinator.jobs.keep(prefix, epoch)
+
+    async def give_back(self, prefix: bytes) -> None:
+        """Hold under the prefix a copy again, or nothing, if another node owns it."""
+        if self.ownership.owner(prefix) == self._settings.node_id:
+            self.leave(prefix)
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.coordinator.jobs.give_back(prefix)
+
     def leave(self, prefix: bytes) -> None:
         """Copy the prefix again if another node owns it: anew, for what is held is no place in its stream."""
         if prefix in self._taken:

@@ -34,6 +34,7 @@ from .peer_messages import Configuration, PeerRow, ScopeRow
 from .peer_state import OwnFacts, PeerFacts
 from .scope import Scope
 from .table import OwnershipTable
+from .tails import Tails, TailWorld
 
 __all__ = ["DeclaredNode", "LedgerUnusable", "ScopeKeeper", "ScopeSettings", "ScopeWorld"]
 
@@ -77,7 +78,7 @@ class LedgerUnusable(Exception):
     """The ledger's file cannot be used as it is; the text says why, and where."""
 
 
-class ScopeWorld(Protocol):
+class ScopeWorld(TailWorld, Protocol):
     """The rest of the node, as far as scopes need it."""
 
     def lacking(self, state: LedgerState) -> Iterable[bytes]:
@@ -128,6 +129,7 @@ class ScopeKeeper:
         addresses = {node.node_id: node.address for node in settings.nodes}
         self.ownership = Ownership(settings.node_id, self.table, addresses)
         self.state = LedgerState()
+        self._tails = Tails(settings.node_id, self.table, world, self.append, self.wake, log)
         self.links: PeerLinksSide | None = None
         #: Called with records that have just become durable and count in ``state``, before the owners that they bring
         #: are told to anybody, in the same step.
@@ -170,6 +172,8 @@ class ScopeKeeper:
             self._log.warning("ledger_cut", file=self._data_dir, offset=loaded.cut.offset, bytes=loaded.cut.size)
         self.state = state = loaded.state
         self._file = LedgerFile(self._disk, self._data_dir, loaded)
+        for prefix in state.tails:
+            self._world.take(prefix)
         self._apply(state.ledger)
         for entry in state.ledger.inert({scope.prefix for scope in self.table}):
             self._log.warning("ledger_entry_undeclared", prefix=entry.prefix, owner=entry.owner, epoch=entry.epoch)
@@ -254,6 +258,7 @@ class ScopeKeeper:
             return True
         self._restore_by(decisions, nursery)
         self._ask(nursery)
+        self._tails.start(self.state, nursery)
         return False
 
     @enable_ki_protection
@@ -263,7 +268,9 @@ class ScopeKeeper:
         decisions = self.opening.decide(self._clock.monotonic())
         with self.ownership.together():
             for prefix, decision in decisions.items():
-                if not isinstance(decision, Open):
+                if prefix in self._tails.losing:
+                    self._close(prefix, f"the entry of {self._tails.losing[prefix]} to be written down")
+                elif not isinstance(decision, Open):
                     self._close(prefix, decision.reason)
                 elif prefix in self.state.opened:
                     self._open(prefix)
@@ -374,6 +381,7 @@ class ScopeKeeper:
             if isinstance(record, MoveRecord):
                 self.opening.moved(record)
         self.on_records(records)
+        self._tails.recorded(records)
         if entries:
             with self.ownership.together():
                 self._apply(entries)
@@ -430,8 +438,12 @@ class ScopeKeeper:
         """Take entries of a peer's ledger into this node's."""
         async with self._appending:
             difference = self.state.ledger.compare(entries)
+            tails = self._tails.lost(difference.changed, self.state)
+            if tails:
+                # Whether or not it can be written down: another node takes writes of it.
+                self._decide()
             if difference:
-                await self._append(difference.learned)
+                await self._append((*difference.learned, *tails))
 
     async def on_announced(self, node_id: str, version: int) -> None:
         """Remember durably the highest ledger version of a node."""

@@ -47,6 +47,7 @@ class KevyIngest:
             return Status(b"OK %d" % len(request.commands))
         standing = self._driver.standing()
         is_moving = request.prefix in standing.moving or request.prefix in self._taking
+        is_moving = is_moving or request.prefix in self._keeper.state.tails
         check_ingest(request.prefix, standing.owners, self._kevys, is_moving)
         self._taking.add(request.prefix)
         try:

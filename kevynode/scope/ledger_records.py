@@ -13,6 +13,7 @@ Who writes which record, and when, durable before the next step:
   counts as known at the next start.
 - ``Opened``: a node before it opens a prefix for the first time: from then on its files know whether there are keys.
   A move to it that is ACTIVATED says the same.
+- ``Tail``: a node that another one has become the owner of a prefix in place of it, by no move of its own.
 - ``VersionFloor``: a node that was told that its version had been higher, once it is in sync again.
 """
 
@@ -51,6 +52,7 @@ __all__ = [
     "Opened",
     "Record",
     "Settled",
+    "Tail",
     "VersionFloor",
     "parse_record",
 ]
@@ -301,7 +303,33 @@ class VersionFloor:
         return cls(read_number(version))
 
 
-Record: TypeAlias = LedgerEntry | MoveRecord | AgreedEpoch | Announced | Settled | Opened | VersionFloor
+@attrs.frozen
+class Tail:
+    """At ``epoch`` another node has become the owner of ``prefix``, which this node has not given away.
+
+    What is held of it here may be nowhere else: it is to be kept in a file, or (``is_kept``) that has been done.
+    """
+
+    prefix: bytes
+    epoch: int
+    is_kept: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        check_prefix(self.prefix)
+        check_number(self.epoch, "an epoch", 1)
+
+    def text(self) -> str:
+        """The record as one line of ASCII."""
+        return format_fields("tail", prefix=escape_prefix(self.prefix), epoch=self.epoch, kept=int(self.is_kept))
+
+    @classmethod
+    def parse(cls, text: str) -> Tail:
+        """The record that :meth:`text` wrote. Raises LedgerError for everything else."""
+        prefix, epoch, kept = fields_of(text, "tail", ("prefix", "epoch", "kept"))
+        return cls(unescape_prefix(prefix), read_number(epoch), kept == "1")
+
+
+Record: TypeAlias = LedgerEntry | MoveRecord | AgreedEpoch | Announced | Settled | Opened | Tail | VersionFloor
 
 _READERS: Final[dict[str, Callable[[str], Record]]] = {
     "entry": LedgerEntry.parse,
@@ -310,6 +338,7 @@ _READERS: Final[dict[str, Callable[[str], Record]]] = {
     "announced": Announced.parse,
     "settled": Settled.parse,
     "opened": Opened.parse,
+    "tail": Tail.parse,
     "floor": VersionFloor.parse,
 }
 
@@ -333,7 +362,7 @@ class LedgerState:
     ``announced`` has the highest version that each peer told, ``agreed`` the highest epoch of each prefix that this
     node agreed to as a target. ``version`` grows by one with each append that says something of this node (not with
     those that hold ``Announced`` alone, or two nodes would talk for ever): it is what is announced. For ``settled`` and
-    ``opened`` see :class:`Settled` and :class:`Opened`.
+    ``opened`` see :class:`Settled` and :class:`Opened`; ``tails`` are those that are yet to be kept, by their prefixes.
     """
 
     ledger: Ledger = attrs.field(factory=Ledger)
@@ -343,6 +372,7 @@ class LedgerState:
     opened: set[bytes] = attrs.field(factory=set)
     version: int = 0
     settled: bool = False
+    tails: dict[bytes, Tail] = attrs.field(factory=dict)
 
     def add(self, records: Iterable[Record]) -> None:
         """Add the records that were appended together; the version grows if they count for it.
@@ -382,6 +412,7 @@ class LedgerState:
         if self.settled:
             yield Settled()
         yield from map(Opened, sorted(self.opened))
+        yield from self.tails.values()
 
     def copy(self) -> LedgerState:
         """A state of its own that holds the same."""
@@ -393,6 +424,7 @@ class LedgerState:
             set(self.opened),
             self.version,
             self.settled,
+            dict(self.tails),
         )
 
     def _add(self, record: Record) -> None:
@@ -418,3 +450,8 @@ class LedgerState:
             self.settled = True
         elif isinstance(record, Opened):
             self.opened.add(record.prefix)
+        elif isinstance(record, Tail):
+            if record.is_kept:
+                self.tails.pop(record.prefix, None)
+            else:
+                self.tails[record.prefix] = record

@@ -7,15 +7,17 @@ came of them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+import posixpath
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..disk import Disk
+from ..disk import Disk, write_all
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
 from ..store.marks import Mark
@@ -29,7 +31,7 @@ from .move_wire import CHUNK_LIMIT
 from .moves import Staged
 from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command
 
-__all__ = ["Arrival", "KeyCount", "MoveJobs", "MoveWorld"]
+__all__ = ["KEPT", "Arrival", "KeyCount", "MoveJobs", "MoveWorld"]
 
 #: Seconds between two looks at how far a copy has come.
 _LOOK: Final = 0.002
@@ -40,6 +42,8 @@ _LOOKED_AT: Final = 4_000
 _EMPTY: Final = 50
 #: Keys that may change before they are counted anew.
 _CHANGED: Final = 200_000
+#: How the names of files begin that hold what this node had of a prefix that it has lost.
+KEPT: Final = "kevynode.kept."
 #: Bytes of a stage that may wait to be written, above which nothing more is read.
 _WAITING: Final = 1 << 20
 
@@ -196,6 +200,23 @@ async def count_in(shards: Iterable[KeyShard], prefix: bytes) -> int:
             looked_at = 0
             await trio.lowlevel.checkpoint()
     return keys
+
+
+def _rebuilt(shards: Iterable[KeyShard], prefix: bytes) -> Iterator[bytes]:
+    """The commands that build the keys under a prefix, in large pieces; an empty piece now and then."""
+    buffer = bytearray()
+    for shard in shards:
+        deadlines = shard.deadlines
+        for key, value in shard.items():
+            if key.startswith(prefix):
+                for command in rebuild_commands(key, value, deadlines.get(key)):
+                    buffer += encode_command(command)
+                    if len(buffer) >= _WAITING:
+                        yield bytes(buffer)
+                        buffer.clear()
+        yield b""
+    if buffer:
+        yield bytes(buffer)
 
 
 class MoveJobs:
@@ -365,6 +386,41 @@ class MoveJobs:
             return replace_keys(store, all_keys_under(store, (prefix,)), staging)
         finally:
             store.commit()
+
+    async def keep(self, prefix: bytes, epoch: int) -> tuple[str, int]:
+        """Write all that is under a prefix to a file of commands that nobody here reads, durably. May raise OSError.
+
+        Its name, in which the ``epoch`` stands, and how many keys there are; without any there is no file, and no name.
+        """
+        await trio.lowlevel.checkpoint()
+        shards = self._freeze()
+        keys = await count_in(shards, prefix)
+        if not keys:
+            return "", 0
+        start = f"{KEPT}{blake2b(prefix, digest_size=8).hexdigest()}.{epoch}"
+        name = await self._in_thread(partial(self._free_name, start))
+        temporary = posixpath.join(self._data_dir, f"temp-{start}")
+        file = await self._in_thread(partial(self._disk.create, temporary))
+        try:
+            for data in _rebuilt(shards, prefix):
+                if data:
+                    await self._in_thread(partial(write_all, file, data))
+                else:
+                    await trio.lowlevel.checkpoint()
+            await self._in_thread(file.sync)
+        finally:
+            file.close()
+        await self._in_thread(partial(self._disk.rename, temporary, posixpath.join(self._data_dir, name)))
+        await self._in_thread(partial(self._disk.sync_folder, self._data_dir))
+        return name, keys
+
+    def _free_name(self, start: str) -> str:
+        """A name that no file has: what was kept before stays."""
+        taken = set(self._disk.list(self._data_dir))
+        number = 1
+        while f"{start}.{number}.aof" in taken:
+            number += 1
+        return f"{start}.{number}.aof"
 
     async def give_back(self, prefix: bytes) -> None:
         """Hold under the prefix of another node a copy, or nothing. May raise ReplyError."""

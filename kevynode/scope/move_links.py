@@ -219,6 +219,7 @@ class MoveLinks(MoveDriver):
         declared = self._is_declared(prefix)
         others = [move for move in self._moves.values() if move.prefix == prefix and move.machine.busy]
         dropping = any(isinstance(move.machine, SourceMove) and move.machine.decided for move in others)
+        dropping = dropping or prefix in keeper.state.tails
         epoch = keeper.state.ledger.epoch(prefix)
         agreed = keeper.state.agreed.get(prefix)
         return TargetFacts(

@@ -40,6 +40,7 @@ SCOPE_DRIVERS = {"peers", "peer_link", "coordinator", "keeper", "move_jobs", "mo
     "move_driver",
     "move_links",
     "move_state",
+    "tails",
 }
 #: The modules of ``scope`` that are a library of their own.
 SCOPE_LIBRARY = {"__init__", "migration", "prefixes", "routing", "scope", "table", "value"}

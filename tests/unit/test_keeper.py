@@ -45,6 +45,8 @@ class World:
         self.restored: list[tuple[bytes, str]] = []
         self.failures: list[Exception] = []
         self.cancelled = 0
+        self.taken: list[bytes] = []
+        self.kept: list[tuple[bytes, int]] = []
         # Set: a restore may come to its end.
         self.arrived = trio.Event()
 
@@ -56,6 +58,20 @@ class World:
 
     def number_above(self, offset: int) -> None:
         self.above.append(offset)
+
+    def take(self, prefix: bytes) -> None:
+        self.taken.append(prefix)
+
+    async def keep(self, prefix: bytes, epoch: int) -> tuple[str, int]:
+        await trio.lowlevel.checkpoint()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.kept.append((prefix, epoch))
+        return "kept", 1
+
+    async def give_back(self, prefix: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.taken.remove(prefix)
 
     async def restore(self, prefix: bytes, peer: str) -> None:
         try:
@@ -172,7 +188,8 @@ async def test_a_scope_opens_when_the_peer_has_answered_and_stays_open(nursery: 
     bench.keeper.on_peer_state(facts(up=False))
     await trio.sleep(600)
     assert bench.detail() == ""
-    assert bench.logged("scope_waits")[0] == {"prefix": b"a:", "waits_for": "bert"}
+    waits = [found["waits_for"] for found in bench.logged("scope_waits") if found["prefix"] == b"a:"]
+    assert waits[0] == "bert"
     assert len(bench.logged("scope_open")) == 1
     # All of it is in the file.
     state = load(bench.disk, "/data").state
@@ -344,9 +361,37 @@ async def test_what_cannot_be_written_down_does_not_count(nursery: trio.Nursery)
     assert bench.keeper.own_facts().ledger_version == 0
     assert bench.keeper.ownership.owner(b"a:") == "anna"
     assert bench.keeper.announced("bert") == 0
+    # It does not count as bert's, and nothing may be written to it here any more.
+    assert bench.detail() == "the entry of bert to be written down"
     bench.disk.read_only(False)
     await trio.sleep(1.5)
+    assert bench.detail() == "the entry of bert to be written down"
+    await bench.keeper.on_rows("bert", (entry,))
+    assert bench.keeper.ownership.owner(b"a:") == "bert"
+    assert bench.detail() == "-"
+
+
+@in_time
+async def test_what_was_lost_is_kept_before_it_is_given_back(nursery: trio.Nursery) -> None:
+    bench = Bench()
+    bench.keeper.load()
+    nursery.start_soon(bench.keeper.run)
+    bench.connect()
+    await trio.sleep(1)
     assert bench.detail() == ""
+    bench.world.failures = [OSError("full"), OSError("full")]
+    await bench.keeper.on_rows("bert", (LedgerEntry(b"a:", "bert", 3, "m"), LedgerEntry(b"b:", "bert", 3, "m")))
+    assert bench.world.taken == [b"a:"]
+    await trio.sleep(1.5)
+    assert (bench.world.taken, bench.world.kept) == ([b"a:"], [])
+    # It is known to the next start, too.
+    again = Bench(bench.disk.kill())
+    again.keeper.load()
+    assert again.world.taken == [b"a:"]
+    await trio.sleep(1)
+    assert (bench.world.taken, bench.world.kept) == ([], [(b"a:", 3)])
+    assert [found["reason"] for found in bench.logged("tail_not_kept")] == ["full", "full"]
+    assert bench.keeper.state.tails == {}
 
 
 @in_time
@@ -389,7 +434,7 @@ def test_a_damaged_ledger_is_refused_by_name() -> None:
 def test_a_ledger_that_cannot_be_read_is_refused_with_the_reason() -> None:
     bench = Bench()
     trio.run(_append_once, bench)
-    again = Bench(bench.disk)
+    again = Bench(bench.disk.kill())
     again.disk.fail_next("open_read", errno.EIO)
     again.disk.fail_next("read", errno.EIO)
     with pytest.raises(LedgerUnusable, match="Input/output error"):

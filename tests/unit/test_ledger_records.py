@@ -21,6 +21,7 @@ from kevynode.scope.ledger_records import (
     Opened,
     Record,
     Settled,
+    Tail,
     VersionFloor,
     parse_record,
 )
@@ -55,6 +56,7 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Announced, ids, numbers),
     st.just(Settled()),
     st.builds(Opened, prefixes),
+    st.builds(Tail, prefixes, st.integers(1, MAX_NUMBER), st.booleans()),
     st.builds(VersionFloor, st.integers(0, 10**9)),
 )
 
@@ -200,6 +202,19 @@ def test_a_prefix_that_came_by_a_move_was_opened() -> None:
     # It stays so when the move is forgotten.
     state.add([attrs.evolve(MOVE, role=MoveRole.TARGET, state=MoveState.DONE)])
     assert Opened(b"app:") in state.records()
+
+
+def test_a_tail_is_known_until_it_is_kept() -> None:
+    state = LedgerState()
+    due = Tail(b"app:", 4)
+    state.add([due, Tail(b"web:", 2)])
+    assert state.tails == {b"app:": due, b"web:": Tail(b"web:", 2)}
+    assert due in state.records()
+    copy = state.copy()
+    state.add([Tail(b"app:", 4, is_kept=True)])
+    assert list(state.tails) == [b"web:"]
+    assert due not in state.records()
+    assert copy.tails[b"app:"] == due
 
 
 def test_the_latest_finished_moves_are_remembered_and_all_others() -> None:
