@@ -339,23 +339,55 @@ cdef object sadd(object store, list argv):
     return _sadd(store, argv)
 
 
+cdef inline bint plain_score(bytes word, double* score) noexcept:
+    """Whether an argument is a number in decimal digits that a double holds exactly, or nearly: 15 digits at most."""
+    cdef const char* digits = PyBytes_AS_STRING(word)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(word)
+    cdef Py_ssize_t place = 0
+    cdef Py_ssize_t point = -1
+    cdef double number = 0.0
+    cdef double divisor = 1.0
+    cdef bint negative = False
+    if size and digits[0] == 45:
+        negative = True
+        place = 1
+    if size - place > 16 or size == place or digits[size - 1] == 46 or digits[place] == 46:
+        return False
+    while place < size:
+        if digits[place] == 46 and point < 0:
+            point = place
+        elif 48 <= digits[place] <= 57:
+            number = number * 10.0 + (digits[place] - 48)
+            if point >= 0:
+                divisor *= 10.0
+        else:
+            return False
+        place += 1
+    if point < 0 and size - negative > 15:
+        return False
+    # Both are whole numbers that a double holds exactly, so the quotient is the nearest double there is.
+    number /= divisor
+    # Adding zero turns a negative zero into zero.
+    score[0] = (-number if negative else number) + 0.0
+    return True
+
+
 cdef object zadd(object store, list argv):
-    """One member, with a score that is a small whole number."""
+    """One member, with a score in plain digits."""
     cdef bytes key, member
     cdef PyObject* found
     cdef PyObject* part
     cdef PyObject* old
-    cdef Py_ssize_t number
+    cdef double number
     cdef object value, score, outcome
     if PyList_GET_SIZE(argv) == 4:
-        number = small_index(<bytes>PyList_GET_ITEM(argv, 2))
-        if number >= 0:
+        if plain_score(<bytes>PyList_GET_ITEM(argv, 2), &number):
             key = <bytes>PyList_GET_ITEM(argv, 1)
             found = opened(store, key, _SortedSet, ZSET_EPOCH)
             if found != NULL:
                 value = <object>found
                 member = <bytes>PyList_GET_ITEM(argv, 3)
-                score = <double>number
+                score = number
                 old = in_table(<object>field(value, ZSET_SCORES), member, &part)
                 if old != NULL:
                     if (<object>old) == score:
