@@ -6,6 +6,12 @@ from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("bench.comparing", "a node beside other servers: throughput, CPU per command, p99"),
+    "regress": ("bench.regress", "instructions of fixed workloads, against a stored baseline"),
+    "idle": ("bench.idle", "what connections that do nothing cost"),
+    "memory": ("bench.memory", "resident memory of a million keys, and what a snapshot of them costs"),
+    "local": ("bench.local", "reading a key inside the program, against a round trip"),
+    "start": ("bench.start", "import time, and the time until a node is ready"),
+    "apply": ("bench.apply", "how fast a replica applies a stream, and a primary makes one"),
     "replication": ("bench.replication", "what replicas cost, and how far behind they are"),
     "scopes": ("bench.scopes", "what scopes cost, and their moves"),
     "durability": ("bench.durability", "what the append-only file costs"),

@@ -56,7 +56,7 @@ class TestControl:
     def test_it_takes_all_that_prepares_and_cleans_up_a_workload(self) -> None:
         answers = control.Answers()
         for workload in workloads.WORKLOADS.values():
-            commands = [*list(workload.fill())[:300], *workload.before(1200), *workloads.clean_up()]
+            commands = [*list(workload.fill())[:50], *workload.before(1200), *workloads.clean_up()]
             replies = answers.feed(b"".join(map(workloads.encode_request, commands)))
             assert replies.count(b"\r\n") == len(commands)
             assert b"-" not in replies
@@ -256,6 +256,7 @@ class TestChart:
         alone = [summarise("GET", 1, "kevynode", [sample()], None)]
         assert chart.bars(alone, value) == {}
 
+    @pytest.mark.slow
     def test_it_is_a_png(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
         chart.draw(measured(0.7).rows, "valkey", "title", tmp_path / "chart.png")
