@@ -8,13 +8,13 @@ here until it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from ..clock import Clock
 from ..faults import traceback_line
+from ..store.exchange import PrefixExchange
 from ..store.foreign import foreign_changes
 from ..store.journal import Origin
-from ..store.prefix_keys import keys_under, replace_keys
 from ..store.staging import PrefixStaging
 from ..store.store import Store
 from .mesh_sides import MeshSink, Ship
@@ -101,7 +101,7 @@ class MeshCopies:
             raise SnapshotError("it holds keys that are not under the prefixes asked for")
 
     def place_ship(self, upstream: Upstream, event: ShipEnds | Resumed) -> Iterator[None]:
-        """Put the complete snapshot in place. Takes its time before each item; the last step does it all at once.
+        """Put the complete snapshot in place. Takes a moment before each item; one of these steps does it all at once.
 
         Nothing of it may be asked for any more once the link has been ended. Raises SnapshotError.
         """
@@ -110,26 +110,23 @@ class MeshCopies:
             raise SnapshotError("no snapshot was begun")
         if ship.decoder is not None:
             ship.decoder.finish()
-        # Nobody but this follower changes these keys, so those that are found are all there are.
-        held: dict[bytes, None] = {}
-        position = 0
-        while True:
-            position, keys = keys_under(self._store, ship.staging.prefixes, position)
-            held.update(dict.fromkeys(keys))
-            if not position:
-                break
-            yield
-        self._swap(upstream, ship, held, event)
+        exchange = PrefixExchange(self._store, ship.staging)
+        try:
+            yield from exchange.prepare()
+            self._swap(upstream, ship, exchange, event)
+        finally:
+            exchange.close()
+        yield from exchange.tidy()
 
-    def _swap(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
+    def _swap(self, upstream: Upstream, ship: Ship, exchange: PrefixExchange, event: ShipEnds | Resumed) -> None:
         self._ship = None
-        self._exchange(upstream, ship, held, event)
+        self._exchange(upstream, ship, exchange, event)
         self._store.discarded += ship.staging.keyspace.shards()
         upstream.swapped(ship.began, ship.size, ship.reason, "full" if ship.scope is None else "scope")
         self.sink.scopes_applied()
 
-    def _exchange(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
-        """Put the ship in place of the keys that are held."""
+    def _exchange(self, upstream: Upstream, ship: Ship, exchange: PrefixExchange, event: ShipEnds | Resumed) -> None:
+        """Put the ship in place of what is held."""
         journal, prefixes = self._store.journal, ship.staging.prefixes
         for prefix in prefixes:
             self.cursors.forget(prefix)
@@ -137,7 +134,7 @@ class MeshCopies:
         journal.origin = Origin(f"{upstream.address}/", event.history)
         try:
             with foreign_changes(self._store):
-                replace_keys(self._store, held, ship.staging)
+                exchange.finish()
         finally:
             self._leave_nothing_pending()
             journal.origin = None

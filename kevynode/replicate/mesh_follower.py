@@ -11,7 +11,7 @@ of which the rest is passed over here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -21,6 +21,7 @@ from trio.lowlevel import enable_ki_protection
 from ..clock import Clock
 from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
+from ..store.exchange import PrefixExchange
 from ..store.foreign import foreign_changes
 from ..store.journal import Effect, Origin
 from ..store.marks import MARK_KEY, Acquire, Mark
@@ -447,5 +448,5 @@ class MeshFollower(MeshCopies):
         return None
 
     @enable_ki_protection
-    def _swap(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
-        super()._swap(upstream, ship, held, event)
+    def _swap(self, upstream: Upstream, ship: Ship, exchange: PrefixExchange, event: ShipEnds | Resumed) -> None:
+        super()._swap(upstream, ship, exchange, event)

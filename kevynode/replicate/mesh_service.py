@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..store.prefix_keys import replace_keys
+from ..store.exchange import PrefixExchange
 from .mesh import Mesh, MeshFollowing
 from .mesh_follower import MeshFollower
 from .mesh_sides import Ship
@@ -79,10 +78,10 @@ class ScopeRestorer(MeshFollower):
             await self._arrived.wait()
             nursery.cancel_scope.cancel()
 
-    def _exchange(self, upstream: Upstream, ship: Ship, held: Collection[bytes], event: ShipEnds | Resumed) -> None:
-        """Put the ship in place of the keys that are held, as changes that are made here."""
+    def _exchange(self, upstream: Upstream, ship: Ship, exchange: PrefixExchange, event: ShipEnds | Resumed) -> None:
+        """Put the ship in place of what is held, as changes that are made here."""
         try:
-            self.restored = replace_keys(self._store, held, ship.staging)
+            self.restored = exchange.finish()
         finally:
             self._leave_nothing_pending()
         # What follows in the stream is nobody's any more.

@@ -118,8 +118,9 @@ class MeshSources:
     def forget_all_but(self, prefixes: Collection[bytes]) -> None:
         """No others are copied here."""
         for prefix, copy in tuple(self._copies.items()):
-            # What this node has just released may be known here before its new owner is.
-            if prefix not in prefixes and not (copy.source == self._self_id and copy.released is not None):
+            # What this node has just released may be known before its new owner is; later anything may become of it.
+            is_new = copy.source == self._self_id and copy.released is not None and copy.heir is None
+            if prefix not in prefixes and not is_new:
                 del self._copies[prefix]
 
     def is_between(self, prefix: bytes) -> bool:

@@ -398,6 +398,20 @@ def test_what_this_node_has_released_is_a_copy_if_it_wants_one() -> None:
     assert world.mesh.copy_of(A) == (55, 0)
 
 
+def test_what_this_node_has_released_and_did_not_want_for_a_while_is_copied_anew() -> None:
+    world = World({A: "me"})
+    world.own("me", 0)
+    world.mesh.released_here(Release(A, 1, "t"), 55, 200)
+    world.own("t", 1)
+    assert world.mesh.copy_of(A) == (55, 0)
+    # Something else has been put in its place.
+    del world.owners[A]
+    world.mesh.refresh()
+    world.own("t", 1)
+    world.acquire("t", 150, history=55)
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [])
+
+
 def test_a_release_that_is_said_again_does_not_put_a_copy_back() -> None:
     world = World({A: "me"})
     world.own("me", 0)
