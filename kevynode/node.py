@@ -142,7 +142,9 @@ class Node(InProcess):
             self.store, self.server, self.log, self.clock.monotonic, self.random.getrandbits, settings
         )
         replication.upstream_shards = config.upstream_shards
-        self.server.replication = NodeReplicationView(replication, self._client_address)
+        self.server.replication = NodeReplicationView(
+            replication, self._client_address, self.server.lone_primary.writer
+        )
         return replication
 
     def _persist(self, disk: Disk) -> Persistence:

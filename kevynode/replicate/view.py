@@ -26,12 +26,16 @@ _WORDS: Final[dict[State, _Word]] = {
 class NodeReplicationView:
     """The ReplicationView of a node that replicates.
 
-    ``client_address`` gives the address for clients of the node with a replication host and port.
+    ``client_address`` gives the address for clients of the node with a replication host and port, ``own_address`` this
+    node's own.
     """
 
-    def __init__(self, replication: Replication, client_address: Callable[[str, int], str]) -> None:
+    def __init__(
+        self, replication: Replication, client_address: Callable[[str, int], str], own_address: Callable[[], str]
+    ) -> None:
         self._replication = replication
         self._client_address = client_address
+        self._own_address = own_address
 
     @property
     def role(self) -> Literal["master", "slave"]:
@@ -110,7 +114,7 @@ class NodeReplicationView:
 
     def writer(self) -> str:
         target = self._replication.target
-        return "" if target is None else self._client_address(*target)
+        return self._own_address() if target is None else self._client_address(*target)
 
     def follow(self, host: str, port: int) -> bool:
         return self._replication.follow(host, port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.cluster import HOST, Cluster, in_cluster
+from support.cluster import HOST, Cluster, ErrorReply, in_cluster
 from support.scoped import ScopedCluster, address, misdirected
 
 from kevynode.probe import parse_info
@@ -109,6 +109,9 @@ async def test_a_node_says_itself_where_its_clients_find_it(cluster: Cluster, ad
     assert [facts["advertise"] for facts in cluster.logged("anna", "advertise_differs")] == [advertise] * bool(
         advertise
     )
+    # Where to read what this node has never heard of: nobody knows more of it than the node itself.
+    there = advertise or address("anna")
+    assert await world.write("anna", "REPL.WAIT", 5, 5) == ErrorReply(f"MISDIRECTED writer is {there}")
     # Redirects of others name what is declared for all, whatever a node says of itself.
     assert await world.write("bert", "SET", "a:1", "v") == misdirected("anna")
     view = world.nodes["bert"].replication

@@ -32,7 +32,7 @@ def joined(primary: Primary, name: str = "r") -> PrimaryLink:
 
 
 def view(primary: Primary) -> NodeReplicationView:
-    return NodeReplicationView(primary.replication, lambda host, port: f"{host}:{port - 10000}")
+    return NodeReplicationView(primary.replication, lambda host, port: f"{host}:{port - 10000}", lambda: "own:6004")
 
 
 # -- slots and links --------------------------------------------------------------------------------------------------
