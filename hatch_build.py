@@ -28,7 +28,7 @@ def build(root: Path, target: Path) -> list[Path]:
     sources = [
         path for path in sorted((root / _SOURCES).glob("*.pyx")) if sys.platform == "linux" or path.stem != "hub"
     ]
-    flags = [] if sys.platform == "win32" else ["-O3", "-fno-strict-aliasing"]
+    flags = [] if sys.platform == "win32" else ["-O2", "-fno-strict-aliasing"]
     extensions = [
         Extension(
             f"{_SOURCES.replace('/', '.')}.{source.stem}",

@@ -63,7 +63,7 @@ else
     # Installed again when the sources, the requirements or the interpreter changed.
     stamp=$({
         "$python" -c 'import sys; print(sys.version)'
-        find "$root/kevynode" "$root/pyproject.toml" -type f ! -name '*.pyc' -exec cksum {} + | sort
+        find "$root/kevynode" "$root/pyproject.toml" "$root/hatch_build.py" -type f ! -name '*.pyc' ! -name '*.so' -exec cksum {} + | sort
     } | cksum)
     if [ "$(cat "$venv/stamp" 2>/dev/null || true)" != "$stamp" ]; then
         echo "Setting up $venv ..."

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kevynode import __version__
+from kevynode.twins import IMPLEMENTATION
 from kevynode.cli_output import fail, say
 from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.log import Logger, open_log
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kevynode", description="A Redis-compatible cluster node.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"kevynode {__version__}")
+    parser.add_argument("--version", action="version", version=f"kevynode {__version__} ({IMPLEMENTATION})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="start a node and serve until SIGTERM or SIGINT", allow_abbrev=False)

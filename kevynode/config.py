@@ -122,6 +122,8 @@ _KEVY_SECTIONS = frozenset({"advanced", "slowlog", "notification"})
 _SECRETS = frozenset({"config.requirepass", "config.masterauth", "config.primaryauth", "config.tls-key-file-pass"})
 
 _ENVIRONMENT_PREFIX = "KEVYNODE_"
+# Read by kevynode.twins, before there is any configuration.
+_NO_SETTINGS = frozenset({"KEVYNODE_PURE"})
 # What Kubernetes puts into every pod's environment for a service called kevynode…: no setting of ours.
 _SERVICE_LINK = re.compile(r"KEVYNODE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)\Z")
 _PARAMETER_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
@@ -439,7 +441,7 @@ def _from_tables(source: str, tables: Mapping[str, object], reader: _Reader) -> 
 def _from_environment(environment: Mapping[str, str], reader: _Reader) -> Iterator[Setting]:
     """The settings of ``KEVYNODE_<SECTION>_<KEY>``; other variables that begin so get a warning."""
     for name in sorted(environment):
-        if not name.startswith(_ENVIRONMENT_PREFIX):
+        if not name.startswith(_ENVIRONMENT_PREFIX) or name in _NO_SETTINGS:
             continue
         section, _, key = name.removeprefix(_ENVIRONMENT_PREFIX).lower().partition("_")
         path = f"{section}.{key.replace('_', '-') if section == 'config' else key}"

@@ -27,7 +27,7 @@ build_wheel() {
 }
 if [ ! -f "$venv/stamp" ]; then
     echo "== setting up $venv"
-    pip install 'hatchling>=1.27'
+    pip install 'hatchling>=1.27' 'cython>=3.1' 'setuptools>=77'
     build_wheel
     pip install "${wheel}[dev]"
     echo "$stamp" >"$venv/stamp"

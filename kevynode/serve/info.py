@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ..twins import IMPLEMENTATION
 from .info_persistence import persistence_fields
 from .info_replication import replication_fields
 from .info_scopes import scope_fields
@@ -42,6 +43,7 @@ def _server(server: Server) -> Fields:
     yield "redis_version", server.redis_version
     yield "server_name", "kevynode"
     yield "kevynode_version", server.version
+    yield "implementation", IMPLEMENTATION
     yield "redis_mode", "standalone"
     yield "server_mode", "standalone"
     if server.process is not None:

@@ -18,7 +18,7 @@ from kevynode.serve.server import Shutdown
 
 # Fields that monitoring tools read, by section.
 EXPECTED = {
-    "server": "redis_version server_name kevynode_version redis_mode os process_id run_id tcp_port hz "
+    "server": "redis_version server_name kevynode_version implementation redis_mode os process_id run_id tcp_port hz "
     "uptime_in_seconds uptime_in_days",
     "clients": "connected_clients maxclients blocked_clients pubsub_clients watching_clients paused_actions",
     "memory": "used_memory used_memory_human used_memory_rss used_memory_peak used_memory_dataset total_system_memory "

@@ -20,6 +20,7 @@ import kevynode
 from kevynode.cli import main
 from kevynode.config import NodeConfig
 from kevynode.log import Logger
+from kevynode.twins import IMPLEMENTATION
 
 
 class StartError(Exception):
@@ -88,7 +89,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"kevynode {kevynode.__version__}\n"
+    assert capsys.readouterr().out == f"kevynode {kevynode.__version__} ({IMPLEMENTATION})\n"
 
 
 @pytest.mark.parametrize(
@@ -334,7 +335,7 @@ def test_what_is_wrong_with_an_argument_is_said(
 
 def test_the_module_runs_like_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "kevynode", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"kevynode {kevynode.__version__}\n"
+    assert done.stdout == f"kevynode {kevynode.__version__} ({IMPLEMENTATION})\n"
 
 
 def test_public_names_load_on_first_use_and_pull_in_no_trio() -> None:

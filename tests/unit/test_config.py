@@ -488,3 +488,7 @@ def test_any_input_loads_or_raises_config_error_with_single_lines(
     for problem in problems(tables, environment=environment):
         assert problem
         assert problem.isprintable() or environment
+
+
+def test_the_choice_of_the_implementation_is_no_setting() -> None:
+    assert NodeConfig.from_dict({}, environment={"KEVYNODE_PURE": "1"}).warnings == ()
