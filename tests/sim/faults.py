@@ -48,6 +48,7 @@ class Faults:
             "power in a call": self._end_in_a_call,
             "disk full": self._disk_full,
             "disk error": self._disk_error,
+            "fail and end": self._fail_and_end,
             "rewrite": self._rewrite,
             "clock": self._clock,
             "move": self._move,
@@ -246,13 +247,44 @@ class Faults:
             await trio.sleep(random.choice((0.002, 0.005, 0.01, 0.1)) * random.uniform(0, 2))
             owners = [name for name in self._plan.nodes if any(name in found for found in self._owners())]
             pair = tuple(random.sample([*owners, *action.nodes], 2))
-            kinds = ["kill", "power", "cut", "cut one way", "reset", "disk error", "lose", "kill in a call"]
+            kinds = [
+                "kill",
+                "power",
+                "cut",
+                "cut one way",
+                "reset",
+                "disk error",
+                "lose",
+                "kill in a call",
+                "fail and end",
+            ]
             if self._plan.policy == "memory":
                 kinds = ["kill", "cut", "cut one way", "reset"]
             strike = attrs.evolve(action, kind=random.choice(kinds), nodes=pair, seed=random.getrandbits(32))
             self._world.trace.add("fault", f"strike {strike}")
             self.counts[strike.kind] = self.counts.get(strike.kind, 0) + 1
             nursery.start_soon(self._kinds[strike.kind], strike)
+
+    async def resolve(self, name: str, prefix: bytes, source: str) -> None:
+        """Decide a move at its target: its source has lost all memory of it, and may have gone on without."""
+        node = self._world.living().get(source)
+        rows = () if node is None or node.member is None else node.member.ownership.declared()
+        goes_on = any(row.prefix == prefix and row.owner == source and row.state == "open" for row in rows)
+        await self._ask(name, "MOVE-SCOPE", "RESOLVE", prefix, "ABORT" if goes_on else "COMMIT")
+
+    async def _fail_and_end(self, action: Action) -> None:
+        """A disk that makes nothing durable any more, and then the end of the node."""
+        name = action.nodes[0]
+        random, disk = Random(action.seed), self._world.disks[name]
+        disk.trouble()
+        self._losses.trouble_begins(name)
+        disk.fail_next(random.choice(("sync", "sync", "write")), errno.EIO, random.choice((1, 2, 5, 50)))
+        await trio.sleep(random.choice((0.01, 0.1, 0.5, 2.0)))
+        self._world.die(name, random.choice(("kill", "kill", "power")), action.seed)
+        self._world.disks[name].repaired()
+        await self._come_back(name, action.span)
+        self._losses.trouble_ends(name)
+        self._world.disks[name].had_trouble = False
 
     def _owners(self) -> list[set[str]]:
         """Who owns each prefix, by anybody's word."""

@@ -32,7 +32,6 @@ from kevynode.scope.ledger_text import LedgerError
 from kevynode.scope.move_wire import MessageDecoder
 from kevynode.scope.peer_wire import AnswerDecoder, PeerDecoder, PeerWireError
 from kevynode.store.staging import Staging
-from kevynode.store.store import Store
 
 __all__ = ["CORPUS", "TARGETS", "Target", "corpus_of"]
 
@@ -125,7 +124,7 @@ def _whole(read: Callable[[bytes], object], *errors: type[Exception]) -> Target:
 def _snapshot(data: bytes) -> None:
     told = []
     for pieces in ([data], _pieces(data)):
-        staging = Staging(Store(Random(0)))
+        staging = Staging(0)
         reader = SnapshotDecoder(staging, now_ms=1_700_000_000_000)
         try:
             for piece in pieces:

@@ -59,7 +59,14 @@ MUTATIONS = (
         "restarts",
     ),
     Mutation(
-        "acknowledge before it is applied",
+        "acknowledge a scope before it is in place",
+        "replicate/coverage.py",
+        "None if self.prefixes is None else self.resyncs.held(self.prefixes)",
+        "self.prefixes",
+        "all",
+    ),
+    Mutation(
+        "acknowledge what has come before it is applied",
         "replicate/replica.py",
         "            held = self.position if self.state in (State.LIVE, State.SHIPPING_SCOPE) else 0\n",
         "            held = self.expected if self.state in (State.LIVE, State.SHIPPING_SCOPE) else 0\n",
@@ -88,10 +95,10 @@ MUTATIONS = (
         "replication",
     ),
     Mutation(
-        "compare epochs with >=",
-        "scope/target_steps.py",
-        "        if event.epoch > self.known_epoch:\n            return False\n",
-        "        if event.epoch >= self.known_epoch:\n            return False\n",
+        "take an epoch that is known for a new one",
+        "scope/ledger.py",
+        "    epoch = max(known, default=0) + 1\n",
+        "    epoch = max(1, *known)\n",
         "moves",
     ),
     Mutation(

@@ -65,8 +65,8 @@ class Plan:
 # What happens how often, by profile: weight of each kind of action.
 _NETWORK: Final = {"cut": 4, "cut one way": 4, "isolate": 2, "reset": 5, "break after": 4, "slow": 3, "narrow": 3}
 _ENDS: Final = {"stop": 2, "kill": 4, "power": 4, "kill in a call": 4, "power in a call": 4}
-_DISK: Final = {"disk full": 2, "disk error": 3, "rewrite": 3, "clock": 2}
-_MOVES: Final = {"move": 14, "move struck": 16, "abort": 2}
+_DISK: Final = {"disk full": 2, "disk error": 3, "fail and end": 2, "rewrite": 3, "clock": 2}
+_MOVES: Final = {"move": 12, "move struck": 20, "abort": 2}
 _KINDS: Final[dict[str, dict[str, int]]] = {
     "replication": {**_NETWORK, **_ENDS, **_DISK, "promote": 6, "redirect": 4},
     "moves": {**_NETWORK, **_ENDS, **_MOVES, "rewrite": 2, "lose": 2, "disk error": 2},

@@ -9,16 +9,19 @@ import trio
 from sim.faults import Faults
 from sim.losses import Losses
 from sim.plan import Plan
+from sim.records import Records
 from sim.world import World
 from support.store_harness import Content, check_memory, content
 
 from kevynode import Node
-from kevynode.scope.ledger_records import MoveState
+from kevynode.scope.ledger_records import MoveRole, MoveState
 
 __all__ = ["EXPECTED_ERRORS", "Rest"]
 
 #: Seconds that a cluster gets to come to rest.
 PATIENCE: Final = 150.0
+#: Seconds after which the operator decides what nobody else can.
+DOUBT: Final = 45.0
 
 #: What nodes may log as errors: the disk, or an operator, brings it about.
 EXPECTED_ERRORS: Final = frozenset(
@@ -29,15 +32,17 @@ EXPECTED_ERRORS: Final = frozenset(
 class Rest:
     """Waits for rest, then checks what there is."""
 
-    def __init__(self, world: World, plan: Plan, faults: Faults, losses: Losses) -> None:
+    def __init__(self, world: World, plan: Plan, faults: Faults, losses: Losses, records: Records) -> None:
         self._world = world
         self._plan = plan
         self._faults = faults
         self._losses = losses
+        self._records = records
 
     async def reach(self) -> None:
         """Wait until everything is as it is to be, or say what is not."""
-        deadline = trio.current_time() + PATIENCE
+        began = trio.current_time()
+        deadline = began + PATIENCE
         conditions = self._scoped() if self._plan.scopes else self._replicated()
         while True:
             missing = next((text for condition in conditions if (text := condition())), "")
@@ -46,7 +51,19 @@ class Rest:
             if trio.current_time() > deadline:
                 self._world.fail(f"convergence: {missing}")
                 return
+            if trio.current_time() > began + DOUBT:
+                await self._resolve()
             await trio.sleep(0.25)
+
+    async def _resolve(self) -> None:
+        """Decide moves whose source knows nothing of them any more, as an operator does."""
+        for name, node in self._nodes().items():
+            if node.member is None:
+                continue
+            for record in node.member.keeper.state.open_moves():
+                if record.role is MoveRole.TARGET and record.state is MoveState.SEALED and record.decided is None:
+                    self._records.resolved.add(record.prefix)
+                    await self._faults.resolve(name, record.prefix, record.peer)
 
     async def check(self) -> None:
         """What holds at rest. Copies may have something on the way still, so all of it is waited for again."""

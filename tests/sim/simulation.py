@@ -15,6 +15,7 @@ from sim.history import History
 from sim.linear import check_key
 from sim.losses import Losses
 from sim.plan import LENGTH, Plan, Profile, draw_plan
+from sim.records import Records
 from sim.rest import Rest
 from sim.scheduling import run_by_seed
 from sim.trace import Trace
@@ -103,6 +104,7 @@ class _Simulation:
         losses = Losses(world, plan, self.history, self.prefixes)
         watch = losses.watch = Watch(world, self.prefixes if plan.scopes else ())
         watch.on_opened.append(losses.opened)
+        records = Records(world)
         self._declare(world)
         faults = Faults(world, plan, losses)
         clients = [self._client(world, number) for number in range(plan.clients)]
@@ -123,7 +125,7 @@ class _Simulation:
             client.stopped = True
         while len(done) < len(clients):  # noqa: ASYNC110  as good as an event
             await trio.sleep(0.1)
-        rest = Rest(world, plan, faults, losses)
+        rest = Rest(world, plan, faults, losses, records)
         await rest.reach()
         await self._read_all(world, clients[0])
         await rest.check()

@@ -161,7 +161,7 @@ async def test_a_lost_disk_that_is_not_made_up_for_is_found(nursery: trio.Nurser
 
 async def test_copies_that_differ_at_rest_are_found(nursery: trio.Nursery) -> None:
     cluster = Cluster(nursery)
-    rest = Rest(cluster.world, cluster.plan, None, cluster.losses)  # type: ignore[arg-type]
+    rest = Rest(cluster.world, cluster.plan, None, cluster.losses, None)  # type: ignore[arg-type]
     rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"1", None)})
     assert cluster.failures == []
     rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"2", None)})

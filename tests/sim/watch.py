@@ -44,11 +44,14 @@ class Watch:
         self.epochs: dict[bytes, int] = {}
         self._world = world
         self._prefixes = tuple(prefixes)
+        # Those that nodes began when they opened for writing, or were promoted.
+        self._histories: set[int] = set()
         self._entries: dict[tuple[int, int], Words] = {}
         # The place in an upstream's history that the group which is committed next comes from, by the node's name.
         self._cursors: dict[str, tuple[int, int]] = {}
         world.on_birth.append(self._born)
         world.on_death.append(self._dead)
+        world.on_ready.append(self._ready)
 
     def _born(self, life: Life) -> None:
         node = life.node
@@ -67,6 +70,17 @@ class Watch:
     def _dead(self, life: Life, how: Death) -> None:
         for writers in self.writers.values():
             writers.discard(life.name)
+
+    def _ready(self, life: Life) -> None:
+        """A replica goes on with the history that it has, and begins none."""
+        assert life.node is not None
+        for node in self._world.living().values():
+            if node.replication.role == "master":
+                lineage = node.replication.lineage
+                self._histories.update((lineage.history, *(history for history, _ in lineage.ancestors)))
+        replication = life.node.replication
+        if replication.role == "slave" and replication.position and replication.history not in self._histories:
+            self._world.fail(f"replicas: {life.name} has begun history {replication.history}, and is a replica")
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +118,12 @@ class Watch:
         cursor = self._cursors.pop(life.name, None)
         if life.dead:
             return
+        backlog = node.replication.backlog
+        lowest = backlog.pins.lowest
+        if lowest is not None and lowest < backlog.first:
+            self._world.fail(
+                f"pins: {life.name} has let go of {lowest}, which is pinned, and begins at {backlog.first}"
+            )
         journal = node.store.journal
         if journal.origin is not None and not journal.follows:
             if cursor is not None and cursor[0]:
@@ -113,6 +133,7 @@ class Watch:
             pass
         elif journal.offset - first == len(group):
             if not journal.follows:
+                self._histories.add(node.replication.history)
                 self._check_owner(life, node, group)
             self._compare(life, node.replication.history, first, group)
 

@@ -54,8 +54,9 @@ class World:
         self.lives: dict[str, Life] = {}
         self.disks: dict[str, SimDisk] = {}
         self.failures: list[str] = []
-        # Called with each life: when its node is made, and when it ends, however it does.
+        # Called with each life: when its node is made, when it has loaded, and when it ends, however it does.
         self.on_birth: list[Callable[[Life], object]] = []
+        self.on_ready: list[Callable[[Life], object]] = []
         self.on_death: list[Callable[[Life, Death], object]] = []
         self.starts = 0
 
@@ -139,6 +140,8 @@ class World:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)
                     life.ready = True
+                    for told in self.on_ready:
+                        told(life)
         except* StartError as group:
             self._not_started(life, disk, group)
         except* Exception as group:
