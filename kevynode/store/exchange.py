@@ -50,8 +50,9 @@ class PrefixExchange:
     """
 
     def __init__(self, store: Store, staging: PrefixStaging) -> None:
+        #: What is put in place. Freeing its shards takes long, too.
+        self.staging = staging
         self._store = store
-        self._staging = staging
         self._keyspace: Keyspace = store.keyspace
         self._parts: dict[tuple[int, int], _Part] = {}
         # The effects, those of keys that go before all others.
@@ -68,7 +69,7 @@ class PrefixExchange:
         store.journal.observers.append(self._observe)
 
     def _observe(self, _offset: int, group: list[Effect]) -> None:
-        prefixes = self._staging.prefixes
+        prefixes = self.staging.prefixes
         for _, key, _ in group:
             if key is None or key.startswith(prefixes):
                 self._is_void = True
@@ -85,7 +86,7 @@ class PrefixExchange:
     def prepare(self) -> Iterator[None]:
         """Work out what changes. Yields about every half of a millisecond; other groups may be committed meanwhile."""
         yield from self._look_for_what_goes()
-        arrived = self._staging.keyspace
+        arrived = self.staging.keyspace
         for shard in arrived.shards():
             keys = list(shard)
             for place in range(0, len(keys), _STEP):
@@ -96,7 +97,7 @@ class PrefixExchange:
 
     def _look_for_what_goes(self) -> Iterator[None]:
         """Find the keys that are held and have not arrived, and make room for those that have."""
-        prefixes, arrived, keyspace = self._staging.prefixes, self._staging.keyspace, self._keyspace
+        prefixes, arrived, keyspace = self.staging.prefixes, self.staging.keyspace, self._keyspace
         position = 0
         while not self._is_void:
             self._make_room(position)
@@ -110,7 +111,7 @@ class PrefixExchange:
 
     def _make_room(self, position: int) -> None:
         """Split the shard at a place in hash order until it has room for its share of what has arrived."""
-        arrived = self._staging.keyspace
+        arrived = self.staging.keyspace
         while True:
             shard, _ = self._keyspace.shard_at(position)
             if len(shard) + (arrived.count >> shard.bits) <= SHARD_LIMIT:
@@ -192,7 +193,7 @@ class PrefixExchange:
         store = self._store
         store.settle()
         if self._is_void or store.keyspace is not self._keyspace:
-            return replace_keys(store, all_keys_under(store, self._staging.prefixes), self._staging)
+            return replace_keys(store, all_keys_under(store, self.staging.prefixes), self.staging)
         for part in self._parts.values():
             self._place(part)
         store.used += self._used
