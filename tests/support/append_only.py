@@ -22,6 +22,8 @@ from kevynode.store.store import Store
 
 DATA = "/data"
 FOLDER = "/data/appendonlydir"
+#: The first increment.
+INCREMENT = FOLDER + "/appendonly.aof.1.incr.aof"
 
 
 def read_folder(

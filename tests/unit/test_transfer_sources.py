@@ -34,7 +34,6 @@ from kevynode.transfer import (
 )
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-INCREMENT = FOLDER + "/appendonly.aof.1.incr.aof"
 #: The time that nodes stand at here, and one when a key of theirs has expired.
 NOW = 1_700_000_000_000
 LATER = NOW + 501
