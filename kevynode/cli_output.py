@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Final, Self
 
+from kevynode.probe import PASSWORD
 from kevynode.progress import ProgressBar
 from kevynode.serve.info import human_size
 
@@ -32,7 +33,10 @@ def note(line: str) -> None:
 
 def fail(problem: object) -> int:
     """Print one line about ``problem`` on standard error and return the exit status of a failure."""
-    note("kevynode: " + " ".join(str(problem).splitlines()))
+    text = " ".join(str(problem).splitlines())
+    if text.startswith("NOAUTH "):
+        text += f" {PASSWORD} in the environment is where it is taken from."
+    note("kevynode: " + text)
     return 1
 
 

@@ -257,7 +257,10 @@ def test_status_as_json_with_a_node_that_is_down(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (b"-NOAUTH Authentication required.\r\n", "NOAUTH Authentication required."),
+        (
+            b"-NOAUTH Authentication required.\r\n",
+            "NOAUTH Authentication required. REDISCLI_AUTH in the environment is where it is taken from.",
+        ),
         (b"HTTP/1.1 400 Bad Request\r\n", "does not speak the Redis protocol"),
         (b"$99999999999\r\n", "does not speak the Redis protocol"),
         (b"$x\r\n", "does not speak the Redis protocol"),
