@@ -159,6 +159,20 @@ MUTATIONS = (
         "    return False\n",
         "restarts",
     ),
+    Mutation(
+        "answer REPL.WAIT before a scope is followed at its new writer",
+        "replicate/mesh.py",
+        "                return applied and not self._awaits(node_id, follower)\n",
+        "                return applied\n",
+        "moves",
+    ),
+    Mutation(
+        "keep a copy from who was not the writer any more",
+        "replicate/mesh_follower.py",
+        "            if is_whole and mark.epoch > self._epochs.get(prefix, -1):\n",
+        "            if False:\n",
+        "moves",
+    ),
 )
 
 
