@@ -121,10 +121,20 @@ def compare(report: Report, required: Sequence[str], say: Callable[[str], None])
                 report.warnings.append(f"{name} is left out: {error}")
         if not report.servers:
             raise Unavailable("none of the servers is available")
+        report.warnings += missing_parts(report.servers)
         names = [server.name for server in report.servers]
         report.baseline = BASELINE if BASELINE in names else names[0]
         for command in options.commands:
             _compare_command(report, WORKLOADS[command], say)
+
+
+def missing_parts(servers: Sequence[Running]) -> list[str]:
+    """A warning where the node that is to have compiled parts says that it has none."""
+    return [
+        f"{server.name} runs without its compiled parts, which are not built here"
+        for server in servers
+        if server.name == "kevynode" and server.version.endswith(" pure")
+    ]
 
 
 def _compare_command(report: Report, workload: Workload, say: Callable[[str], None]) -> None:

@@ -233,7 +233,7 @@ def _version(name: str, host: str, port: int) -> str:
     info = read_info(host, port)
     for field in (f"{name}_version", "kevynode_version", "valkey_version", "redis_version"):
         if field in info:
-            return info[field]
+            return " ".join([info[field], *filter(None, [info.get("implementation")])])
     return "version unknown"
 
 

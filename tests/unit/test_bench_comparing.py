@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +108,17 @@ class TestServers:
         assert servers.PURE not in servers.child_environment(compiled.environment)
         assert servers.child_environment(pure.environment)[servers.PURE] == "1"
         assert servers.child_environment()[servers.PURE] == "1"
+
+    def test_a_node_says_which_parts_it_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        info = {"kevynode_version": "0.1", "redis_version": "7.2", "implementation": "pure"}
+        monkeypatch.setattr(servers, "read_info", lambda host, port: info)
+        assert servers._version("kevynode-pure", "h", 1) == "0.1 pure"
+        node = servers.Running("kevynode", "h", 1, 1, servers._version("kevynode", "h", 1))
+        assert len(compare.missing_parts([node, attrs.evolve(node, name="kevynode-pure")])) == 1
+        assert compare.missing_parts([attrs.evolve(node, version="0.1 compiled")]) == []
+        info.clear()
+        info["valkey_version"] = "9.1"
+        assert servers._version("valkey", "h", 1) == "9.1"
 
 
 class TestForeignLoad:
