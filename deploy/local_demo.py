@@ -7,13 +7,14 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 import trio
 
 from kevynode import ReplyError, ScopedClient
 from kevynode.client import ClientError
-from kevynode.probe import ErrorReply, Probe, connect
+from kevynode.probe import ErrorReply, Probe, ProbeError, connect
 
 __all__ = ["show"]
 
@@ -96,13 +97,14 @@ def show(ports: Mapping[str, int], scopes: Sequence[tuple[str, str]], say: Calla
     node that writes each of them.
     """
     addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in ports.items()}
-    probes = {node_id: connect(address) for node_id, address in addresses.items()}
-    try:
-        demo = Demo(probes, say)
-        _show_scopes(demo, addresses, scopes)
-    finally:
-        for probe in probes.values():
-            probe.close()
+    with ExitStack() as ends:
+        try:
+            probes = {node_id: ends.enter_context(connect(address)) for node_id, address in addresses.items()}
+            demo = Demo(probes, say)
+            _show_scopes(demo, addresses, scopes)
+        except ProbeError as error:
+            say(f"\n# That is the end of it: {error}.")
+            return False
     say("\n# All of it was as it should be." if demo.is_good else "\n# Not all of it was as it should be.")
     return demo.is_good
 

@@ -222,6 +222,17 @@ def test_the_demonstration(tmp_path: Path) -> None:
     assert node_processes(tmp_path) == []
 
 
+def test_a_demonstration_ends_with_one_of_its_nodes(tmp_path: Path) -> None:
+    with Script("--demo", "--dir", str(tmp_path), "--nodes", "2") as script:
+        script.wait_for("keys at each writer, and all nodes have all of them")
+        [victim] = node_processes(tmp_path, "node-2.toml")
+        os.kill(int(victim), signal.SIGKILL)
+        assert script.end(None) == 1
+        assert "Traceback" not in script.output
+        assert "# Not all of it was as it should be." in script.output or "# That is the end of it: " in script.output
+    assert node_processes(tmp_path) == []
+
+
 def test_after_a_move_and_a_restart_the_new_writer_is_named(tmp_path: Path) -> None:
     with Script("--dir", str(tmp_path), "--nodes", "2") as script:
         table = script.table()
