@@ -39,24 +39,23 @@ _LOOK_SECONDS: Final = 2.0
 # What a node says that knows of no move to call off.
 _NO_MOVE: Final = "no move of this prefix"
 
-#: What the states of a move at its source are called, in their order: how far the bar is.
-STEPS: Final[Mapping[str, str]] = {
-    "asking": "asking",
-    "requesting": "agreed",
-    "capturing": "writes wait",
-    "quiescing": "writes wait",
-    "quiesced": "handing over",
-    "confirming": "handed over",
-    "flipping": "deciding",
-    "restoring": "decided",
-    "flipped": "decided",
-    "releasing": "confirmed",
-    "settling": "moved",
-    "finishing": "moved",
-    "done": "moved",
+#: What the states of a move at its source are called, in their order, and how much of it is behind it then, in percent:
+#: to hand over takes longest where there is no copy, and to take over then, too.
+STEPS: Final[Mapping[str, tuple[str, int]]] = {
+    "asking": ("asking", 0),
+    "requesting": ("agreed", 4),
+    "capturing": ("writes wait", 6),
+    "quiescing": ("writes wait", 8),
+    "quiesced": ("handing over", 10),
+    "confirming": ("handed over", 60),
+    "flipping": ("deciding", 62),
+    "restoring": ("decided", 64),
+    "flipped": ("decided", 64),
+    "releasing": ("confirmed", 96),
+    "settling": ("moved", 100),
+    "finishing": ("moved", 100),
+    "done": ("moved", 100),
 }
-_ORDER: Final = tuple(STEPS)
-_LAST: Final = _ORDER.index("settling")
 #: States of a target in which there is nothing left to be decided.
 _SETTLED: Final = frozenset("placing opening open finishing active discarding clearing closing discarded".split())
 
@@ -162,7 +161,7 @@ class _Moving:
                 continue
             title = f"{_named(self._options.prefix)} to {self._options.target}"
             if self._bar.is_wanted:
-                self._bar.show(title, _place(row), _LAST, _standing(row))
+                self._bar.show(title, _percent(row), 100, _standing(row))
             else:
                 note(f"{title}: {_standing(row)}")
                 self._next_line = time.monotonic() + _LINE
@@ -242,15 +241,14 @@ class _Moving:
         return shlex.join(["kevynode", "move-scope", self._options.prefix, "--status", "--at", address])
 
 
-def _place(row: MoveRow) -> int:
-    state = str(row.get("state"))
-    return min(_ORDER.index(state), _LAST) if state in STEPS else 0
+def _percent(row: MoveRow) -> int:
+    return STEPS.get(str(row.get("state")), ("", 0))[1]
 
 
 def _standing(row: MoveRow) -> str:
     """How far a move is, in words."""
     state = str(row.get("state", "?"))
-    found = [STEPS.get(state, state)]
+    found = [STEPS.get(state, (state, 0))[0]]
     if row.get("keys"):
         found.append(counted(_number(row, "keys"), "key"))
     if row.get("bytes"):

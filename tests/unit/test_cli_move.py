@@ -198,8 +198,8 @@ def test_a_terminal_is_shown_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> N
         assert main(["move-scope", "x:", "--to", "b", "--at", a.address]) == 0
     lines = [line.rstrip() for line in terminal.getvalue().split("\r") if line.strip()]
     assert lines[0] == "scope x: to b [..............................]   0% asking"
-    assert lines[1].endswith("40% handing over, 1,500 keys, writes wait for 1.2 s")
-    assert lines[2].endswith("80% decided, 1,500 keys, 2.00K, writes wait for 2.3 s, in doubt")
+    assert lines[1].endswith("10% handing over, 1,500 keys, writes wait for 1.2 s")
+    assert lines[2].endswith("64% decided, 1,500 keys, 2.00K, writes wait for 2.3 s, in doubt")
     # The line is empty in the end.
     assert terminal.getvalue().endswith(" \r")
 
@@ -229,6 +229,8 @@ def test_a_move_goes_on_though_nothing_can_be_shown(failing: bytes | None, monke
 def test_every_state_of_a_move_has_a_name_for_people() -> None:
     called_off = {"aborting", "aborted", "closing", "closed", "failed"}
     assert set(cli_move.STEPS) == {state.value for state in SourceState} - called_off
+    percents = [percent for _, percent in cli_move.STEPS.values()]
+    assert percents == sorted(percents)
     assert {state.value for state in TargetState} >= cli_move._SETTLED
 
 
