@@ -75,7 +75,7 @@ class KevyIngest:
     async def _replace(self, request: IngestRequest, move_id: str) -> Status:
         prefix, keeper, driver = request.prefix, self._keeper, self._driver
         staging = await driver.jobs.rebuild(prefix, [words for _, words in request.commands])
-        driver.jobs.exchange(prefix, staging)
+        exchange = await driver.jobs.exchange(prefix, staging)
         try:
             await self._become_owner(prefix, move_id)
         finally:
@@ -84,6 +84,7 @@ class KevyIngest:
             else:
                 await driver.jobs.give_back(prefix)
         await driver.world.make_durable()
+        await driver.jobs.tidy(exchange)
         return Status(b"OK %d" % len(request.commands))
 
     async def _become_owner(self, prefix: bytes, move_id: str) -> None:

@@ -331,6 +331,7 @@ class MoveDriver:
         self._feed(move, moves.Checked(action.ticket, keys, ""))
 
     async def _place(self, move: Move, following: bool) -> None:
+        exchange = None
         try:
             if following:
                 await self._look_at_copy(move)
@@ -339,7 +340,7 @@ class MoveDriver:
                     digest = self._keeper.state.moves[move.move_id].digest
                     move.staging = await self.jobs.restage(move.prefix, move.move_id, digest)
                 staging, move.staging = move.staging, None
-                self.jobs.exchange(move.prefix, staging)
+                exchange = await self.jobs.exchange(move.prefix, staging)
                 move.placed = True
             await self.world.make_durable()
         except StageError as error:
@@ -348,6 +349,8 @@ class MoveDriver:
             self._feed(move, moves.PlacingFailed(str(error), lost=False))
         else:
             self._feed(move, moves.Placed())
+        if exchange is not None:
+            await self.jobs.tidy(exchange)
 
     async def _discard(self, move: Move) -> None:
         await self.jobs.remove_stage(move.move_id)

@@ -18,10 +18,11 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..disk import Disk, write_all
+from ..store.exchange import PrefixExchange
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
 from ..store.marks import Mark
-from ..store.prefix_keys import all_keys_under, drop_keys, keys_under, replace_keys
+from ..store.prefix_keys import drop_keys, keys_under
 from ..store.rebuild import rebuild_commands
 from ..store.staging import PrefixStaging
 from ..store.store import Store
@@ -374,18 +375,37 @@ class MoveJobs:
             replay.apply(list(commands[place : place + _STEP]))
         return replay.finish()
 
-    @enable_ki_protection
-    def exchange(self, prefix: bytes, staging: PrefixStaging) -> int:
-        """Hold under a prefix exactly what is staged, in one step and one group of the journal; changed keys.
+    async def exchange(self, prefix: bytes, staging: PrefixStaging) -> PrefixExchange:
+        """Hold under a prefix exactly what is staged, in one step and one group of the journal: what is to be tidied.
 
         What its last owner still sends, a ship or entries that are in the stage already, changes nothing from here on.
+        Cancelled, nothing has been put in place.
         """
-        store = self.world.store
         self.world.take(prefix)
+        await trio.lowlevel.checkpoint()
+        exchange = PrefixExchange(self.world.store, staging)
         try:
-            return replace_keys(store, all_keys_under(store, (prefix,)), staging)
+            for _ in exchange.prepare():
+                await trio.lowlevel.checkpoint()
+            self._finish(exchange)
+        finally:
+            exchange.close()
+        return exchange
+
+    @enable_ki_protection
+    def _finish(self, exchange: PrefixExchange) -> None:
+        store = self.world.store
+        try:
+            exchange.finish()
         finally:
             store.commit()
+            store.discarded += exchange.staging.keyspace.shards()
+
+    async def tidy(self, exchange: PrefixExchange) -> None:
+        """Free what an exchange has left behind, when nobody waits for it any more."""
+        await trio.lowlevel.checkpoint()
+        for _ in exchange.tidy():
+            await trio.lowlevel.checkpoint()
 
     async def keep(self, prefix: bytes, epoch: int) -> tuple[str, int]:
         """Write all that is under a prefix to a file of commands that nobody here reads, durably. May raise OSError.
