@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kevynode import __version__
-from kevynode.twins import IMPLEMENTATION
 from kevynode.cli_output import fail, say
 from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.log import Logger, open_log
 from kevynode.probe import ErrorReply, ProbeError, command_words, connect, parse_info
 from kevynode.serve.parameters import check_parameter, without_effect
 from kevynode.status import in_columns, moves, peers, replication_state, scopes, tables
+from kevynode.twins import IMPLEMENTATION
 
 __all__ = ["run_command"]
 

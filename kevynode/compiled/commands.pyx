@@ -39,6 +39,7 @@ from ..store.list_value import List
 from ..store.sharded import ShardedDict
 from ..store.sizes import PLACE_MEMORY
 from ..store.sorted_set_value import SortedSet
+from ..store.store import Store
 from ..store.values import Hash, Set
 
 cdef object _OK = OK
@@ -59,6 +60,7 @@ cdef object _lrange = lists_reading.lrange
 cdef object _sadd = sets.sadd
 cdef object _zadd = sorted_sets.zadd
 
+cdef object _Store = Store
 cdef object _Hash = Hash
 cdef object _List = List
 cdef object _Set = Set
@@ -436,4 +438,6 @@ def call_twin(handler, store, list argv):
     cdef Handler twin = twin_of(handler)
     if twin == NULL:
         raise LookupError(handler)
+    if type(store) is not _Store:
+        raise TypeError("the compiled commands serve nothing but a Store")
     return twin(store, argv)

@@ -144,8 +144,6 @@ cdef class Turn:
     """The loop of one session, with what every command needs at hand. Lives as long as the session."""
 
     def __cinit__(self, session):
-        if type(session) is not _Session:
-            raise TypeError("the compiled loop serves nothing but a Session")
         server = session.server
         if type(server.store) is not _Store:
             raise TypeError("the compiled loop serves nothing but a Store")
@@ -220,7 +218,9 @@ cdef class Turn:
         start = PyList_GET_SIZE(output)
         self.special = True
         # It notes itself as the last command, or the subcommand that it stands for.
-        self.counted = None
+        if self.counted is not None:
+            set_field(session, LAST_COMMAND, (<Facts>self.counted).command)
+            self.counted = None
         _process(session, argv)
         self.noted = <object>field(self.journal, JOURNAL_OFFSET)
         output = <object>field(session, OUTPUT)
@@ -406,6 +406,8 @@ cdef class Turn:
 
 
 cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline) except -1:
+    if type(session) is not _Session:
+        raise TypeError("the compiled loop serves nothing but a Session")
     cdef object turn = <object>field(session, TURN)
     if turn is None:
         turn = Turn(session)

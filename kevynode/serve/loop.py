@@ -47,7 +47,8 @@ def run_commands(session: Session, deadline: float) -> bool:
     tracks_written_keys = server.tracks_written_keys
     output = session.output
     size = 0
-    command = None
+    # The last command that took the short way, and has not been noted in the session.
+    last = None
     # Where the journal stood when session.wrote was last brought up to date.
     noted = journal.offset
     session.last_active = now = perf()
@@ -76,17 +77,20 @@ def run_commands(session: Session, deadline: float) -> bool:
                     store.settle()
                 if journal.offset != noted:
                     session.wrote = journal.offset
+                if last is not None:
+                    session.last_command = last
+                    last = None
+                # It notes itself as the last command, or the subcommand that it stands for.
                 dispatch.process(session, argv)
                 noted = journal.offset
                 size += sum(map(len, output[start:]))
-                # It has noted itself as the last command, or the subcommand that it stands for.
-                command = None
                 # It may have closed or opened the node, or a scope, for writes.
                 _, _, _, find, (place, marks, cut, heads, is_kept) = server.needed_by_every_command
                 now = perf()
                 if now > deadline or size > TURN_OUTPUT or not session.is_free():
                     break
                 continue
+            last = command
             try:
                 reply = command.handler(store, argv)
             except errors.ReplyError as error:
@@ -140,8 +144,8 @@ def run_commands(session: Session, deadline: float) -> bool:
             store.settle()
         if journal.offset != noted:
             session.wrote = journal.offset
-    if command is not None:
-        session.last_command = command
+    if last is not None:
+        session.last_command = last
     if special or size > TURN_OUTPUT:
         session.measure_output()
         return bool(queue) or not session.is_free()
