@@ -255,7 +255,7 @@ class Member:
 
         It is this node's own and not open, or it is a copy that is not whole.
         """
-        if any(row.prefix == prefix and row.state == "waiting" for row in self.ownership.declared()):
+        if self.ownership.table.declared(prefix) is not None and self.ownership.state(prefix) == "waiting":
             return True
         return self.mesh is not None and self.mesh.lacks(prefix)
 

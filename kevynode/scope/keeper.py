@@ -249,8 +249,8 @@ class ScopeKeeper:
                 await self.append(records)
                 return True
             decisions, due = self._decide()
-            if due is not None:
-                await self.append([Opened(due)])
+            if due:
+                await self.append(map(Opened, due))
                 return True
         except OSError as error:
             self._log.error("ledger_failed", reason=str(error))
@@ -262,9 +262,9 @@ class ScopeKeeper:
         return False
 
     @enable_ki_protection
-    def _decide(self) -> tuple[dict[bytes, Decision], bytes | None]:
-        """Open and close by what is known: all decisions, and a prefix that is to be written down as opened first."""
-        due: bytes | None = None
+    def _decide(self) -> tuple[dict[bytes, Decision], list[bytes]]:
+        """Open and close by what is known: all decisions, and the prefixes to be written down as opened first."""
+        due: list[bytes] = []
         decisions = self.opening.decide(self._clock.monotonic())
         with self.ownership.together():
             for prefix, decision in decisions.items():
@@ -276,7 +276,7 @@ class ScopeKeeper:
                     self._open(prefix)
                 else:
                     self._close(prefix, "its opening to be written down")
-                    due = due or prefix
+                    due.append(prefix)
             self._send_on()
         return decisions, due
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..scope.ownership import Ownership
     from .server import Server
     from .session import Session
+    from .transactions import Transaction
 
 __all__ = ["ask", "call", "process", "refuse", "resolve"]
 
@@ -166,10 +167,23 @@ def _refuse_keys(ownership: Ownership, session: Session, command: Command, argv:
             error = ownership.check_all()
     elif command.writes_everything:
         error = ownership.check_all()
+    elif command.writes and transaction is not None:
+        error = _check_beside(ownership, transaction, _written_keys(command, argv))
     elif command.writes:
         error = ownership.check(_written_keys(command, argv))
     if error is not None:
         raise error
+
+
+def _check_beside(ownership: Ownership, transaction: Transaction, keys: list[bytes]) -> ReplyError | None:
+    """What keeps a command from being queued: two scopes before anything else, for no node would take them together."""
+    for scope in map(ownership.prefix_of, keys):
+        if transaction.scope is None:
+            transaction.scope = scope
+        elif scope not in (None, transaction.scope):
+            # A prefix is a key under it.
+            return ownership.check([transaction.scope, *keys])
+    return ownership.check(keys)
 
 
 def _written_keys(command: Command, argv: Args) -> list[bytes]:

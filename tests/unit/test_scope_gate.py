@@ -266,11 +266,36 @@ def test_a_transaction_of_two_scopes_is_refused_as_a_whole(node: ServerHarness, 
     effects = recorded(node.store)
     client.call("MULTI")
     assert client.call("SET", "app:1", "v") == QUEUED
-    assert client.call("SET", "own:1", "v") == QUEUED
-    expected = b"-EXECABORT Transaction discarded because of: " + CROSS[1:]
-    assert client.call("EXEC") == expected
+    assert client.call("SET", "own:1", "v") == CROSS
+    assert client.call("EXEC") == ABORT
     assert effects == []
     assert client.call("EXEC") == b"-ERR EXEC without MULTI\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "answer", "second"),
+    [
+        ("SET app:1 v", QUEUED, "SET own:1 v"),
+        ("SET app:1 v", QUEUED, "MSET k v web:1 v"),
+        ("SET web:1 v", MISDIRECTED, "DEL app:1"),
+        ("SET web:1 v", MISDIRECTED, "DEL zoo:1"),
+        ("SET k v", QUEUED, "MSET app:1 v web:1 v"),
+    ],
+)
+def test_a_second_scope_is_refused_before_anybody_is_sent_elsewhere(
+    node: ServerHarness, client: Client, first: str, answer: bytes, second: str
+) -> None:
+    """Who is sent to the other writer with all of it is sent back from there."""
+    effects = recorded(node.store)
+    client.call("MULTI")
+    assert client.call(*first.split()) == answer
+    assert client.call(*second.split()).startswith(b"-CROSSSCOPE ")
+    assert client.call("EXEC") == ABORT
+    assert client.call("SET", "k", "v") == OK
+    client.call("MULTI")
+    assert client.call("SET", "own:1", "v") == QUEUED
+    assert client.call("DISCARD") == OK
+    assert [key for _, key, _ in effects] == [b"k"]
 
 
 def test_what_has_moved_since_it_was_queued_is_refused_as_a_whole(

@@ -263,7 +263,7 @@ def test_large_containers_stay_the_same(seed: int) -> None:
             for store in twins:
                 store.freeze()
         member = b"m%d" % draw.randrange(size + 50)
-        argv: tuple[bytes, ...] = draw.choice(
+        chosen: tuple[bytes, ...] = draw.choice(
             [
                 (b"HSET", b"h", b"f%d" % draw.randrange(size + 50), b"%d" % draw.randrange(10**6)),
                 (b"SADD", b"s", member),
@@ -276,7 +276,7 @@ def test_large_containers_stay_the_same(seed: int) -> None:
                 (b"ZREM", b"z", member),
             ]
         )
-        pure, compiled = (outcome(store, argv, store is twins[1]) for store in twins)
+        pure, compiled = (outcome(store, chosen, store is twins[1]) for store in twins)
         assert compiled == pure, (seed, step)
         for store in twins:
             store.commit()
