@@ -190,6 +190,11 @@ class Mesh:
         released = self._sources.released(prefix)
         return released is not None and not released.whole
 
+    @property
+    def is_between_writers(self) -> bool:
+        """Whether any prefix has an owner whose stream is not followed yet, or not since what made it the owner."""
+        return self._sources.waits
+
     def unreachable(self) -> tuple[bytes, ...]:
         """Wanted prefixes whose owner is neither this node nor a declared peer."""
         known = {self.self_id, *self._peers}

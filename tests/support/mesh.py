@@ -237,6 +237,10 @@ class MeshCluster:
                 return False
         return True
 
+    def is_settled(self, name: str) -> bool:
+        """Whether a node has all that it wants, and knows it."""
+        return self.agree(name) and not self.members[name].mesh.is_between_writers
+
     async def settle(self, *names: str) -> None:
         """Wait until all copies are up to date, and assert that they are what their owners hold."""
         await self.cluster.until(lambda: self.agree(*names), "agreement of the mesh")
