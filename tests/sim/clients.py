@@ -25,7 +25,7 @@ HARMLESS: Final = frozenset(
     {"MISDIRECTED", "QUIESCED", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "EXECABORT"}
 )
 #: Seconds between two things that a client does, on average.
-PAUSE: Final = 0.15
+PAUSE: Final = 0.2
 #: The counter under each prefix is only ever counted up.
 COUNTER: Final = b"counter"
 

@@ -12,7 +12,9 @@ import trio
 from sim.losses import Losses
 from sim.network import Host
 from sim.plan import Action, Plan
+from sim.records import Records
 from sim.talk import GONE, Connection, Refusal, Word
+from sim.traps import Traps
 from sim.world import CLIENT_PORT, REPLICATION_PORT, Death, World
 
 __all__ = ["Faults"]
@@ -21,7 +23,7 @@ __all__ = ["Faults"]
 class Faults:
     """Carries out the actions of a plan. Everything ends with :meth:`heal`."""
 
-    def __init__(self, world: World, plan: Plan, losses: Losses) -> None:
+    def __init__(self, world: World, plan: Plan, losses: Losses, records: Records) -> None:
         self.counts: dict[str, int] = {}
         self.moves: dict[str, int] = {}
         #: Who is the primary of a replicated cluster, and who follows whom.
@@ -32,6 +34,7 @@ class Faults:
         self._operator: Host = world.network.add("operator", "10.0.9.1")
         self._healing = False
         self._promoting = trio.Lock()
+        traps = Traps(world, plan, losses, records, self._come_back, self._move)
         self._kinds: dict[str, Callable[[Action], Awaitable[None]]] = {
             "cut": self._cut,
             "cut one way": self._cut,
@@ -53,6 +56,8 @@ class Faults:
             "clock": self._clock,
             "move": self._move,
             "move struck": self._move_struck,
+            "move trapped": traps.move_trapped,
+            "flooded ship": traps.flooded_ship,
             "abort": self._abort,
             "promote": self._promote,
             "redirect": self._redirect,

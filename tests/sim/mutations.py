@@ -95,10 +95,10 @@ MUTATIONS = (
         "replication",
     ),
     Mutation(
-        "take an epoch that is known for a new one",
+        "take an older epoch for a newer one",
         "scope/ledger.py",
-        "    epoch = max(known, default=0) + 1\n",
-        "    epoch = max(1, *known)\n",
+        "            if not held or entry.epoch > held[0].epoch:\n",
+        "            if not held or entry.epoch != held[0].epoch:\n",
         "moves",
     ),
     Mutation(

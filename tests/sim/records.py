@@ -21,6 +21,8 @@ class Records:
     """
 
     def __init__(self, world: World) -> None:
+        #: Called with the node and each record of a move once that is durable, and before the node acts on it.
+        self.on_record: list[Callable[[Life, MoveRecord], object]] = []
         #: Moves that an operator has decided, by prefix.
         self.resolved: set[bytes] = set()
         self._world = world
@@ -39,6 +41,8 @@ class Records:
             for record in records:
                 if isinstance(record, MoveRecord):
                     self._look(life, record)
+                    for told in tuple(self.on_record):
+                        told(life, record)
         take(records)
 
     def _look(self, life: Life, record: MoveRecord) -> None:

@@ -106,7 +106,7 @@ class _Simulation:
         watch.on_opened.append(losses.opened)
         records = Records(world)
         self._declare(world)
-        faults = Faults(world, plan, losses)
+        faults = Faults(world, plan, losses, records)
         clients = [self._client(world, number) for number in range(plan.clients)]
         async with trio.open_nursery() as starts:
             for name in plan.nodes:
