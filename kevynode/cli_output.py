@@ -86,9 +86,7 @@ class Progress(ProgressBar):
     def told(self, line: str) -> None:
         """Something of which nobody knows how much there is."""
         if self._is_due():
-            sys.stderr.write("\r" + line.ljust(self._shown))
-            sys.stderr.flush()
-            self._shown = len(line)
+            self.write(line)
 
     def _is_due(self) -> bool:
         now = time.monotonic()

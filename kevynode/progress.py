@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shutil import get_terminal_size
 from typing import Final, TextIO
 
 __all__ = ["ProgressBar"]
@@ -26,6 +27,12 @@ class ProgressBar:
         share = min(1.0, done / total) if total > 0 else 1.0
         full = round(share * _WIDTH)
         line = f"{title} [{'#' * full}{'.' * (_WIDTH - full)}] {share:4.0%} {rest}".rstrip()
+        self.write(line)
+
+    def write(self, line: str) -> None:
+        """Put ``line`` in place of what is there; what does not fit into one line of the terminal is left out."""
+        # A line that the terminal has broken would stay.
+        line = line[: max(1, get_terminal_size().columns - 1)]
         self._stream.write("\r" + line.ljust(self._shown))
         self._stream.flush()
         self._shown = len(line)

@@ -192,6 +192,7 @@ def states(look: int) -> bytes:
 
 def test_a_terminal_is_shown_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("sys.stderr", terminal)
     with nodes("a", "b") as [a, _]:
         until_seen(a, 5, states)

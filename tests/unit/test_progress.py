@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
+
 from kevynode.progress import ProgressBar
 
 
@@ -14,7 +16,8 @@ class Terminal(StringIO):
         return True
 
 
-def test_it_writes_over_itself_and_leaves_nothing() -> None:
+def test_it_writes_over_itself_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     terminal = Terminal()
     bar = ProgressBar(terminal)
     bar.show("loading", 1, 4, "123 keys")
@@ -33,6 +36,17 @@ def test_what_has_no_size_is_done() -> None:
     terminal = Terminal()
     ProgressBar(terminal).show("loading", 0, 0)
     assert "100%" in terminal.getvalue()
+
+
+def test_a_line_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    bar = ProgressBar(terminal)
+    bar.show("loading", 1, 4, "many words")
+    bar.clear()
+    _, line, blank, rest = terminal.getvalue().split("\r")
+    assert line == "loading [########......................"
+    assert (len(line), len(blank), rest) == (39, 39, "")
 
 
 def test_nobody_who_cannot_see_it_is_bothered() -> None:
