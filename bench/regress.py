@@ -38,6 +38,9 @@ OTHER_BUILD_TOLERANCE = 10.0
 TIMEOUT = 1200.0
 SKIPPED = "SKIPPED"
 
+_UNWANTED = ("PYTHONMALLOC", "PYTHONDEVMODE", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+"""Variables that would have the interpreter do more than the work."""
+
 
 class Skipped(Exception):
     """Nothing can be counted, or compared, here; the text says why."""
@@ -136,7 +139,7 @@ def count(names: Sequence[str], pure: bool, keep: Path | None = None) -> Counts:
     from bench.regress_work import DOOR_SYMBOL
 
     valgrind = find_valgrind()
-    environment = child_environment({PURE: "1" if pure else None, "PYTHONHASHSEED": "0", "PYTHONMALLOC": None})
+    environment = child_environment({PURE: "1" if pure else None, "PYTHONHASHSEED": "0", **dict.fromkeys(_UNWANTED)})
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         folder = keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
