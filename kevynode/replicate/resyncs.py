@@ -6,17 +6,20 @@ it says that the ship is in place its acknowledgements tell nothing about that p
 
 from __future__ import annotations
 
+from typing import Final
+
 from . import wire
 
 __all__ = ["Resyncs"]
+
+_ANY_EPOCH: Final = 2**63 - 1
 
 
 class Resyncs:
     """The scope ships of one link, in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        # The line that each begins with.
-        self._due: dict[bytes, bytes] = {}
+        self._due: dict[bytes, None] = {}
         # For each prefix that is not held whole: how many of its ships are not in place yet.
         self._missing: dict[bytes, int] = {}
 
@@ -26,9 +29,10 @@ class Resyncs:
 
     def ask(self, prefix: bytes) -> None:
         """A ship of ``prefix`` is due. Raises ValueError if the prefix is too long to be shipped by itself."""
-        line = wire.snapshot_scope(0, prefix)
+        # The longest line that it may begin with.
+        wire.snapshot_scope(_ANY_EPOCH, prefix)
         if prefix not in self._due:
-            self._due[prefix] = line
+            self._due[prefix] = None
             self._missing[prefix] = self._missing.get(prefix, 0) + 1
 
     @property
@@ -36,9 +40,10 @@ class Resyncs:
         """The prefix whose turn it is."""
         return next(iter(self._due))
 
-    def begin(self, prefix: bytes) -> bytes:
-        """The ship of ``prefix`` begins; its first line."""
-        return self._due.pop(prefix)
+    def begin(self, prefix: bytes, epoch: int = 0) -> bytes:
+        """The ship of ``prefix`` begins, as this node knows it to be owned in ``epoch``; its first line."""
+        del self._due[prefix]
+        return wire.snapshot_scope(epoch, prefix)
 
     def clear(self) -> None:
         """A ship of everything takes the place of all of them."""

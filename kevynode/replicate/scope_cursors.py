@@ -50,6 +50,8 @@ class ScopeCursors:
         self._whole: dict[bytes, int] = {}
         self._note = note
         self._noted = 0
+        # Whether what the files know is the place behind an entry, which may be within a group of the writer's.
+        self._is_inside = False
         self._is_noted = upstream.isascii() and len(upstream) <= _ADDRESS_LIMIT
         self._find(found)
 
@@ -147,19 +149,21 @@ class ScopeCursors:
     def moved(self, offset: int) -> None:
         """Everything before ``offset`` has been applied or passed over; the files hear of what was applied by itself.
 
-        They are told of what was not only now and then.
+        They are told of what was not only now and then, and where that ends a group of which something was applied: the
+        writer goes on at the end of a group, but not within.
         """
         history, reached = self.stream
         if offset <= reached:
             return
         self.stream = (history, offset)
-        if offset - self._noted >= _UNTOLD:
+        if self._is_inside or offset - self._noted >= _UNTOLD:
             self._note_stream()
 
     def applied(self, offset: int) -> None:
         """As :meth:`moved`, and the files are told with the entry itself."""
         self.stream = (self.stream[0], offset)
         self._noted = offset
+        self._is_inside = True
 
     def placed(self, history: int, offset: int) -> None:
         """The stream is at ``offset`` of ``history``, by what has been shipped or by where it goes on."""
@@ -175,6 +179,7 @@ class ScopeCursors:
     def _note_stream(self) -> None:
         history, offset = self.stream
         self._noted = offset
+        self._is_inside = False
         if history and self._is_noted:
             self._note(self.upstream, history, offset)
 

@@ -209,6 +209,24 @@ async def test_after_a_restart_files_say_where_to_go_on(cluster: Cluster, kept: 
 
 
 @in_cluster
+async def test_what_was_applied_of_a_group_is_no_place_that_nobody_goes_on_from(cluster: Cluster) -> None:
+    mesh = three(cluster, persistence={"aof": True})
+    await mesh.start("anna", "bert")
+    await mesh.settle()
+    anna = await cluster.connect(mesh.members["anna"].node)
+    for line in ("MULTI", "SET a:1 x", "SET unscoped x", "SET unscoped y"):
+        await anna.call(*line.split())
+    assert await anna.call("EXEC") == ["OK", "OK", "OK"]
+    await mesh.settle()
+    await mesh.end("bert", cluster.stop)
+    mesh.members["anna"].run("SET", "a:2", "x")
+    await mesh.restart("bert")
+    await mesh.settle()
+    view = mesh.members["anna"].node.server.view
+    assert (view.full_syncs, view.partial_syncs) == (1, 1)
+
+
+@in_cluster
 async def test_a_writer_that_comes_back_in_another_history_is_followed_across_it(cluster: Cluster) -> None:
     mesh = three(cluster, persistence={"aof": True})
     await mesh.start("anna", "bert")

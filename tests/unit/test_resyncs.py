@@ -17,6 +17,7 @@ def test_they_come_in_the_order_in_which_they_were_asked_for() -> None:
     assert (len(resyncs), resyncs.first) == (2, b"b:")
     assert resyncs.begin(b"b:") == wire.snapshot_scope(0, b"b:")
     assert (len(resyncs), resyncs.first) == (1, b"a:1")
+    assert resyncs.begin(b"a:1", 7) == wire.snapshot_scope(7, b"a:1")
 
 
 def test_a_prefix_is_held_again_when_all_of_its_ships_are_in_place() -> None:
