@@ -175,6 +175,8 @@ class KeyCount:
         if self._observes:
             self._observes = False
             self._store.journal.observers.remove(self._observe)
+            # Shards that have been written to since are held by nobody else, and freeing one takes a moment.
+            self._store.discarded += self._directory
             self._shards, self._directory = [], []
             self._changed = None
 

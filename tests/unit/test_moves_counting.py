@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import trio
 
-from kevynode.scope.move_jobs import count_in
+from kevynode.scope.move_jobs import KeyCount, count_in
 from kevynode.store.keyspace import KeyShard
+from kevynode.store.store import Store
 from kevynode.store.values import Value
 
 
@@ -40,3 +43,28 @@ async def test_others_have_their_turn_every_few_thousand_keys() -> None:
             nursery.cancel_scope.cancel()
         assert found == sum(map(len, shards))
         assert counted >= 12, counted
+
+
+async def test_what_was_counted_is_freed_bit_by_bit() -> None:
+    """By whoever empties ``store.discarded``, and not when the count is given up."""
+    store = Store(random.Random(1))
+
+    def write(number: int) -> None:
+        store.put(b"a:%d" % number, b"v")
+        store.emit((b"SET", b"a:%d" % number, b"v"), b"a:%d" % number)
+        store.settle()
+        store.commit()
+
+    for number in range(100):
+        write(number)
+    count = KeyCount(store, b"a:")
+    await count.run()
+    counted = list(store.keyspace.shards())
+    write(100)
+    assert count.now() == 101
+    count.close()
+    count.close()
+    live = list(store.keyspace.shards())
+    left = [shard for shard in counted if not any(shard is other for other in live)]
+    assert left
+    assert all(any(shard is other for other in store.discarded) for shard in left)
