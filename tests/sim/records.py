@@ -25,6 +25,7 @@ class Records:
         self.on_record: list[Callable[[Life, MoveRecord], object]] = []
         #: Moves that an operator has decided, by prefix.
         self.resolved: set[bytes] = set()
+        self.looked = 0
         self._world = world
         self._seen: dict[str, set[tuple[MoveRole, MoveState]]] = {}
         self._epochs: dict[bytes, int] = {}
@@ -33,8 +34,9 @@ class Records:
     def _born(self, life: Life) -> None:
         member = None if life.node is None else life.node.member
         if member is not None:
-            keeper = member.keeper
-            keeper.on_records = partial(self._written, life, keeper.on_records)
+            # What the coordinator gives to the keeper once it has loaded.
+            coordinator = member.coordinator
+            coordinator._recorded = partial(self._written, life, coordinator._recorded)  # type: ignore[method-assign]
 
     def _written(self, life: Life, take: Callable[[Any], None], records: Iterable[Any]) -> None:
         if not life.dead:
@@ -46,6 +48,7 @@ class Records:
         take(records)
 
     def _look(self, life: Life, record: MoveRecord) -> None:
+        self.looked += 1
         move, role, state = record.move_id, record.role, record.state
         if role is MoveRole.SOURCE and state is MoveState.FLIPPED and not self._is(move, MoveRole.TARGET, "sealed"):
             self._world.fail(f"moves: {life.name} flips {record.prefix!r}, and {record.peer} has not sealed it")

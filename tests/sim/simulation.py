@@ -47,6 +47,7 @@ class Outcome:
     unanswered: int = 0
     undecided: int = 0
     compared: int = 0
+    records: int = 0
     reads: int = 0
     waits: int = 0
     pairs: int = 0
@@ -131,6 +132,7 @@ class _Simulation:
         await rest.check()
         for name in plan.nodes:
             await world.stop(name)
+        self.outcome.records = records.looked
         self._judge(world, watch, faults, clients)
 
     def _declare(self, world: World) -> None:

@@ -11,6 +11,7 @@ from sim.clients import Client
 from sim.history import History, Operation
 from sim.losses import Losses
 from sim.plan import draw_plan
+from sim.records import Records
 from sim.rest import Rest
 from sim.trace import Trace, TraceLog
 from sim.watch import Watch
@@ -18,6 +19,7 @@ from sim.world import Life, World
 
 from kevynode import Node, NodeConfig
 from kevynode.replicate.lineage import Lineage
+from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState
 from kevynode.store.journal import Origin
 
 
@@ -182,3 +184,55 @@ async def test_a_wait_that_counts_too_many_is_found(nursery: trio.Nursery) -> No
     copy.store.keyspace[b"a:counter"] = b"3"
     client._waited(operation, "n1", b"a:", 1)
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["sessions"]
+
+
+def _record(role: MoveRole, state: MoveState, peer: str, epoch: int = 1) -> MoveRecord:
+    decision = {MoveState.FLIPPED: MoveState.FLIPPED, MoveState.ABORTED: MoveState.ABORTED}.get(state)
+    return MoveRecord("00aa", b"a:", role, state, peer, epoch, decision=decision)
+
+
+@pytest.mark.parametrize(("steps", "found"), [
+    ([("n2", "target", "SEALED"), ("n1", "source", "FLIPPED")], False),
+    ([("n1", "source", "FLIPPED")], True),
+    ([("n2", "target", "AGREED"), ("n1", "source", "FLIPPED")], True),
+    ([("n2", "target", "SEALED"), ("n1", "source", "ABORTED"), ("n2", "target", "ABORTED")], False),
+    ([("n2", "target", "SEALED"), ("n2", "target", "ABORTED")], True),
+    ([("n2", "target", "AGREED"), ("n2", "target", "ABORTED")], False),
+])  # fmt: skip
+async def test_records_that_may_not_be_there_are_found(
+    nursery: trio.Nursery, steps: list[tuple[str, str, str]], found: bool
+) -> None:
+    cluster = Cluster(nursery)
+    records = Records(cluster.world)
+    nodes = {"n1": cluster.add("n1", "n1"), "n2": cluster.add("n2", "n1")}
+    for name, role, state in steps:
+        member = nodes[name].member
+        assert member is not None
+        record = _record(MoveRole(role), MoveState(state), "n2" if name == "n1" else "n1")
+        records._written(cluster.world.lives[name], lambda records: None, [record])
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["moves"] * found
+
+
+async def test_a_pin_that_is_not_kept_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    node = cluster.add("n1")
+    backlog = node.replication.backlog
+    backlog.pins.add(0)
+    write(node, b"SET", b"k", b"1")
+    assert cluster.failures == []
+    backlog.first = 1
+    write(node, b"SET", b"k", b"2")
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["pins"]
+
+
+async def test_a_replica_that_begins_a_history_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    primary, replica = cluster.add("n1"), cluster.add("n2")
+    replica.replication.role = "slave"
+    replica.store.journal.offset = 3
+    replica.replication.lineage = primary.replication.lineage
+    cluster.watch._ready(cluster.world.lives["n2"])
+    assert cluster.failures == []
+    replica.replication.lineage = primary.replication.lineage.branch(7, 3)
+    cluster.watch._ready(cluster.world.lives["n2"])
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"]
