@@ -239,16 +239,24 @@ class Member:
             if node.node_id != self._settings.node_id
         ]
 
-    def copy_state(self, prefix: bytes) -> CopyState | None:
-        """How it is with the copy of a declared prefix that another node writes; None: this node or its upstream."""
-        owner = self.ownership.owner(prefix)
-        if owner == self._settings.node_id or self._replication.role != "master":
-            return None
-        if not self._wants(prefix):
-            return "none"
-        if owner not in {node.node_id for node in self._settings.nodes}:
-            return "unreachable"
-        return "missing" if self.mesh is None or self.mesh.copy_of(prefix) is None else "whole"
+    def copy_states(self) -> dict[bytes, CopyState]:
+        """How it is with the copies of the declared prefixes that other nodes write; empty on a plain replica."""
+        if self._replication.role != "master":
+            return {}
+        followers = () if self.mesh is None else self.mesh.followers.values()
+        whole = {prefix for follower in followers for prefix in set(follower.prefixes) - set(follower.missing)}
+        known = {node.node_id for node in self._settings.nodes}
+        states: dict[bytes, CopyState] = {}
+        for row in self.ownership.declared():
+            if row.owner == self._settings.node_id:
+                continue
+            if row.prefix in whole:
+                states[row.prefix] = "whole"
+            elif not self._wants(row.prefix):
+                states[row.prefix] = "none"
+            else:
+                states[row.prefix] = "missing" if row.owner in known else "unreachable"
+        return states
 
     def _is_withheld(self, prefix: bytes) -> bool:
         """Whether what is here under a prefix must not be shipped: it would take the place of better data.

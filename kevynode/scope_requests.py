@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,7 +34,7 @@ class Surroundings(Protocol):
     """What a node knows of the others."""
 
     def peers(self) -> Sequence[PeerView]: ...
-    def copy_state(self, prefix: bytes) -> CopyState | None: ...
+    def copy_states(self) -> Mapping[bytes, CopyState]: ...
 
 
 class ScopeRequests:
@@ -96,9 +96,9 @@ class ScopeRequests:
         """The other nodes of the configuration, in its order."""
         return () if self._others is None else self._others.peers()
 
-    def copy_state(self, prefix: bytes) -> CopyState | None:
-        """How it is with the copy of a declared prefix that another node writes; None: none is kept by this node."""
-        return None if self._others is None else self._others.copy_state(prefix)
+    def copy_states(self) -> Mapping[bytes, CopyState]:
+        """How it is with the copies of the declared prefixes that other nodes write."""
+        return {} if self._others is None else self._others.copy_states()
 
 
 def _settle_move(ticket: Ticket, outcome: Outcome | str) -> None:

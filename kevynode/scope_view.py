@@ -5,7 +5,7 @@ The node puts an object of this shape into ``Server.scopes``. ``serve`` knows no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
@@ -90,9 +90,9 @@ class ScopeView(Protocol):
         """The other nodes of the configuration, in its order."""
         ...
 
-    def copy_state(self, prefix: bytes) -> CopyState | None:
-        """How it is with the copy of a declared prefix that another node writes; None: it is this node's own.
+    def copy_states(self) -> Mapping[bytes, CopyState]:
+        """How it is with the copies of the declared prefixes that other nodes write.
 
-        None, too, on a plain replica, whose copy is that of its upstream.
+        Empty on a plain replica, whose copies are those of its upstream.
         """
         ...

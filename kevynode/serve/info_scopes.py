@@ -33,9 +33,9 @@ def scope_fields(server: Server) -> Fields:
     yield "scopes_declared", len(scopes)
     yield "scopes_owned", len(ownership.owned())
     yield "scopes_open", sum(scope.state == "open" for scope in scopes)
+    copies = {} if server.scopes is None else server.scopes.copy_states()
     for number, scope in enumerate(scopes):
-        copy = None if server.scopes is None else server.scopes.copy_state(scope.prefix)
-        yield f"scope{number}", line(_scope(scope, copy))
+        yield f"scope{number}", line(_scope(scope, copies.get(scope.prefix)))
     moves = () if server.scopes is None else server.scopes.moves()
     yield "moves_known", len(moves)
     for number, move in enumerate(moves):
