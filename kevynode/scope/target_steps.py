@@ -433,8 +433,13 @@ class TargetSteps(Machine[TargetState]):
             self._discard("aborted by an operator", output)
 
     def _resolve(self, event: Resolve, now: float, output: _Output) -> None:
-        if not self._unknown and now - self._heard_at < QUIET_SECONDS:
+        is_heard = now - self._heard_at < QUIET_SECONDS
+        if is_heard and not self._unknown:
             output.append(Refuse(f"{self.source} answers, and decides itself"))
+        elif is_heard and event.commit:
+            # It may have its scope back, and take writes of it: there would be two writers until it hears of this.
+            knows = f"{self.source} answers, and has no record of the move"
+            output.append(Refuse(f"{knows}: it goes on as the writer; ABORT, or stop it first"))
         elif event.commit:
             self.epoch += _COMMIT_STEP
             self._committed = True

@@ -275,6 +275,17 @@ def test_an_operator_may_decide_at_once_where_the_source_knows_nothing() -> None
     assert states(move.handle(Resolve(False), 0.1)[-1]) == [MoveState.ABORTED]  # type: ignore[arg-type]
 
 
+def test_nothing_is_committed_while_a_source_without_records_is_alive() -> None:
+    """It has lost them with its disk, gets its data back from the copies, and takes writes."""
+    move, _ = target(*SEALED, Unknown(M))
+    (refused,) = move.handle(Resolve(True), QUIET_SECONDS - 0.1)
+    assert isinstance(refused, Refuse)
+    assert refused.reason.startswith("a answers, and has no record of the move: ")
+    assert move.state is TargetState.SEALED
+    assert move.handle(Resolve(True), QUIET_SECONDS)
+    assert move.state is TargetState.COMMITTING
+
+
 def test_half_a_stage_cannot_be_committed() -> None:
     move, actions = target(*STAGING, Resolve(True), now=99.0)
     assert isinstance(actions[0], Refuse)
@@ -365,5 +376,7 @@ def test_an_older_agreement_gives_way_to_the_epoch_that_was_decided() -> None:
 
 
 def test_a_commit_gives_way_to_a_higher_epoch() -> None:
-    move, _ = target(*SEALED, Unknown(M), Resolve(True), LedgerChanged(7, "c"))
+    move, _ = target(*SEALED)
+    move.handle(Resolve(True), QUIET_SECONDS)
+    move.handle(LedgerChanged(7, "c"), QUIET_SECONDS)
     assert states(move.handle(Recorded(), 0.0)[-1]) == [MoveState.ABORTED]  # type: ignore[arg-type]
