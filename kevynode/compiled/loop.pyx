@@ -373,6 +373,7 @@ cdef class Turn:
         cdef Py_ssize_t place = 0
         cdef Py_ssize_t total
         cdef bint stopped
+        cdef object statistics
         self.special = False
         self.deadline = deadline
         if size and (
@@ -389,10 +390,14 @@ cdef class Turn:
             return False
         stopped = self.run(data, &place, size)
         total = self.flushed
+        if field(session, CLOSING) != <PyObject*>_false:
+            # What follows was read, and is not looked at any more.
+            place = size
         if place:
             add_to_field(session, INPUT_BYTES, place)
-            self.server.statistics.input_bytes += place
-        if place < size and field(session, CLOSING) == <PyObject*>_false:
+            statistics = self.server.statistics
+            statistics.input_bytes += place
+        if place < size:
             # Incomplete, unusual or wrong; or there was no time left for it.
             session.receive(PyBytes_FromStringAndSize(data + place, size - place))
             if not stopped and queue and self.is_free():
