@@ -62,13 +62,14 @@ At the target
     the files, the cursor included, count (and make the digest if that is asked for), and feed the same. A newer ticket,
     and ``Discard``, end an older check; a stage is never written to after its check began.
     ``Place(following)``: make the data the node's own, durably, before Placed. Following: look whether the copy still
-    is at the tail, then nothing more than to fsync. Else: roll the append-only file, add the stage to its manifest as
-    one increment, swap it in memory for all keys under the prefix in one step; unfiltered followers get a scope ship.
-    Doing it twice is doing it once: if the manifest has this stage already, answer. Feed :class:`Placed`, or
-    :class:`PlacingFailed`, with ``lost`` if stage or copy are not whole any more.
+    is at the tail, then nothing more than to fsync. Else: swap the stage for all keys under the prefix in one step and
+    one group of the journal. From then on no other node's stream may change them, until this node owns the prefix or
+    the stage has been discarded. Doing it twice is doing it once. Feed :class:`Placed`, or :class:`PlacingFailed`, with
+    ``lost`` if stage or copy are not whole any more.
     ``Acquire(epoch, history, offset)``: put the ACQUIRE mark into the journal, before the first write; it may come
     twice for one epoch. Feed :class:`Settled` once it is durable. ``Discard()``: drop the stage, and what of it was put
-    in place; a live copy that is followed stays as it is. Feed :class:`Cleared` when it is gone.
+    in place, before a restart, too, unless this node owns the prefix; a live copy that is followed stays as it is. Feed
+    :class:`Cleared` when it is gone.
 
 People
     ``Report(outcome)``: for whoever waits for the end of the move; it may be followed by a better one ("in doubt", then
