@@ -10,8 +10,8 @@ it must close the scope at once and keep its tail in a file (:mod:`.tails`).
 Who calls what, and when:
 
 - *Rows from a peer, or an entry made here*: ``difference = ledger.compare(entries)``. Close at once what by its
-  ``changed`` entries is not this node's any more, though it has not given it away. Append the ``learned`` entries to the
-  file, in a thread (``ledger_file``); only then ``ledger.merge(entries)``, and tell routing what that ``changed``.
+  ``changed`` entries is not this node's any more, though it has not given it away. Append the ``learned`` entries to
+  the file, in a thread (``ledger_file``); only then ``ledger.merge(entries)``, and tell routing what that ``changed``.
 - *Each heartbeat*: ``ledger.digest``; when the peer's differs, send it ``ledger.rows()``, page by page, each to be read
   there by :func:`parse_rows`.
 - *At start, and after merging*: warn of ``ledger.inert(declared prefixes)``: they act on nothing.
