@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from typing import Final, assert_never
 
 from ..store.keyspace import KeyShard
 from ..store.stream_values import Group, Stream
 from ..store.values import Hash, List, Set, SortedSet, Value
+from ..twins import COMPILED
 from .snapshot_format import (
     CURSOR,
     DEADLINE_HEAD,
@@ -31,6 +32,9 @@ from .snapshot_format import (
     U64,
     WRITABLE,
 )
+
+if COMPILED:
+    from ..compiled.snapshot import ShardWriter
 
 __all__ = ["encode_snapshot"]
 
@@ -62,8 +66,8 @@ def encode_snapshot(
 
     ``shards`` is consumed: each shard is taken off the list when its turn comes, so that what only the snapshot holds
     is freed on the way. ``version`` is 4; 5, with ``cursor``, the (history, offset) that the data stands for; or 6,
-    with the cursor and the deadlines of hash fields, which 4 and 5 leave out. ``accept`` chooses keys; with it a piece
-    may be empty, which only says that time has passed. A step takes a millisecond or two at most, whatever the size of
+    with the cursor and the deadlines of hash fields, which 4 and 5 leave out. ``accept`` chooses keys. A piece may be
+    empty, which only says that time has passed. A step takes a millisecond or two at most, whatever the size of
     keys and values. Raises ValueError for another version.
     """
     if version not in WRITABLE:
@@ -99,8 +103,13 @@ def _records(
     looked_at = 0
     while shards:
         shard = shards.pop()
-        yield from _shard_pieces(shard, accept)
-        if with_field_deadlines:
+        # What asks about every key takes its time anyway.
+        if COMPILED and accept is None:
+            has_containers = yield from _written_pieces(shard)
+        else:
+            yield from _shard_pieces(shard, accept)
+            has_containers = True
+        if with_field_deadlines and has_containers:
             for key, value in shard.items():
                 if type(value) is Hash and value.deadlines is not None and (accept is None or accept(key)):
                     hashes.append((key, value.deadlines))
@@ -144,6 +153,23 @@ def _shard_pieces(shard: KeyShard, accept: Callable[[bytes], bool] | None) -> It
             yield from _record_pieces(key, value, deadline)
     if parts:
         yield b"".join(parts)
+
+
+def _written_pieces(shard: KeyShard) -> Generator[bytes, None, bool]:
+    """What :func:`_shard_pieces` yields without a filter, cut elsewhere; whether there was more than strings."""
+    writer = ShardWriter(shard)
+    while True:
+        records = writer.records(_PIECE)
+        if records:
+            yield records
+        if writer.is_crowded:
+            yield b""
+        elif len(records) < _PIECE:
+            item = writer.step()
+            if item is None:
+                return writer.has_containers
+            key, value = item
+            yield from _record_pieces(key, value, shard.deadlines.get(key))
 
 
 def _record_pieces(key: bytes, value: Value, deadline: int | None) -> Iterator[bytes]:

@@ -1,0 +1,9 @@
+from ..store.keyspace import KeyShard
+from ..store.values import Value
+
+class ShardWriter:
+    has_containers: bool
+    is_crowded: bool
+    def __init__(self, shard: KeyShard) -> None: ...
+    def records(self, size: int) -> bytes: ...
+    def step(self) -> tuple[bytes, Value] | None: ...
