@@ -17,8 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..store.marks import Release
+from ..transport import format_address
 from .mesh_following import Acquired, MakeMeshFollower, MeshFacts, MeshFollowing, MeshPeer, Released
 from .mesh_sources import PATIENCE, Manner, MeshSources
+from .scope_cursors import parse_left
 from .surroundings import ReplicationLog
 
 __all__ = ["PATIENCE", "Acquired", "MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer", "Released"]
@@ -60,6 +62,7 @@ class Mesh:
         self._is_active = is_active
         self._sources = MeshSources(self_id, self._peers, self.followers, monotonic)
         self._found = dict(found or {})
+        self._find_what_was_left()
         self._forget = forget
         self._received_before = 0
         self._began = False
@@ -88,9 +91,18 @@ class Mesh:
             for prefix in prefixes:
                 self._change(node_id, follower, prefix, manners.get(prefix, Manner.FOLLOW))
             follower.follow_prefixes(prefixes)
+        for node_id, follower in self.followers.items():
+            follower.leave(self._sources.left_to(node_id))
         self._forget_unused()
         if self.followers != followers and self.on_followers is not None:
             self.on_followers()
+
+    def _find_what_was_left(self) -> None:
+        for peer in self._peers.values():
+            for name, at in self._found.items():
+                left = parse_left(format_address(peer.host, peer.port), name)
+                if left is not None and at[0]:
+                    self._sources.found(left[0], Released(Release(*left, peer.node_id), at))
 
     def _change(self, node_id: str, follower: MeshFollowing, prefix: bytes, manner: Manner) -> None:
         if manner is Manner.ADOPT:
@@ -157,6 +169,7 @@ class Mesh:
             for name in self._found:
                 self._forget(name)
             self._found = {}
+            self._sources.forget_found()
 
     # -- questions ----------------------------------------------------------------------------------------------------
 

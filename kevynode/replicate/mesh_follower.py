@@ -36,6 +36,7 @@ from .mesh_sides import MeshSink, Ship
 from .mesh_upstream import MeshUpstream
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
+from .scope_cursors import PREFIX_LIMIT, left_cursor_name
 from .scope_entries import EntryRun, Forbidden, Unclear
 from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
@@ -132,6 +133,17 @@ class MeshFollower(MeshCopies):
         self._epochs = {prefix: epoch for prefix, epoch in self._epochs.items() if prefix in chosen}
         self._upstream.ask_anew("other scopes are followed")
 
+    def leave(self, left: Mapping[bytes, Released]) -> None:
+        """What is held of these prefixes is what their last writers released to this one; of no others it is."""
+        address = self.address
+        self.cursors.leave(
+            {
+                left_cursor_name(address, prefix, released.mark.epoch): released.at
+                for prefix, released in left.items()
+                if len(prefix) <= PREFIX_LIMIT
+            }
+        )
+
     def renew(self, prefix: bytes) -> None:
         """Have a prefix shipped again: what is held of it is not what the writer has."""
         self._epochs.pop(prefix, None)
@@ -150,6 +162,7 @@ class MeshFollower(MeshCopies):
         """
         self._upstream.start_over(reason)
         self.cursors.forget_all()
+        self.cursors.leave({})
 
     def stop(self, reason: str) -> None:
         """As :meth:`retire`, but the copies can be continued later where they are: the node only stops to follow."""

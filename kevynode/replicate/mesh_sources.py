@@ -88,6 +88,7 @@ class MeshSources:
         self._followers = followers
         self._now = monotonic
         self._copies: dict[bytes, _Copy] = {}
+        self._found: list[bytes] = []
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -100,6 +101,30 @@ class MeshSources:
         if copy is not None and copy.source != self._self_id and copy.epoch >= mark.epoch:
             return
         self._copies[mark.prefix] = _Copy(self._self_id, 0, Released(mark, (history, offset)))
+
+    def found(self, prefix: bytes, released: Released) -> None:
+        """The files say that what is here is what the last writer of a prefix released."""
+        self._copies[prefix] = _Copy(self._self_id, 0, released)
+        self._found.append(prefix)
+
+    def forget_found(self) -> None:
+        """What the files say of prefixes that nobody has asked for by now is of no use later."""
+        for prefix in self._found:
+            copy = self._copies.get(prefix)
+            if copy is not None and copy.released is not None and copy.heir is None:
+                del self._copies[prefix]
+        self._found = []
+
+    def left_to(self, node_id: str) -> dict[bytes, Released]:
+        """What the last writers of prefixes left whole here, and the ledger says that this one writes now."""
+        return {
+            prefix: copy.released
+            for prefix, copy in self._copies.items()
+            if copy.released is not None
+            and copy.released.whole
+            and copy.told is not None
+            and copy.heir in ((node_id, copy.released.mark.epoch), (node_id, None))
+        }
 
     def marks_passed(self, node_id: str, follower: MeshFollowing) -> None:
         """The stream of a writer has come to marks."""

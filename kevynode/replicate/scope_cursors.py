@@ -10,6 +10,9 @@ the history that the stream's own cursor names counts: when it changes, every pr
 prefix is forgotten before its data are touched and told again behind them, so at every end of the file the data of a
 prefix are old or new as a whole, and have no other cursor than the one that belongs to them; at worst none, and then
 they are shipped once more.
+
+One under ``address/<hex prefix>@<epoch>`` says that what is here is all that the last writer of the prefix wrote, which
+released it in that epoch to the one at this address: everything before the offset of that last writer's history.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from typing import Final
 
 from .lineage import Lineage
 
-__all__ = ["CursorNote", "ScopeCursors", "scope_cursor_name"]
+__all__ = ["PREFIX_LIMIT", "CursorNote", "ScopeCursors", "left_cursor_name", "parse_left", "scope_cursor_name"]
 
 #: Takes upstream, history and offset: where something stands without an entry that says so. 0 and 0: nowhere.
 CursorNote = Callable[[str, int, int], None]
 
 #: Longest prefix in bytes, and longest address, that a line of the files holds: others are shipped after each restart.
-_PREFIX_LIMIT: Final = 256
+PREFIX_LIMIT: Final = 256
 _ADDRESS_LIMIT: Final = 280
 # Entries that are passed over before the files are told so.
 _UNTOLD: Final = 4096
@@ -34,6 +37,23 @@ _UNTOLD: Final = 4096
 def scope_cursor_name(upstream: str, prefix: bytes) -> str:
     """What a prefix of an upstream is called where cursors are kept by upstream."""
     return f"{upstream}/{prefix.hex()}"
+
+
+def left_cursor_name(upstream: str, prefix: bytes, epoch: int) -> str:
+    """What that is called which a prefix's last writer left, when it released it to ``upstream``."""
+    return f"{scope_cursor_name(upstream, prefix)}@{epoch}"
+
+
+def parse_left(upstream: str, name: str) -> tuple[bytes, int] | None:
+    """The prefix and epoch in such a name; None: it is another one."""
+    start = f"{upstream}/"
+    digits, at, epoch = name[len(start) :].partition("@")
+    if not name.startswith(start) or not at or not epoch.isdigit():
+        return None
+    try:
+        return bytes.fromhex(digits), int(epoch)
+    except ValueError:
+        return None
 
 
 class ScopeCursors:
@@ -52,6 +72,8 @@ class ScopeCursors:
         self._noted = 0
         # Whether what the files know is the place behind an entry, which may be within a group of the writer's.
         self._is_inside = False
+        # By name, what the last writers of prefixes left that this one acquires; each with its history and offset.
+        self._left: dict[str, tuple[int, int]] = {}
         self._is_noted = upstream.isascii() and len(upstream) <= _ADDRESS_LIMIT
         self._find(found)
 
@@ -60,7 +82,9 @@ class ScopeCursors:
         start = f"{self.upstream}/"
         marks = {}
         for name, mark in found.items():
-            if name.startswith(start) and mark[0]:
+            if parse_left(self.upstream, name) is not None and mark[0]:
+                self._left[name] = mark
+            elif name.startswith(start) and mark[0]:
                 try:
                     marks[bytes.fromhex(name[len(start) :])] = mark
                 except ValueError:
@@ -74,7 +98,10 @@ class ScopeCursors:
                 self._whole[prefix] = offset
             else:
                 self._tell(prefix, 0, 0)
-        if self._whole:
+        if not marks and self._left:
+            # Its marks are to be heard from there on.
+            stream = found.get(self.upstream, (0, 0))
+        if self._whole or self._left:
             self.stream = stream
             self._noted = stream[1]
 
@@ -124,6 +151,15 @@ class ScopeCursors:
     def forget_all(self) -> None:
         """Nothing here is a copy of the stream any more."""
         self.keep(())
+
+    def leave(self, left: Mapping[str, tuple[int, int]]) -> None:
+        """These, by their names, are what last writers left, and no others."""
+        for name in self._left.keys() - left.keys():
+            self._note(name, 0, 0)
+        for name, (history, offset) in left.items():
+            if self._is_noted and self._left.get(name) != (history, offset):
+                self._note(name, history, offset)
+        self._left = dict(left)
 
     def shipped(self, prefix: bytes, history: int, offset: int) -> None:
         """The keys under the prefix are what they were before ``offset`` of ``history``, where the stream is, too."""
@@ -185,5 +221,5 @@ class ScopeCursors:
 
     def _tell(self, prefix: bytes, history: int, offset: int) -> None:
         # Where the history is not known yet nobody could go on.
-        if self._is_noted and len(prefix) <= _PREFIX_LIMIT and (history or not offset):
+        if self._is_noted and len(prefix) <= PREFIX_LIMIT and (history or not offset):
             self._note(scope_cursor_name(self.upstream, prefix), history, offset)

@@ -227,6 +227,32 @@ async def test_a_copy_from_who_was_not_the_writer_any_more_is_replaced_when_it_i
     assert [cleo.run("GET", f"a:{number}") for number in (1, 2, 3)] == [b"second", b"second", b"third"]
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
+@in_cluster
+async def test_what_a_node_has_released_outlives_its_restart(cluster: Cluster, rewritten: bool) -> None:
+    mesh = three(cluster, persistence={"aof": True})
+    await mesh.start(*PORTS)
+    anna, bert, _ = mesh.members.values()
+    for number in range(30):
+        anna.run("RPUSH", f"a:{number}", "x")
+    await mesh.settle()
+    # bert has it, and what it says of that has not come to anna.
+    cluster.network.hold(f"{HOST}:17001")
+    mesh.move(b"a:", "bert")
+    bert.run("RPUSH", "a:1", "y")
+    await trio.sleep(0.1)
+    if rewritten:
+        anna.run("BGREWRITEAOF")
+        await cluster.until(lambda: anna.node.server.persistence.append_only().rewrites, "the rewrite")
+    await mesh.end("anna", cluster.stop)
+    await mesh.restart("anna")
+    await mesh.settle("anna")
+    anna = mesh.members["anna"]
+    assert anna.run("LRANGE", "a:1", 0, -1) == [b"x", b"y"]
+    assert cluster.logged("anna", "scope_continued")
+    assert all(facts["kind"] == "partial" for facts in cluster.logged("anna", "synchronised"))
+
+
 @in_cluster
 async def test_whoever_follows_other_scopes_asks_for_them_at_once(cluster: Cluster) -> None:
     mesh = three(cluster)

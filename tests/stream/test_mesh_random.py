@@ -132,4 +132,5 @@ async def test_copies_are_what_their_owners_hold_at_rest(cluster: Cluster, seed:
     for name, member in mesh.members.items():
         assert mesh.is_settled(name)
         assert not any(map(member.mesh.lacks, mesh.owners))
-        assert not cluster.logged(name, "replica_refused")
+        # Nobody took one node for two.
+        assert not [facts for facts in cluster.logged(name, "replica_refused") if "two nodes" in facts["reason"]]

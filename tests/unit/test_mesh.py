@@ -32,6 +32,7 @@ class Following:
         self.stream = (7, 100)
         self.received_bytes = 10
         self.told: list[Any] = []
+        self.left: dict[bytes, Released] = {}
 
     def follow_prefixes(self, prefixes: Sequence[bytes]) -> None:
         self.prefixes = tuple(prefixes)
@@ -41,6 +42,9 @@ class Following:
 
     def renew(self, prefix: bytes) -> None:
         self.told.append(("renew", prefix))
+
+    def leave(self, left: Mapping[bytes, Released]) -> None:
+        self.left = dict(left)
 
     def has_heard_all(self, since: float) -> bool:
         return self.heard_at >= since
@@ -61,10 +65,15 @@ class Following:
 class World:
     """A mesh of node ``me`` with peers ``s`` and ``t`` and a kevy server ``k``."""
 
-    def __init__(self, owners: dict[bytes, str], found: dict[str, tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        owners: dict[bytes, str],
+        found: dict[str, tuple[int, int]] | None = None,
+        epochs: dict[bytes, int] | None = None,
+    ) -> None:
         self.owners = owners
         # None: they are not known at all.
-        self.epochs: dict[bytes, int] | None = None
+        self.epochs = epochs
         self.time = 0.0
         self.active = True
         self.forgotten: list[str] = []
@@ -422,6 +431,32 @@ def test_a_release_that_is_said_again_does_not_put_a_copy_back() -> None:
     world.mesh.released_here(Release(A, 1, "t"), 55, 230)
     world.mesh.refresh()
     assert (world.plan, world["t"].told) == ({"t": (A,)}, [("adopt", A)])
+
+
+def test_what_was_left_here_is_known_after_a_restart() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "t")
+    # The ledger may never say so.
+    assert world["t"].left == {}
+    world.own("t", 1)
+    ((prefix, released),) = world["t"].left.items()
+    assert (prefix, released.at) == (A, (7, 100))
+    again = World({A: "t"}, {"t:1/613a@1": released.at, "t:1": (9, 5)}, {A: 1})
+    assert again.plan == {}
+    assert again["t"].left == {A: released}
+    again.acquire("t", 100)
+    assert (again.plan, again["t"].told, again["t"].left) == ({"t": (A,)}, [("adopt", A)], {})
+
+
+@pytest.mark.parametrize(("owner", "epoch"), [("me", 2), ("s", 2), ("t", 3)])
+def test_what_was_left_here_counts_only_for_that_move(owner: str, epoch: int) -> None:
+    world = World({A: owner}, {"t:1/613a@1": (7, 100)}, {A: epoch})
+    assert world["t"].left == {}
+    for name in ("s", "t"):
+        world.acquire(name, 100, epoch=epoch)
+    assert world["t"].told == world["s"].told == []
+    assert world.plan == ({} if owner == "me" else {owner: (A,)})
 
 
 def test_a_copy_that_may_lack_something_has_not_come_to_its_writers_offset() -> None:

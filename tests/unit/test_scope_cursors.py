@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kevynode.replicate.lineage import Lineage
-from kevynode.replicate.scope_cursors import ScopeCursors, scope_cursor_name
+from kevynode.replicate.scope_cursors import ScopeCursors, left_cursor_name, parse_left, scope_cursor_name
 
 UP = "10.0.0.1:16004"
 A, B = b"a:", b"b:"
@@ -147,3 +147,27 @@ def test_a_ship_beyond_the_stream_counts_in_what_the_writer_must_share(lineage: 
     cursors = shipped(Files(), 7, 10, A)
     cursors.shipped(B, 7, 18)
     assert cursors.is_shared(lineage) is shared
+
+
+def test_what_the_last_writer_left_is_told_and_found_with_the_place_to_hear_of_it_from() -> None:
+    files = Files()
+    cursors = files.begin()
+    cursors.placed(7, 10)
+    left = {left_cursor_name(UP, A, 3): (99, 50)}
+    cursors.leave(left)
+    cursors.leave(left)
+    assert files.cursors == {UP: (7, 10)} | left
+    again = files.begin()
+    # It is no copy of this stream yet.
+    assert (again.stream, again.whole, again.claim()) == ((7, 10), (), (0, 0))
+    lines = files.lines
+    again.leave(left)
+    assert files.lines == lines
+    again.leave({})
+    assert files.cursors == {UP: (7, 10)}
+
+
+@pytest.mark.parametrize("name", ["", UP, f"{UP}/613a", f"{UP}/613a@x", f"{UP}/xy@1", "10.0.0.2:16004/613a@1"])
+def test_other_names_say_nothing_of_what_was_left(name: str) -> None:
+    assert parse_left(UP, name) is None
+    assert parse_left(UP, left_cursor_name(UP, A, 3)) == (A, 3)
