@@ -21,8 +21,10 @@ cdef class Turn:
     cdef object session, server, queue, gates, server_gates, held_pushes, perf
     cdef bint is_system_clock
     # What the server says that every command needs, and its parts.
-    cdef object needed, store, journal, ready, find, guard_marks, guard_cut, guard_heads, guard_is_kept
+    cdef object needed, store, journal, ready, find, guard_cut, guard_heads, guard_is_kept
     cdef Py_ssize_t guard_place
+    # Whether a key with this byte at the guard's place may be one that is not written here.
+    cdef bint[256] marked
     cdef bint guarded
     # What holds for one run.
     cdef bint special, tracks_written_keys
@@ -41,6 +43,7 @@ cdef class Turn:
 
     cdef int look_up_anew(self) except -1
     cdef bint is_free(self) except -1
+    cdef int note_written(self) except -1
     cdef int flush(self) except -1
     cdef int careful(self, list argv) except -1
     cdef bint is_kept(self, bytes key) except -1

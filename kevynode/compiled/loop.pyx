@@ -10,6 +10,8 @@ from time import perf_counter
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_Append
 from cpython.object cimport PyObject
+from cpython.set cimport PySet_Add
+from cpython.tuple cimport PyTuple_GET_ITEM
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .buffer cimport Buffer
@@ -34,7 +36,7 @@ from .. import errors as _errors
 from ..resp import RequestParser
 from ..serve import dispatch as _dispatch
 from ..serve.loop import PENDING_OUTPUT, TURN_OUTPUT
-from ..serve.session import Session
+from ..serve.session import MOST_WRITTEN_KEYS, Session
 from ..store.journal import Journal
 from ..store.store import Store
 
@@ -61,6 +63,9 @@ cdef Py_ssize_t PARSER = slot_offset(Session, "parser")
 cdef Py_ssize_t LAST_ACTIVE = slot_offset(Session, "last_active")
 cdef Py_ssize_t LAST_COMMAND = slot_offset(Session, "last_command")
 cdef Py_ssize_t INPUT_BYTES = slot_offset(Session, "input_bytes")
+cdef Py_ssize_t WRITTEN = slot_offset(Session, "written")
+cdef Py_ssize_t WAIT_FULFILLED = slot_offset(Session, "wait_fulfilled")
+cdef Py_ssize_t MOST_KEYS = MOST_WRITTEN_KEYS
 cdef Py_ssize_t TURN = slot_offset(Session, "turn")
 cdef Py_ssize_t IS_PLAIN = slot_offset(RequestParser, "plain")
 cdef Py_ssize_t BULK_LIMIT = slot_offset(RequestParser, "bulk_limit")
@@ -163,9 +168,11 @@ cdef class Turn:
         if needed is self.needed:
             return 0
         self.store, self.journal, self.ready, self.find, guard = needed
-        place, self.guard_marks, self.guard_cut, self.guard_heads, self.guard_is_kept = guard
+        place, marks, self.guard_cut, self.guard_heads, self.guard_is_kept = guard
         self.guard_place = place
-        self.guarded = bool(self.guard_marks)
+        self.guarded = bool(marks)
+        for mark in range(256):
+            self.marked[mark] = mark in marks
         self.needed = needed
         # The last command may be another one now, or none.
         self.last_name = None
@@ -208,6 +215,25 @@ cdef class Turn:
             session.wrote = self.noted
         return 0
 
+    cdef int note_written(self) except -1:
+        """Have the session note which keys the group that is pending has written."""
+        cdef object session = self.session
+        cdef list group = <list>field(self.journal, PENDING)
+        cdef object written = <object>field(session, WRITTEN)
+        cdef object key
+        if (
+            PyList_GET_SIZE(group) == 1
+            and field(session, WAIT_FULFILLED) == <PyObject*>_false
+            and type(written) is set
+            and PySet_GET_SIZE(written) < MOST_KEYS
+        ):
+            key = <object>PyTuple_GET_ITEM(<tuple>PyList_GET_ITEM(group, 0), 1)
+            if key is not None:
+                PySet_Add(written, key)
+                return 0
+        session.note_written(group)
+        return 0
+
     cdef int careful(self, list argv) except -1:
         """Take a command the careful way."""
         cdef object session = self.session
@@ -236,7 +262,7 @@ cdef class Turn:
         """Whether the guard says that a key may not be written here."""
         return (
             self.guard_place < PyBytes_GET_SIZE(key)
-            and key[self.guard_place] in self.guard_marks
+            and self.marked[<unsigned char>PyBytes_AS_STRING(key)[self.guard_place]]
             and key[self.guard_cut] in self.guard_heads
             and self.guard_is_kept(key)
         )
@@ -315,7 +341,7 @@ cdef class Turn:
             reply = self.call(facts, argv)
             if PyList_GET_SIZE(<object>field(self.journal, PENDING)):
                 if self.tracks_written_keys:
-                    self.session.note_written(<object>field(self.journal, PENDING))
+                    self.note_written()
                 commit(self.journal)
             write_reply(self.out, reply, self.protocol)
             before = self.now

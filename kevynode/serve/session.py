@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from .server import Server
     from .transactions import Transaction
 
-__all__ = ["Session"]
+__all__ = ["MOST_WRITTEN_KEYS", "Session"]
 
-# Keys that a session remembers having written.
-_MOST_WRITTEN_KEYS = 1000
+#: Keys that a session remembers having written.
+MOST_WRITTEN_KEYS = 1000
 
 
 class Session:
@@ -373,7 +373,7 @@ class Session:
         if written is None:
             return
         for _, key, _ in group:
-            if key is None or len(written) >= _MOST_WRITTEN_KEYS:
+            if key is None or len(written) >= MOST_WRITTEN_KEYS:
                 self.written = None
                 return
             written.add(key)

@@ -19,6 +19,9 @@ from kevynode.replicate import wire
 from kevynode.replicate.backlog import Backlog
 from kevynode.replicate.lineage import Lineage
 from kevynode.reply import NULL_ARRAY, OK, Pairs, Push, SetReply, Verbatim
+from kevynode.scope.ownership import Ownership
+from kevynode.scope.scope import Scope
+from kevynode.scope.table import OwnershipTable
 from kevynode.serve import loop as pure_loop
 from kevynode.serve.session import Session
 from kevynode.serve.table import TABLE
@@ -383,8 +386,12 @@ def conversations(draw: st.DrawFn) -> list[tuple[int, bytes]]:
 class Way:
     """A server with two clients, driven one way or the other."""
 
-    def __init__(self, compiled: bool) -> None:
+    def __init__(self, compiled: bool, scopes: bool = False) -> None:
         self.node = ServerHarness()
+        if scopes:
+            table = OwnershipTable([Scope(b"a", "other"), Scope(b"b", "self")])
+            self.node.server.ownership = Ownership("self", table, {"other": "there:1", "self": "here:1"})
+        self.node.server.tracks_written_keys = scopes
         self.compiled = compiled
         self.node.server.run_commands = compiled_loop.run_commands if compiled else pure_loop.run_commands
         self.sessions = [Session(self.node.server, "peer", "local") for _ in range(2)]
@@ -423,6 +430,7 @@ class Way:
                     session.blocked,
                     session.wrote,
                     session.queued,
+                    session.written,
                     session.held_input,
                     None if session.last_command is None else session.last_command.full_name,
                 )
@@ -431,16 +439,16 @@ class Way:
         )
 
 
-@given(conversations())
+@given(conversations(), st.booleans())
 @settings(max_examples=300)
-def test_sessions_are_answered_the_same(conversation: list[tuple[int, bytes]]) -> None:
+def test_sessions_are_answered_the_same(conversation: list[tuple[int, bytes]], scopes: bool) -> None:
     ways = []
     for compiled in (False, True):
         # The table's statistics are the process's.
         for entry in TABLE:
             for command in (entry, *entry.subcommands.values()):
                 command.calls = command.rejected = command.failed = 0
-        way = Way(compiled)
+        way = Way(compiled, scopes)
         ways.append(([way.send(client, data) for client, data in conversation], way.state()))
     assert ways[1] == ways[0]
 
