@@ -242,15 +242,21 @@ class _Moving:
 
 
 def _percent(row: MoveRow) -> int:
-    return STEPS.get(str(row.get("state")), ("", 0))[1]
+    state = str(row.get("state"))
+    _, percent = STEPS.get(state, ("", 0))
+    if state == "quiesced" and row.get("keys"):
+        # Up to the next step, by what has gone out.
+        percent += (STEPS["confirming"][1] - percent) * _number(row, "sent-keys") // _number(row, "keys")
+    return percent
 
 
 def _standing(row: MoveRow) -> str:
     """How far a move is, in words."""
     state = str(row.get("state", "?"))
     found = [STEPS.get(state, (state, 0))[0]]
-    if row.get("keys"):
-        found.append(counted(_number(row, "keys"), "key"))
+    keys, sent = _number(row, "keys"), _number(row, "sent-keys")
+    if keys:
+        found.append(f"{sent:,} of {counted(keys, 'key')}" if 0 < sent < keys else counted(keys, "key"))
     if row.get("bytes"):
         found.append(human_size(_number(row, "bytes")))
     if row.get("window-ms"):

@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
 import trio
 
 from ..errors import ReplyError
@@ -264,4 +265,12 @@ class Coordinator(MoveLinks):
     def status(self) -> list[MoveStatus]:
         """Every move that is known here, the oldest first."""
         now = self._clock.monotonic()
-        return [move.machine.status(now) for move in self._moves.values()]
+        return [_status(move, now) for move in self._moves.values()]
+
+
+def _status(move: Move, now: float) -> MoveStatus:
+    """A move, with what has gone out of it by now."""
+    status, sent = move.machine.status(now), move.sent
+    if sent is None or not isinstance(move.machine, SourceMove) or not move.machine.shipping:
+        return status
+    return attrs.evolve(status, sent_keys=sent.keys, commands=sent.commands, size=sent.size)

@@ -211,6 +211,7 @@ def _row(move: MoveStatus) -> dict[bytes, bytes | int]:
         b"epoch": move.epoch,
         b"following": int(move.following),
         b"keys": move.keys,
+        b"sent-keys": move.sent_keys,
         b"commands": move.commands,
         b"bytes": move.size,
         b"window-ms": round(move.window * 1000),

@@ -20,7 +20,7 @@ from .keeper import ScopeKeeper
 from .ledger import LedgerEntry
 from .ledger_records import MoveRecord, Record
 from .move_command import Standing
-from .move_jobs import Arrival, MoveJobs, MoveWorld
+from .move_jobs import Arrival, MoveJobs, MoveWorld, Shipment
 from .move_state import Move, Waiter
 from .moves import Action, Outcome
 from .peer_link import PeerLog
@@ -299,7 +299,8 @@ class MoveDriver:
         if link is None:
             return
         try:
-            staged = await self.jobs.ship(move.prefix, move.move_id, attempt, link)
+            sent = move.sent = Shipment()
+            staged = await self.jobs.ship(move.prefix, move.move_id, attempt, link, sent)
         except trio.BrokenResourceError:
             # The machine hears of it as of the link's end.
             return

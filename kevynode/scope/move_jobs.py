@@ -32,7 +32,7 @@ from .move_wire import CHUNK_LIMIT
 from .moves import Staged
 from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command
 
-__all__ = ["KEPT", "Arrival", "KeyCount", "MoveJobs", "MoveWorld"]
+__all__ = ["KEPT", "Arrival", "KeyCount", "MoveJobs", "MoveWorld", "Shipment"]
 
 #: Seconds between two looks at how far a copy has come.
 _LOOK: Final = 0.002
@@ -101,6 +101,15 @@ class MoveWorld(Protocol):
     async def make_durable(self) -> None:
         """Wait until everything that was done so far is durable, where files are kept. May raise ReplyError."""
         ...
+
+
+@attrs.define(eq=False)
+class Shipment:
+    """How much of a slice has gone out by now; ``size`` in bytes."""
+
+    keys: int = 0
+    commands: int = 0
+    size: int = 0
 
 
 @attrs.define(eq=False)
@@ -248,8 +257,11 @@ class MoveJobs:
     def _freeze(self) -> list[KeyShard]:
         return self.world.store.freeze()
 
-    async def ship(self, prefix: bytes, move_id: str, attempt: int, link: MoveLink) -> Staged:
-        """Send all that is under a quiesced prefix. Raises BrokenResourceError when the link ends."""
+    async def ship(self, prefix: bytes, move_id: str, attempt: int, link: MoveLink, sent: Shipment) -> Staged:
+        """Send all that is under a quiesced prefix, and count it in ``sent``.
+
+        Raises BrokenResourceError when the link ends.
+        """
         await trio.lowlevel.checkpoint()
         digest, buffer = StageDigest(), bytearray()
         chunks = commands = keys = size = 0
@@ -262,6 +274,7 @@ class MoveJobs:
             await link.send_bulk(Chunk(move_id, attempt, chunks, data))
             chunks += 1
             size += len(data)
+            sent.keys, sent.commands, sent.size = keys, commands, size
 
         worked = 0
         for shard in self._freeze():

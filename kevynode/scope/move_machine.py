@@ -35,6 +35,8 @@ class MoveStatus:
     window: float
     in_doubt: bool
     detail: str = ""
+    # How many keys have gone out of the slice, where one is shipped.
+    sent_keys: int = 0
 
 
 S = TypeVar("S", bound=Enum)

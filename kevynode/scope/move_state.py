@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from ..store.staging import PrefixStaging
-from .move_jobs import Arrival, KeyCount
+from .move_jobs import Arrival, KeyCount, Shipment
 from .move_link import MoveLink
 from .moves import Outcome
 from .source_move import SourceMove, SourceState
@@ -37,6 +37,8 @@ class Move:
     job: trio.CancelScope | None = None
     arrival: Arrival | None = None
     staging: PrefixStaging | None = None
+    # What has gone out of the slice that is going out, or went out last.
+    sent: Shipment | None = None
     # How many keys there are, known before writes are refused.
     count: KeyCount | None = None
     # In this run: the copy was seen at the tail, the stage was put in place, the release was marked.

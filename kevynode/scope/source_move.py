@@ -149,6 +149,7 @@ class SourceMove(SourceSteps):
             window=self._window or (since if self.busy else 0.0),
             in_doubt=self.outcome is not None and self.outcome.kind == "in doubt",
             detail=self._reason,
+            sent_keys=shipped.keys,
         )
 
     @property

@@ -61,6 +61,31 @@ async def test_a_scope_moves_with_everything_in_it(cluster: Cluster, replicate: 
     assert not [name for disk in cluster.disks.values() for name in disk.list("/data") if "stage" in name]
 
 
+@in_cluster
+async def test_it_is_told_how_much_of_a_slice_has_gone_out(cluster: Cluster) -> None:
+    world = await started(cluster, [])
+    await filled(world)
+    coordinator = world.member("anna").coordinator
+    seen: list[tuple[int, int, int, int]] = []
+
+    def look() -> None:
+        for row in coordinator.status():
+            if row.state == "quiesced" and (found := (row.keys, row.sent_keys, row.commands, row.size)) not in seen:
+                seen.append(found)
+
+    async def move() -> None:
+        assert await world.write("anna", *MOVE) == "OK 308"
+
+    await world.watching(look, move)
+    assert seen == sorted(seen)
+    assert {keys for keys, *_ in seen} == {306}
+    # Nothing, some of it, and all of it.
+    assert seen[0][1:] == (0, 0, 0)
+    assert any(0 < sent < 306 and size > 0 for _, sent, _, size in seen)
+    (row,) = [row for row in coordinator.status() if row.prefix == PREFIX]
+    assert (row.sent_keys, row.commands) == (306, 308)
+
+
 @COPIES
 @in_cluster
 async def test_a_scope_moves_to_and_fro_under_a_client_that_follows(cluster: Cluster, replicate: Any) -> None:

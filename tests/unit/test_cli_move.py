@@ -184,7 +184,7 @@ def states(look: int) -> bytes:
         return array(row(move_id="m0", state="done"))
     steps = [
         row(state="asking"),
-        row(state="quiesced", keys=1500, window_ms=1234),
+        row(state="quiesced", keys=1500, sent_keys=300, bytes=1024, window_ms=1234),
         row(state="flipped", keys=1500, bytes=2048, window_ms=2345, in_doubt=1),
     ]
     return array(row(move_id="m0", state="done"), row(role="target", move_id="m9"), steps[min(look - 2, 2)])
@@ -199,7 +199,7 @@ def test_a_terminal_is_shown_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> N
         assert main(["move-scope", "x:", "--to", "b", "--at", a.address]) == 0
     lines = [line.rstrip() for line in terminal.getvalue().split("\r") if line.strip()]
     assert lines[0] == "scope x: to b [..............................]   0% asking"
-    assert lines[1].endswith("10% handing over, 1,500 keys, writes wait for 1.2 s")
+    assert lines[1].endswith("20% handing over, 300 of 1,500 keys, 1.00K, writes wait for 1.2 s")
     assert lines[2].endswith("64% decided, 1,500 keys, 2.00K, writes wait for 2.3 s, in doubt")
     # The line is empty in the end.
     assert terminal.getvalue().endswith(" \r")
@@ -215,7 +215,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == [
         "scope x: to b: asking",
-        "scope x: to b: handing over, 1,500 keys, writes wait for 1.2 s",
+        "scope x: to b: handing over, 300 of 1,500 keys, 1.00K, writes wait for 1.2 s",
     ]
 
 

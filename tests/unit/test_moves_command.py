@@ -126,15 +126,15 @@ def test_answers() -> None:
 
 
 def test_status() -> None:
-    row = MoveStatus(b"app:", "m1", "source", "quiesced", "b", 4, True, 10, 20, 300, 0.0123, False, "x")
+    row = MoveStatus(b"app:", "m1", "source", "quiesced", "b", 4, True, 10, 20, 300, 0.0123, False, "x", 7)
     other = MoveStatus(b"web:", "m2", "target", "sealed", "c", 1, False, 0, 0, 0, 0.0, True)
     (only,) = status_reply([row, other], b"app:")
     assert only == {
         b"prefix": b"app:", b"move-id": b"m1", b"role": b"source", b"state": b"quiesced", b"peer": b"b", b"epoch": 4,
-        b"following": 1, b"keys": 10, b"commands": 20, b"bytes": 300, b"window-ms": 12, b"in-doubt": 0, b"detail": b"x",
+        b"following": 1, b"keys": 10, b"sent-keys": 7, b"commands": 20, b"bytes": 300, b"window-ms": 12, b"in-doubt": 0, b"detail": b"x",
     }  # fmt: skip
     assert [each[b"in-doubt"] for each in status_reply([row, other])] == [0, 1]
-    assert encode(status_reply([row]), 2).startswith(b"*1\r\n*26\r\n$6\r\nprefix\r\n$4\r\napp:\r\n")
+    assert encode(status_reply([row]), 2).startswith(b"*1\r\n*28\r\n$6\r\nprefix\r\n$4\r\napp:\r\n")
 
 
 def bulk(*commands: list[bytes]) -> bytes:
