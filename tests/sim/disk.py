@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from support.memory_disk import Call, MemoryDisk
+from support.memory_disk import PAGE, Call, MemoryDisk
 
 
 class SimDisk(MemoryDisk):
@@ -48,8 +48,16 @@ class SimDisk(MemoryDisk):
         self._shortened.clear()
 
     def survivor(self) -> SimDisk:
-        """What another process finds after this one was killed."""
-        return self._found_as(self.kill())
+        """What another process finds after this one was killed.
+
+        What a failed sync has left in the system's memory alone is written back with that process's first sync, as if
+        the system still knew of it. Linux may not: then a node that starts on such bytes takes them for stored.
+        """
+        found = self.kill()
+        for content in found._files.values():
+            if content.data != content.durable:
+                content.dirty.update(range((len(content.data) + PAGE - 1) // PAGE))
+        return self._found_as(found)
 
     def after_power_loss(self, seed: int) -> SimDisk:
         """What is found after a loss of power."""

@@ -65,8 +65,12 @@ class Losses:
             return life.name == self.primary
         node, watch = life.node, self.watch
         assert watch is not None
-        owns = node is not None and node.member is not None and node.member.ownership.owner(prefix) == life.name
-        return owns or watch.last.get(prefix) == life.name
+        if node is not None and node.member is not None:
+            # What is in its ledger counts before it has acted on it.
+            ledger = node.member.keeper.state.ledger
+            if life.name in (node.member.ownership.owner(prefix), ledger.owner(prefix, "")):
+                return True
+        return watch.last.get(prefix) == life.name
 
     def _may_lose(self, life: Life, how: Death, prefix: bytes, now: float) -> None:
         policy, trouble = self._plan.policy, self._trouble.get(life.name)

@@ -145,7 +145,7 @@ class Watch:
             state, detail = _state(node, prefix)
             # Who gets a slice puts it in place before it takes writes, who gets its data back does so, too, and what
             # another node writes now may be cleaned up.
-            places = state == "waiting" or (state == "quiesced" and detail == life.name)
+            places = state == "waiting" or (state == "quiesced" and (detail == life.name or _is_closed(node, prefix)))
             if not places and not (state == "elsewhere" and words[0] == b"DEL"):
                 self._world.fail(f"ownership: {life.name} writes {_show(words)}, and {prefix!r} is {state} there")
 
@@ -168,6 +168,11 @@ def _state(node: Node, prefix: bytes) -> tuple[str, str]:
     if node.member is None:
         return "open", ""
     return next((row.state, row.detail) for row in node.member.ownership.declared() if row.prefix == prefix)
+
+
+def _is_closed(node: Node, prefix: bytes) -> bool:
+    """Whether a node that is in a move waits for its data as well."""
+    return node.member is not None and node.member.ownership._find(prefix).waits_for is not None
 
 
 def _show(words: Sequence[bytes]) -> str:
