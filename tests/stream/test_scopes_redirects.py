@@ -134,6 +134,7 @@ async def test_who_has_lost_the_ledger_sends_nobody_to_those_who_know_better(
     assert (await follow(world, "anna")) == (["anna", "bert"], "OK")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @in_cluster
 async def test_no_write_goes_round_while_scopes_move(cluster: Cluster, seed: int) -> None:
