@@ -46,7 +46,6 @@ cdef object _perf_counter = perf_counter
 cdef object _Session = Session
 cdef object _Store = Store
 cdef object _ReplyError = _errors.ReplyError
-cdef object _process = _dispatch.process
 cdef Py_ssize_t MOST_OUTPUT = TURN_OUTPUT
 cdef Py_ssize_t MOST_PENDING = PENDING_OUTPUT
 cdef Py_ssize_t JOURNAL_OFFSET = slot_offset(Journal, "offset")
@@ -247,7 +246,7 @@ cdef class Turn:
         if self.counted is not None:
             set_field(session, LAST_COMMAND, (<Facts>self.counted).command)
             self.counted = None
-        _process(session, argv)
+        _dispatch.process(session, argv)
         self.noted = <object>field(self.journal, JOURNAL_OFFSET)
         output = <object>field(session, OUTPUT)
         for place in range(start, PyList_GET_SIZE(output)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from sys import intern
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
@@ -101,7 +102,8 @@ class ClientEntrance:
             try:
                 if incoming.kind == "tcp" and isinstance(endpoint, socket.socket):
                     set_keepalive(endpoint, self._admission.tcp_keepalive)
-                session = self._open_session(incoming.peer, incoming.local, incoming.kind)
+                # Thousands of clients have reached the same address: one text says so for all of them.
+                session = self._open_session(incoming.peer, intern(incoming.local), incoming.kind)
             except Exception as error:
                 self._log.error("session_failed", peer=incoming.peer, error=error, where=traceback_line(error))
                 await incoming.aclose()
@@ -111,6 +113,8 @@ class ClientEntrance:
                 return
             session.fd = endpoint.fileno()
             if self._hub is not None:
+                # This waits for as long as the connection lasts, and is all that would hold it.
+                del incoming
                 await self._hub.serve(endpoint, session)
             else:
                 await self._streams.serve(incoming.stream(), session, _look_at(endpoint))

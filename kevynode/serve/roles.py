@@ -17,6 +17,7 @@ from ..store.journal import Journal
 from ..store.store import Store
 from .blocking import Waiters
 from .fast_guard import NO_GUARD, FastGuard, fast_guard
+from .idle import NOTHING_WRITTEN
 from .watch import Watches
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ class Roles:
         """
         for session in self.every_session():
             session.wrote = 0
-            session.written = set()
+            session.written = NOTHING_WRITTEN
             session.wait_fulfilled = False
 
     @property
@@ -302,6 +303,6 @@ class Roles:
         if tracks and not self._tracks_written_keys:
             for session in self.every_session():
                 # What it wrote so far nobody has noted.
-                session.written = None if session.wrote else set()
+                session.written = None if session.wrote else NOTHING_WRITTEN
                 session.wait_fulfilled = False
         self._tracks_written_keys = tracks

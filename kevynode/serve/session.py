@@ -7,7 +7,7 @@ A driver feeds bytes in (:meth:`Session.receive`), gives it time to run (:meth:`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING
 
 from .. import errors
@@ -18,6 +18,7 @@ from ..store.journal import Effect
 from ..twins import COMPILED
 from . import dispatch
 from .blocking import Waiting
+from .idle import NOTHING, NOTHING_WRITTEN
 from .loop import PENDING_OUTPUT
 
 if COMPILED:
@@ -125,17 +126,18 @@ class Session:
         if not self.authenticated:
             self.gates.add("auth")
         self.transaction: Transaction | None = None
-        self.watched: dict[bytes, tuple[bool, bool]] = {}
+        # Most clients never watch, nor listen: what they would need is made when they do. Thousands of them are idle.
+        self.watched: Mapping[bytes, tuple[bool, bool]] = NOTHING
         # A watched key has changed.
         self.dirty = False
-        self.channels: dict[bytes, None] = {}
-        self.patterns: dict[bytes, None] = {}
-        self.shard_channels: dict[bytes, None] = {}
+        self.channels: Mapping[bytes, None] = NOTHING
+        self.patterns: Mapping[bytes, None] = NOTHING
+        self.shard_channels: Mapping[bytes, None] = NOTHING
         self.waiting: Waiting | None = None
         # The offset behind this session's last write, 0 before the first, and the keys that it wrote since a WAIT of
         # it was fulfilled; None: not known. The keys are kept only while Server.tracks_written_keys.
         self.wrote = 0
-        self.written: set[bytes] | None = set()
+        self.written: Set[bytes] | None = NOTHING_WRITTEN
         # A WAIT was fulfilled after the last write: the next one begins a new set of keys.
         self.wait_fulfilled = False
         # Puts off commands until the pause ends.
@@ -368,10 +370,10 @@ class Session:
         """Add the keys of a group to those that this session wrote; too many, or all there are, become None."""
         if self.wait_fulfilled:
             self.wait_fulfilled = False
-            self.written = set()
-        written = self.written
-        if written is None:
+            self.written = NOTHING_WRITTEN
+        if self.written is None:
             return
+        written = self.written = self.written if type(self.written) is set else set(self.written)
         for _, key, _ in group:
             if key is None or len(written) >= MOST_WRITTEN_KEYS:
                 self.written = None
@@ -424,7 +426,7 @@ class Session:
             server.pubsub.leave(server.pubsub.patterns, name, self)
         for name in self.shard_channels:
             server.pubsub.leave(server.pubsub.shard_channels, name, self)
-        self.channels, self.patterns, self.shard_channels = {}, {}, {}
+        self.channels = self.patterns = self.shard_channels = NOTHING
         self.gates.discard("subscribed")
 
     def subscriptions(self) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..store.journal import Effect
 from ..store.store import Store
+from .idle import NOTHING, own
 
 if TYPE_CHECKING:
     from .session import Session
@@ -33,7 +34,9 @@ class Watches:
             self._store.journal.observers.append(self.observe)
         shard = self._store.keyspace.directory[hash(key) >> self._store.keyspace.shift]
         there = key in shard
-        session.watched[key] = (there, there and self._store.peek(key) is None)
+        watched = own(session.watched)
+        watched[key] = (there, there and self._store.peek(key) is None)
+        session.watched = watched
         self._by_key.setdefault(key, {})[session] = None
 
     def clear(self, session: Session) -> None:
@@ -45,7 +48,7 @@ class Watches:
             del watchers[session]
             if not watchers:
                 del self._by_key[key]
-        session.watched = {}
+        session.watched = NOTHING
         if not self._by_key:
             self._store.journal.observers.remove(self.observe)
 

@@ -131,7 +131,8 @@ def test_status() -> None:
     (only,) = status_reply([row, other], b"app:")
     assert only == {
         b"prefix": b"app:", b"move-id": b"m1", b"role": b"source", b"state": b"quiesced", b"peer": b"b", b"epoch": 4,
-        b"following": 1, b"keys": 10, b"sent-keys": 7, b"commands": 20, b"bytes": 300, b"window-ms": 12, b"in-doubt": 0, b"detail": b"x",
+        b"following": 1, b"keys": 10, b"sent-keys": 7, b"commands": 20, b"bytes": 300, b"window-ms": 12,
+        b"in-doubt": 0, b"detail": b"x",
     }  # fmt: skip
     assert [each[b"in-doubt"] for each in status_reply([row, other])] == [0, 1]
     assert encode(status_reply([row]), 2).startswith(b"*1\r\n*28\r\n$6\r\nprefix\r\n$4\r\napp:\r\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import pytest
 from support.fake_replication import FakeReplication
 from support.session_harness import Client, ServerHarness, request
@@ -313,7 +315,7 @@ def test_written_keys_are_kept_while_they_are_asked_for(node: ServerHarness, cli
     assert fresh.session.written is None
 
 
-def written_by(client: Client) -> set[bytes] | None:
+def written_by(client: Client) -> Set[bytes] | None:
     return client.session.written
 
 

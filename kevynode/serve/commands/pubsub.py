@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ... import errors
 from ...reply import NO_REPLY, Push, Reply, encode
 from ...store.command import Args, KeySpec, command, container
 from ...store.glob import glob_match
 from ...store.help import UNKNOWN_FORM, add_help
+from ..idle import own
 from ..pubsub import PubSub
 from ..session import Session
 
@@ -25,13 +26,13 @@ def _join(
     session: Session,
     names: Args,
     kind: bytes,
-    own: dict[bytes, None],
+    mine: dict[bytes, None],
     listeners: dict[bytes, dict[Session, None]],
-    count: Sequence[dict[bytes, None]],
+    count: Sequence[Mapping[bytes, None]],
 ) -> Reply:
     for name in names:
-        if name not in own:
-            own[name] = None
+        if name not in mine:
+            mine[name] = None
             PubSub.join(listeners, name, session)
         session.gates.add("subscribed")
         _confirm(session, kind, name, sum(map(len, count)))
@@ -42,15 +43,15 @@ def _leave(
     session: Session,
     names: Args,
     kind: bytes,
-    own: dict[bytes, None],
+    mine: dict[bytes, None],
     listeners: dict[bytes, dict[Session, None]],
-    count: Sequence[dict[bytes, None]],
+    count: Sequence[Mapping[bytes, None]],
 ) -> Reply:
-    if not names and not own:
+    if not names and not mine:
         _confirm(session, kind, None, sum(map(len, count)))
-    for name in names or list(own):
-        if name in own:
-            del own[name]
+    for name in names or list(mine):
+        if name in mine:
+            del mine[name]
             PubSub.leave(listeners, name, session)
         _confirm(session, kind, name, sum(map(len, count)))
     if not session.channels and not session.patterns and not session.shard_channels:
@@ -70,8 +71,9 @@ def _leave(
     on_store=False,
 )
 def subscribe(session: Session, argv: Args) -> Reply:
-    own, counted = session.channels, (session.channels, session.patterns)
-    return _join(session, argv[1:], b"subscribe", own, session.server.pubsub.channels, counted)
+    mine = session.channels = own(session.channels)
+    counted = (session.channels, session.patterns)
+    return _join(session, argv[1:], b"subscribe", mine, session.server.pubsub.channels, counted)
 
 
 @command(
@@ -86,8 +88,8 @@ def subscribe(session: Session, argv: Args) -> Reply:
     on_store=False,
 )
 def unsubscribe(session: Session, argv: Args) -> Reply:
-    own, counted = session.channels, (session.channels, session.patterns)
-    return _leave(session, argv[1:], b"unsubscribe", own, session.server.pubsub.channels, counted)
+    mine, counted = own(session.channels), (session.channels, session.patterns)
+    return _leave(session, argv[1:], b"unsubscribe", mine, session.server.pubsub.channels, counted)
 
 
 @command(
@@ -102,8 +104,9 @@ def unsubscribe(session: Session, argv: Args) -> Reply:
     on_store=False,
 )
 def psubscribe(session: Session, argv: Args) -> Reply:
-    own, counted = session.patterns, (session.channels, session.patterns)
-    return _join(session, argv[1:], b"psubscribe", own, session.server.pubsub.patterns, counted)
+    mine = session.patterns = own(session.patterns)
+    counted = (session.channels, session.patterns)
+    return _join(session, argv[1:], b"psubscribe", mine, session.server.pubsub.patterns, counted)
 
 
 @command(
@@ -118,8 +121,8 @@ def psubscribe(session: Session, argv: Args) -> Reply:
     on_store=False,
 )
 def punsubscribe(session: Session, argv: Args) -> Reply:
-    own, counted = session.patterns, (session.channels, session.patterns)
-    return _leave(session, argv[1:], b"punsubscribe", own, session.server.pubsub.patterns, counted)
+    mine, counted = own(session.patterns), (session.channels, session.patterns)
+    return _leave(session, argv[1:], b"punsubscribe", mine, session.server.pubsub.patterns, counted)
 
 
 @command(
@@ -135,8 +138,8 @@ def punsubscribe(session: Session, argv: Args) -> Reply:
     on_store=False,
 )
 def ssubscribe(session: Session, argv: Args) -> Reply:
-    own = session.shard_channels
-    return _join(session, argv[1:], b"ssubscribe", own, session.server.pubsub.shard_channels, (own,))
+    mine = session.shard_channels = own(session.shard_channels)
+    return _join(session, argv[1:], b"ssubscribe", mine, session.server.pubsub.shard_channels, (mine,))
 
 
 @command(
@@ -152,8 +155,8 @@ def ssubscribe(session: Session, argv: Args) -> Reply:
     on_store=False,
 )
 def sunsubscribe(session: Session, argv: Args) -> Reply:
-    own = session.shard_channels
-    return _leave(session, argv[1:], b"sunsubscribe", own, session.server.pubsub.shard_channels, (own,))
+    mine = own(session.shard_channels)
+    return _leave(session, argv[1:], b"sunsubscribe", mine, session.server.pubsub.shard_channels, (mine,))
 
 
 @command(
