@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from .handshake import Form
 from .replica import ReplicaLink
@@ -97,7 +98,11 @@ class MeshUpstream(Upstream):
         before = self._whole_at
         super()._check_whole(link)
         if self._whole_at != before:
-            self._mesh.on_heard()
+            self._say_heard()
+
+    @enable_ki_protection
+    def _say_heard(self) -> None:
+        self._mesh.on_heard()
 
     def _staleness_ms(self, now: float) -> int | None:
         return None if self._mesh.missing else super()._staleness_ms(now)
@@ -128,4 +133,4 @@ class MeshUpstream(Upstream):
             return
         if self._live_since is None:
             self._went_up()
-        self._mesh.on_heard()
+        self._say_heard()
