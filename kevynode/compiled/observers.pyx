@@ -7,12 +7,12 @@ is left to them before anything has changed.
 
 from types import MethodType
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.list cimport PyList_Append, PyList_Check
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.string cimport memcpy
 
+from .records cimport encode
 from .objects cimport (
     PyList_GET_ITEM,
     PyList_GET_SIZE,
@@ -54,76 +54,9 @@ cdef Py_ssize_t BACKLOG_OWN = slot_offset(Backlog, "_own")
 cdef Py_ssize_t MOST_PENDING = PENDING_LIMIT
 cdef Py_ssize_t MOST_SIZE = SMALL_BLOCK_SIZE
 
-# Words at most of a command that is encoded here, and bytes that the line of a number takes.
-cdef Py_ssize_t MOST_WORDS = 16
-cdef Py_ssize_t LINE = 24
-
 cdef extern from "Python.h":
     PyObject* PyMethod_GET_FUNCTION(object method) noexcept
     PyObject* PyMethod_GET_SELF(object method) noexcept
-
-
-cdef inline char* put_line(char* end, char kind, unsigned long long number) noexcept:
-    """Write ``$5`` and the like with its line end; where it ends."""
-    cdef char[24] digits
-    cdef int place = 24
-    end[0] = kind
-    end += 1
-    while True:
-        place -= 1
-        digits[place] = <char>(48 + number % 10)
-        number //= 10
-        if not number:
-            break
-    memcpy(end, &digits[place], 24 - place)
-    end += 24 - place
-    end[0] = 13
-    end[1] = 10
-    return end + 2
-
-
-cdef bytes encode(object command, long long offset):
-    """A command as an array of bulk strings, within a frame if ``offset`` is not negative; None if it is unusual."""
-    cdef Py_ssize_t count, place
-    cdef Py_ssize_t size = 0
-    cdef PyObject* word
-    cdef bytes made
-    cdef char* start
-    cdef char* end
-    if not PyList_Check(command):
-        return None
-    count = PyList_GET_SIZE(command)
-    if count == 0 or count > MOST_WORDS:
-        return None
-    for place in range(count):
-        word = PyList_GET_ITEM(command, place)
-        if type(<object>word) is not bytes:
-            return None
-        size += PyBytes_GET_SIZE(<object>word)
-    cdef Py_ssize_t room = size + (count + 3) * LINE + 2 * count
-    cdef char[1024] small
-    cdef bytes large = None
-    if room <= 1024:
-        start = small
-    else:
-        large = PyBytes_FromStringAndSize(NULL, room)
-        start = PyBytes_AS_STRING(large)
-    end = start
-    if offset >= 0:
-        end = put_line(end, 42, 2)
-        end = put_line(end, 58, offset)
-    end = put_line(end, 42, count)
-    for place in range(count):
-        word = PyList_GET_ITEM(command, place)
-        size = PyBytes_GET_SIZE(<object>word)
-        end = put_line(end, 36, size)
-        memcpy(end, PyBytes_AS_STRING(<object>word), size)
-        end += size
-        end[0] = 13
-        end[1] = 10
-        end += 2
-    made = PyBytes_FromStringAndSize(start, end - start)
-    return made
 
 
 def frame(offset, command):

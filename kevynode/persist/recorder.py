@@ -11,9 +11,15 @@ from typing import Final
 from ..replicate.lineage import Lineage
 from ..reply import BULK_HEADERS
 from ..store.journal import Effect, Journal, Origin
+from ..twins import COMPILED
 from .annotations import GroupSpan, Local, MadeBy, Position, UpstreamCursor
 from .folder import Cursors
-from .records import EXEC, MULTI, encode_commands
+from .records import EXEC, MULTI
+
+if COMPILED:
+    from ..compiled.records import encode_commands
+else:
+    from .records import encode_commands
 
 __all__ = ["MOST_PARTS", "JournalRecorder"]
 

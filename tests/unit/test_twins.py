@@ -14,6 +14,7 @@ from support.store_harness import content
 from kevynode import reply as pure_reply
 from kevynode import resp
 from kevynode.errors import ReplyError
+from kevynode.persist import records
 from kevynode.persist.recorder import JournalRecorder
 from kevynode.replicate import wire
 from kevynode.replicate.backlog import Backlog
@@ -33,6 +34,7 @@ pytest.importorskip("kevynode.compiled.loop", reason="the compiled parts are not
 from kevynode.compiled import commands as compiled_commands
 from kevynode.compiled import loop as compiled_loop
 from kevynode.compiled import observers as compiled_observers
+from kevynode.compiled import records as compiled_records
 from kevynode.compiled import replies as compiled_replies
 from kevynode.compiled import requests as compiled_requests
 
@@ -297,14 +299,20 @@ def test_frames_are_the_same(offset: int, command: list[bytes]) -> None:
     assert compiled_observers.frame(offset, tuple(command)) == wire.frame(offset, command)
 
 
+@given(st.lists(st.lists(words, min_size=1, max_size=20), max_size=5))
+def test_records_are_the_same(commands: list[list[bytes]]) -> None:
+    assert compiled_records.encode_commands(commands) == records.encode_commands(commands)
+    assert compiled_records.encode_commands(map(tuple, commands)) == records.encode_commands(commands)
+
+
 @given(groups, st.booleans(), st.sampled_from([None, Origin("upstream", 7)]))
-def test_recorders_write_down_the_same(groups: list[list[list[bytes]]], records: bool, origin: Origin | None) -> None:
+def test_recorders_write_down_the_same(groups: list[list[list[bytes]]], recording: bool, origin: Origin | None) -> None:
     twins: list[tuple[Journal, JournalRecorder]] = []
     for _ in range(2):
         journal = Journal(5)
         journal.origin = origin
         recorder = JournalRecorder(journal, Lineage(3), {})
-        recorder._records = records
+        recorder._records = recording
         journal.observers.clear()
         twins.append((journal, recorder))
     for group in groups:

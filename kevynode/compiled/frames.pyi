@@ -1,0 +1,3 @@
+def take_frames(
+    data: bytes, place: int, limit: int, commands: list[list[bytes]], bulk_limit: int
+) -> tuple[int, int]: ...

@@ -1,0 +1,3 @@
+from collections.abc import Iterable, Sequence
+
+def encode_commands(commands: Iterable[Sequence[bytes]]) -> bytes: ...
