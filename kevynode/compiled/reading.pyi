@@ -1,0 +1,3 @@
+from ..store.store import Store
+
+def plain_string(store: Store, key: bytes | str) -> bytes | None: ...
