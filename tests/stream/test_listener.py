@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -166,6 +167,26 @@ async def test_tcp_connections_are_kept_alive() -> None:
         await settled()
         assert far.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 33
         near.close()
+
+
+@needs_hub
+async def test_an_idle_connection_holds_nothing_of_how_it_came_in() -> None:
+    async with house("hub") as it:
+        pairs = [socket.socketpair() for _ in range(2)]
+        came = []
+        for number, (_, far) in enumerate(pairs):
+            far.setblocking(False)
+            incoming = Incoming("peer:1", f"local:{number // 2}", "unix", far)
+            came.append(weakref.ref(incoming))
+            it.entrance.admit(incoming)
+            del incoming
+        await settled()
+        assert it.hub is not None
+        assert it.hub.connected == 2
+        assert [reference() for reference in came] == [None, None]
+        assert it.opened[0][1] is it.opened[1][1]
+        for near, _ in pairs:
+            near.close()
 
 
 class ScarceListener:
