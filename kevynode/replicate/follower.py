@@ -28,10 +28,11 @@ from ..clock import Clock
 from ..faults import traceback_line
 from ..replication_view import UpstreamFacts
 from ..store.apply import Applier, ApplyError
-from ..store.journal import Origin
+from ..store.journal import Effect, Origin
 from ..store.staging import Staging
 from ..store.store import Store
 from ..transport import Transport
+from ..twins import COMPILED
 from .backoff import UniformSource
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
@@ -39,6 +40,9 @@ from .snapshot import SnapshotDecoder, SnapshotError
 from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
 from .wire import encode_frames
+
+if COMPILED:
+    from ..compiled.following import commit_each, put_entries
 
 __all__ = ["FOLLOWER_CAPABILITIES", "Follower", "FollowerSink"]
 
@@ -173,6 +177,11 @@ class Follower:
         self._ship: _Ship | None = None
         # Why the last snapshot came to nothing, until one succeeds.
         self._void = ""
+        # The compiled parts, which apply what is plain; None: there are none.
+        self._put_entries = put_entries if COMPILED and type(store) is Store else None
+        self._commit_each = commit_each if COMPILED else None
+        # What the entries applied last came from.
+        self._origin: tuple[ReplicaLink, Origin] | None = None
         # Index of the next entry to apply in the batch under way.
         self._place = 0
         self._upstreams = [Upstream(self, index, port + index) for index in range(shards)]
@@ -257,7 +266,7 @@ class Follower:
         store.now = int(self.clock.wall() * 1000)
         self._applier.lenient = _is_kevys(link)
         self._applier.on_ignored = partial(self._ignored, upstream)
-        journal.origin = Origin(upstream.address, link.history)
+        journal.origin = self._origin_of(upstream, link)
         self._place = place
         try:
             if entries.grouped:
@@ -283,6 +292,13 @@ class Follower:
             self._report(upstream, link, entries, place, reached, first)
         return reached
 
+    def _origin_of(self, upstream: Upstream, link: ReplicaLink) -> Origin:
+        """Where a link's entries come from: the same object for all of them, which whoever records them knows again."""
+        known = self._origin
+        if known is None or known[0] is not link or known[1].history != link.history:
+            self._origin = known = (link, Origin(upstream.address, link.history))
+        return known[1]
+
     def _report(
         self, upstream: Upstream, link: ReplicaLink, entries: Entries, place: int, reached: int, first: int
     ) -> None:
@@ -300,8 +316,11 @@ class Follower:
     def _apply_run(self, upstream: Upstream, entries: Entries, stop: int) -> None:
         """Apply entries up to index ``stop`` that make one change each, and commit each by itself."""
         journal = self._store.journal
-        place = self._place
-        done = stop - place
+        if self._put_entries is not None and self.adopts and journal.offset == entries.first + self._place:
+            self._place = self._put_entries(self._store, entries.commands, self._place, stop)
+            if self._place == stop:
+                return
+        place, done = self._place, stop - self._place
         try:
             self._applier.apply_all(entries.commands[place:stop])
         except ApplyError as error:
@@ -309,17 +328,21 @@ class Follower:
             raise
         finally:
             effects = journal.pending
-            number = entries.first + place
             if journal.observers:
-                for effect in effects[:done]:
-                    number += 1
-                    journal.pending = [effect]
-                    self._commit(upstream, number)
-            else:
-                # Nobody listens: only the numbers count.
-                journal.offset = self._numbered(number + done, done)
+                self._commit_all(upstream, effects[:done], entries.first + place)
+            else:  # Nobody listens: only the numbers count.
+                journal.offset = self._numbered(entries.first + place + done, done)
             journal.pending = effects[done:]
             self._place = place + done
+
+    def _commit_all(self, upstream: Upstream, effects: list[Effect], number: int) -> None:
+        """Commit effects, each by itself; ``number`` is the first one's offset upstream."""
+        if self._commit_each is not None and self.adopts:
+            self._commit_each(self._store.journal, effects, number, self._observer_failed)
+            return
+        for place, effect in enumerate(effects):
+            self._store.journal.pending = [effect]
+            self._commit(upstream, number + place + 1)
 
     def _apply_each(self, upstream: Upstream, entries: Entries, stop: int) -> None:
         """Apply entries up to index ``stop`` that may make any number of changes, each entry a group."""
@@ -336,8 +359,11 @@ class Follower:
         try:
             journal.commit(self._numbered(next_offset, len(journal.pending)))
         except Exception as error:
-            # Somebody who listens to the journal failed; the entry itself is applied and has its number.
-            self.log.error("observer_failed", error=error, where=traceback_line(error))
+            self._observer_failed(error)
+
+    def _observer_failed(self, error: Exception) -> None:
+        """Somebody who listens to the journal failed; the entry itself is applied and has its number."""
+        self.log.error("observer_failed", error=error, where=traceback_line(error))
 
     def _numbered(self, next_offset: int, count: int) -> int:
         """The next offset here behind ``count`` more changes, which the upstream calls ``next_offset``."""

@@ -3,13 +3,17 @@
 As in the request parser two ways lead through it. The fast way cuts a whole read at its line ends once and picks plain
 frames and control lines out of the pieces. Whatever is not plainly well-formed and complete goes the exact way, which
 walks the bytes, keeps its state between reads, and is where errors in frames and chunks are found.
+
+The fast way exists twice. The compiled twin needs no line ends: it looks at a read's bytes once, where they are.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from ..resp import ARGUMENT_LIMIT, BULK_LIMIT
+from ..twins import COMPILED
 from .control_lines import GroupBegin, line_limit, parse_control_line
 from .lineage import MAX_OFFSET
 from .parsing import CommandReader, Malformed, canonical, unsigned
@@ -27,7 +31,14 @@ from .stream_events import (
     WireError,
 )
 
+if COMPILED:
+    from ..compiled.frames import take_frames
+
 __all__ = ["StreamDecoder"]
+
+#: (bytes, place, most frames, their commands, most bytes of an argument) -> first offset and the place behind the
+#: frames: takes the plain frames at consecutive offsets that stand there.
+_TakeFrames: TypeAlias = Callable[[bytes, int, int, list[list[bytes]], int], tuple[int, int]]
 
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 1024)}
 _HEADERS: Final = [b"$%d" % length for length in range(4096)]
@@ -61,6 +72,7 @@ class StreamDecoder:
         "_reader",
         "_shipping",
         "_size",
+        "_take_frames",
         "error",
     )
 
@@ -75,6 +87,8 @@ class StreamDecoder:
         self.error: WireError | None = None
         self._bulk_limit = bulk_limit
         self._group_bytes_limit = group_bytes_limit
+        # The compiled part of the fast way; None: there is none.
+        self._take_frames: _TakeFrames | None = take_frames if COMPILED else None
         # The frames that the next event will hold: their bytes, how many bytes that is, and for a group how many
         # frames it lacks, and whether a skip stood in front of its first.
         self._batch: Frames | None = None
@@ -125,7 +139,13 @@ class StreamDecoder:
                 return
             data = bytes(pending)
             pending.clear()
-        taken = 0 if self._shipping else self._take_plain(data, events)
+        if self._shipping or len(data) > self._group_bytes_limit:
+            # The exact way looks at the bytes of each frame by itself.
+            taken = 0
+        elif self._take_frames is None:
+            taken = self._take_plain(data, events)
+        else:
+            taken = self._take_plain_at_once(data, events, self._take_frames)
         if taken < len(data):
             pending += data[taken:] if taken else data
             self._walk(events)
@@ -146,7 +166,7 @@ class StreamDecoder:
         batch.next = first + len(commands)
         if self._group_left:
             if self._size > self._group_bytes_limit:
-                raise WireError("frame or group too large", f"{self._size} bytes")
+                raise WireError("frame or group too large", f"more than {self._group_bytes_limit} bytes")
             self._group_left -= len(commands)
             if self._group_left == 0:
                 self._close(events)
@@ -233,6 +253,31 @@ class StreamDecoder:
                 break
         return taken
 
+    def _take_plain_at_once(self, data: bytes, events: list[Event], take_frames: _TakeFrames) -> int:
+        """As :meth:`_take_plain`, with the compiled part."""
+        size = len(data)
+        taken = 0
+        while taken < size:
+            head = data[taken]
+            if head == 0x2A:
+                commands: list[list[bytes]] = []
+                first, end = take_frames(data, taken, self._group_left or size, commands, self._bulk_limit)
+                if end == taken:
+                    break
+                self._frames(first, commands, data[taken:end], events)
+                taken = end
+            elif head == 0x2B or head == 0x2D:
+                end = data.find(b"\r\n", taken)
+                if end < 0:
+                    break
+                self._control(data[taken:end], events)
+                taken = end + 2
+                if self._shipping:
+                    break
+            else:
+                break
+        return taken
+
     # The exact way.
 
     def _walk(self, events: list[Event], single: bool = False) -> bool:
@@ -306,7 +351,7 @@ class StreamDecoder:
             raise WireError("inner command malformed", "a blank line")
         size = (len(pending) if command is None else self._place) - start
         if size > self._group_bytes_limit:
-            raise WireError("frame or group too large", f"{size} bytes")
+            raise WireError("frame or group too large", f"more than {self._group_bytes_limit} bytes")
         self._in_command = command is None
         return command
 

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from .. import errors
 from ..errors import ReplyError
+from ..twins import COMPILED
 from . import notify
 from .arguments import parse_int
 from .command import TABLE, Args, Command, Table
@@ -25,6 +26,9 @@ from .store import Store
 from .stream_effects import STREAM_HANDLERS, StreamHandler
 from .values import Hash, Value
 
+if COMPILED:
+    from ..compiled.apply import apply_known
+
 __all__ = ["Applier", "ApplyError"]
 
 #: (store, argv) -> anything
@@ -33,6 +37,8 @@ _Handler: TypeAlias = Callable[[Store, Args], object]
 _Entry: TypeAlias = tuple[_Handler, int, int, bool]
 
 _Tracker: TypeAlias = Callable[[Shard[Value], bytes], None]
+#: (store, commands, index of the first, entries) -> index of the first that was not applied, and what it failed with.
+_ApplyKnown: TypeAlias = Callable[[Store, list[list[bytes]], int, dict[bytes, _Entry]], tuple[int, Exception | None]]
 
 #: What a primary may stream beside the commands on streams; the times in them are absolute.
 _VOCABULARY: Final = frozenset(
@@ -91,6 +97,8 @@ class Applier:
         self.on_ignored: Callable[[ApplyError], None] | None = None
         # Unix ms at which the running call began.
         self._wall = 0
+        # The compiled part, which takes what is known and plain; None: there is none.
+        self._apply_known: _ApplyKnown | None = apply_known if COMPILED and type(store) is Store else None
         self._entries: dict[bytes, _Entry] = {}
         for name in _VOCABULARY:
             found = table.get(name.encode())
@@ -132,11 +140,29 @@ class Applier:
         try:
             if self.lenient:
                 self._apply_leniently(commands)
+            elif self._apply_known is not None and type(commands) is list:
+                self._apply_in_runs(commands, self._apply_known)
             else:
                 self._apply_exactly(commands)
         finally:
             store.now = wall
             store.tracker = tracker
+
+    def _apply_in_runs(self, commands: list[list[bytes]], apply_known: _ApplyKnown) -> None:
+        """As :meth:`_apply_exactly`, with the compiled part, which hands over whatever it does not know."""
+        place = 0
+        while True:
+            place, error = apply_known(self.store, commands, place, self._entries)
+            if error is not None:
+                raise _failure(commands[place], error, place) from error
+            if place == len(commands):
+                return
+            try:
+                self._apply_exactly(commands[place : place + 1])
+            except ApplyError as unusual:
+                unusual.applied = place
+                raise
+            place += 1
 
     def _apply_exactly(self, commands: Iterable[Sequence[bytes]]) -> None:
         store = self.store
