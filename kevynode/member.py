@@ -161,6 +161,7 @@ class Member:
             self._make_follower,
             self._log,
             monotonic=self._clock.monotonic,
+            epoch=self.ownership.epoch,
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
             forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
@@ -170,7 +171,7 @@ class Member:
         return {
             row.prefix: row.owner
             for row in self.ownership.declared()
-            if row.owner != self._settings.node_id and self._wants(row.prefix) and row.prefix not in self._taken
+            if self._wants(row.prefix) and row.prefix not in self._taken
         }
 
     def _wants(self, prefix: bytes) -> bool:
@@ -347,6 +348,16 @@ class Member:
     def is_persistent(self) -> bool:
         """Whether the data are kept in files."""
         return self._files.keeps_file
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the data are not all there yet."""
+        return self._server.loading
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether this node copies all of another one, and takes no writes of its own."""
+        return self._server.role != "master"
 
     def unanswered(self) -> Collection[str]:
         """The peers whose ledger is not known yet."""

@@ -31,6 +31,10 @@ class LinkSource(Protocol):
         """What a filtered link that names no prefixes follows."""
         ...
 
+    def epoch(self, prefix: bytes) -> int:
+        """The epoch that this node knows a prefix to be owned in; 0: no move made its owner one."""
+        ...
+
     def released_before(self, offset: int) -> list[bytes]:
         """The prefixes that this node released by a mark before ``offset``, and has not acquired again."""
         ...

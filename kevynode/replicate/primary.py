@@ -366,7 +366,7 @@ class PrimaryLink:
         prefix = self.coverage.resyncs.first
         if not self._source.may_ship(self, now, (prefix,)):
             return
-        header = self.coverage.resyncs.begin(prefix)
+        header = self.coverage.resyncs.begin(prefix, self._source.epoch(prefix))
         self._source.ship_started(self, "scope", f"the replica asked for {prefix!r}", now)
         self._begin_ship(parts, (prefix,), prefix, header)
 

@@ -297,6 +297,14 @@ class Replicas(ABC):
         """What a filtered link that names no prefixes follows: every one that this node owns."""
         return () if self.ownership is None else self.ownership.owned()
 
+    def epoch(self, prefix: bytes) -> int:
+        """The epoch that this node knows a prefix to be owned in; 0: no move made its owner one."""
+        try:
+            return 0 if self.ownership is None else self.ownership.epoch(prefix)
+        except KeyError:
+            # A part of a scope, or none.
+            return 0
+
     def released_before(self, offset: int) -> list[bytes]:
         """The prefixes that this node released by a mark before ``offset``, and has not acquired again."""
         return [prefix for prefix, at in self._released.items() if at < offset]

@@ -125,6 +125,10 @@ class OwnedPrefixes(Protocol):
         """The declared prefixes that this node writes, open or not."""
         ...
 
+    def epoch(self, prefix: bytes) -> int:
+        """The epoch of the move that made the owner of a prefix one, 0 if none did. Raises KeyError: not declared."""
+        ...
+
 
 class MeshSide(Protocol):
     """The copies of other writers' scopes that this node keeps beside what it writes itself."""

@@ -62,6 +62,16 @@ class MoveWorld(Protocol):
         """Whether the data are kept in files."""
         ...
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the data are not all there yet."""
+        ...
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether this node copies all of another one, and takes no writes of its own."""
+        ...
+
     def unanswered(self) -> Collection[str]:
         """The peers whose ledger is not known yet."""
         ...

@@ -85,7 +85,7 @@ class TargetFacts:
     ``is_peer``: the source is a declared peer of kind kevynode. ``owner``: who owns the prefix as this node sees it,
     None if it is not declared here. ``epoch``: the ledger's; ``highest_epoch``: of that and of what was agreed to
     before. ``other_move``: the id of another move of the prefix that is still busy here. ``dropping``: this node still
-    cleans up what moved away. ``following``: it keeps a live copy.
+    cleans up what moved away. ``following``: it keeps a live copy. ``replica``: it copies all of another node.
     """
 
     node_id: str
@@ -100,6 +100,7 @@ class TargetFacts:
     following: bool
     highest_epoch: int
     other_move: str = ""
+    replica: bool = False
 
 
 def consider(request: Request, facts: TargetFacts, now: float) -> tuple[TargetMove, list[Action]] | Refused:
@@ -124,6 +125,8 @@ def _obstacle(request: Request, facts: TargetFacts) -> tuple[str, bool]:
     if facts.owner != facts.source:
         # It may not have heard of the last move yet.
         return f"by what it knows {facts.owner} owns the prefix", facts.epoch < request.floor
+    if facts.replica:
+        return "it is a replica", False
     if facts.loading:
         return "it is loading its data", True
     if facts.dropping:

@@ -285,6 +285,19 @@ async def test_a_scope_that_is_added_comes_with_a_ship_in_its_place_in_the_strea
 
 
 @in_cluster
+async def test_the_ship_of_a_scope_says_in_which_epoch_it_is_owned(cluster: Cluster) -> None:
+    mesh = MeshCluster(cluster, {b"a:": "anna", b"x:": "anna"}, {"anna": 7000, "bert": 7001})
+    mesh.epochs[b"x:"] = 3
+    mesh.wanted["bert"] = {b"a:"}
+    await mesh.start("anna", "bert")
+    await mesh.settle()
+    mesh.wanted["bert"] = {b"a:", b"x:"}
+    mesh.refresh()
+    await mesh.settle()
+    assert any(b"+SNAPSHOT_SCOPE 3 783a\r\n" in bytes(wire.outward.record or b"") for wire in mesh.wires)
+
+
+@in_cluster
 async def test_a_copy_that_lacks_a_scope_does_not_count_for_it(cluster: Cluster) -> None:
     mesh = MeshCluster(cluster, {b"a:": "anna", b"x:": "anna"}, {"anna": 7000, "bert": 7001})
     mesh.wanted["bert"] = {b"a:"}

@@ -54,6 +54,24 @@ async def test_who_owns_no_scope_may_become_a_replica_and_a_writers_copier_again
 
 
 @in_cluster
+async def test_no_scope_moves_to_a_replica(cluster: Cluster) -> None:
+    """It would own what it refuses to write."""
+    world = ScopedCluster(cluster, {b"a:": "anna", b"b:": "bert"})
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    assert await world.write("anna", "SET", "a:1", "v") == "OK"
+    assert await world.write("cleo", "REPLICAOF", "127.0.0.1", 17001) == "OK"
+    await world.settle()
+    refused = await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "cleo")
+    assert "it is a replica" in refused.text
+    assert await world.write("anna", "SET", "a:1", "w") == "OK"
+    assert await world.write("cleo", "REPLICAOF", "NO", "ONE") == "OK"
+    await world.settle()
+    assert (await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "cleo")).startswith("OK")
+    assert await world.write("cleo", "GET", "a:1") == b"w"
+
+
+@in_cluster
 async def test_a_replica_by_its_configuration_that_owns_scopes_does_not_start(cluster: Cluster) -> None:
     world = ScopedCluster(cluster)
     tables = world.tables("anna") | {"replication": {"role": "replica", "upstream": "127.0.0.1:17001"}}

@@ -34,6 +34,7 @@ class Source:
         self.tellable = True
         self.asked = 0
         self.owned: tuple[bytes, ...] = ()
+        self.epochs: dict[bytes, int] = {}
         self.released: dict[bytes, int] = {}
         self.slots = Slots()
         self.calls: list[tuple[Any, ...]] = []
@@ -51,6 +52,9 @@ class Source:
 
     def owned_prefixes(self) -> tuple[bytes, ...]:
         return self.owned
+
+    def epoch(self, prefix: bytes) -> int:
+        return self.epochs.get(prefix, 0)
 
     def released_before(self, offset: int) -> list[bytes]:
         return [prefix for prefix, at in self.released.items() if at < offset]

@@ -61,13 +61,18 @@ def write_some(mesh: MeshCluster, chance: random.Random, count: int) -> None:
 class Owned:
     """What one node owns by the table of all."""
 
-    def __init__(self, name: str, owners: dict[bytes, str]) -> None:
+    def __init__(self, name: str, owners: dict[bytes, str], epochs: dict[bytes, int]) -> None:
         self._name = name
         self._owners = owners
+        self._epochs = epochs
 
     def owned(self) -> tuple[bytes, ...]:
         """The prefixes."""
         return tuple(sorted(prefix for prefix, owner in self._owners.items() if owner == self._name))
+
+    def epoch(self, prefix: bytes) -> int:
+        """By which move a prefix has become its owner's."""
+        return self._epochs.get(prefix, 0)
 
 
 class Member:
@@ -120,7 +125,7 @@ class MeshCluster:
         cluster.network.on_connect = self._connected
 
     def _introduce(self, node: Node) -> None:
-        node.replication.set_ownership(Owned(node.config.cluster.node_id, self.owners))
+        node.replication.set_ownership(Owned(node.config.cluster.node_id, self.owners, self.epochs))
 
     def _connected(self, wire: Wire) -> None:
         wire.outward.record = bytearray()
