@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -35,7 +35,7 @@ from .disk import Disk, SystemDisk
 from .errors import ReplyError, text
 from .in_process import InProcess
 from .log import Logger
-from .member import Member
+from .no_scopes import NoScopes
 from .node_parameters import watch_parameters
 from .node_work import NodeWork
 from .persist.persistence import Persistence, PersistenceSettings
@@ -48,8 +48,6 @@ from .replicate.sender import ReplicaEntrance
 from .replicate.service import ReplicationService
 from .replicate.surroundings import ReplicationSettings
 from .replicate.view import NodeReplicationView
-from .scope.keeper import LedgerUnusable
-from .scope_requests import ScopeRequests
 from .serve.housekeeping import Housekeeper
 from .serve.listener import Admission, ClientEntrance
 from .serve.parameters import Parameters
@@ -63,6 +61,9 @@ from .transport import Listener, SystemTransport, Transport
 
 if sys.platform == "linux":
     from .serve.hub import Hub
+
+if TYPE_CHECKING:
+    from .member import Member
 
 __all__ = ["Node", "StartError"]
 
@@ -117,7 +118,7 @@ class Node(InProcess):
         self.loaded = False
         self._opened = False
         if self.member is None:
-            self.server.scopes = ScopeRequests(config.cluster.node_id)
+            self.server.scopes = NoScopes(config.cluster.node_id)
         self._introduce()
         self.parameters = self._apply_parameters()
         self._listeners: list[Listener] = []
@@ -167,6 +168,9 @@ class Node(InProcess):
         return persistence
 
     def _join(self) -> Member:
+        # A quarter of the modules, which a node without scopes can do without: it is up sooner.
+        from .member import Member
+
         member = Member(
             self.config,
             self.server,
@@ -389,6 +393,8 @@ class Node(InProcess):
         server, replication = self.server, self.replication
         await self.files.load(replication, opens=self.config.replication.role != "replica")
         if self.member is not None:
+            from .scope.keeper import LedgerUnusable
+
             try:
                 await self.member.load(self._instance)
             except LedgerUnusable as error:
