@@ -84,6 +84,7 @@ cdef class Rounds:
         cdef object connection, session
         cdef double now = self.now()
         cdef ssize_t size
+        cdef int failure
         cdef bint special
         for fd, mask in events:
             served += 1
@@ -101,9 +102,11 @@ cdef class Rounds:
             while size < 0 and errno == EINTR:
                 size = recv(fd, self.data, self.size, 0)
             if size < 0:
+                # What is called below may set it anew.
+                failure = errno
                 # Nothing to read: an event for a predecessor with this descriptor.
-                if errno != EAGAIN:
-                    hub.lost(connection, OSError(errno, os.strerror(errno)))
+                if failure != EAGAIN:
+                    hub.lost(connection, OSError(failure, os.strerror(failure)))
                 continue
             if size == 0:
                 connection.ended = True
@@ -132,7 +135,7 @@ cdef class Rounds:
         cdef object connection, session, data
         cdef ssize_t sent
         cdef Py_ssize_t size
-        cdef int fd
+        cdef int fd, failure
         for connection in answered:
             if field(connection, CLOSED) == <PyObject*>_true:
                 continue
@@ -147,10 +150,11 @@ cdef class Rounds:
                 while sent < 0 and errno == EINTR:
                     sent = send(fd, PyBytes_AS_STRING(data), size, MSG_NOSIGNAL)
                 if sent < 0:
-                    if errno == EAGAIN:
+                    failure = errno
+                    if failure == EAGAIN:
                         sent = 0
                     else:
-                        connection.lose(OSError(errno, os.strerror(errno)))
+                        connection.lose(OSError(failure, os.strerror(failure)))
                         sent = size
                 if sent != size or field(connection, ENDED) == <PyObject*>_true:
                     connection.keep(memoryview(data)[sent:])

@@ -17,14 +17,16 @@ cdef class Facts:
 
 
 cdef class Turn:
+    # None while the session does not run.
+    cdef object session
     # What stays the same.
-    cdef object session, server, queue, gates, server_gates, held_pushes, perf
+    cdef object server, queue, gates, server_gates, held_pushes, perf
     cdef bint is_system_clock
     # What the server says that every command needs, and its parts.
     cdef object needed, store, journal, ready, find, guard_cut, guard_heads, guard_is_kept
     cdef Py_ssize_t guard_place
     # Whether a key with this byte at the guard's place may be one that is not written here.
-    cdef bint[256] marked
+    cdef unsigned char[256] marked
     cdef bint guarded
     # What holds for one run.
     cdef bint special, tracks_written_keys
@@ -50,7 +52,8 @@ cdef class Turn:
     cdef object call(self, Facts facts, list argv)
     cdef bint run_commands(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1
     cdef bint run(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1
-    cdef bint take(self, const char* data, Py_ssize_t size, double deadline) except -1
+    cdef bint take(self, object session, const char* data, Py_ssize_t size, double deadline) except -1
+    cdef bint take_turn(self, const char* data, Py_ssize_t size, double deadline) except -1
 
 
 # Run what is queued, and then what ``data`` holds; true if the driver has to look at the session.

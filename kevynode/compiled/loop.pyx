@@ -5,7 +5,7 @@ What it does beside its twin: it can take commands straight from the bytes that 
 only if another one came before.
 """
 
-from time import perf_counter
+from time import get_clock_info, perf_counter
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_Append
@@ -42,9 +42,13 @@ from ..store.store import Store
 
 cdef object _false = False
 cdef object _true = True
-cdef object _perf_counter = perf_counter
+# The timer that may be read without asking Python; on some systems it is another clock than C's.
+cdef object _perf_counter = (
+    perf_counter if get_clock_info("perf_counter").implementation == "clock_gettime(CLOCK_MONOTONIC)" else None
+)
 cdef object _Session = Session
 cdef object _Store = Store
+cdef object _Journal = Journal
 cdef object _ReplyError = _errors.ReplyError
 cdef Py_ssize_t MOST_OUTPUT = TURN_OUTPUT
 cdef Py_ssize_t MOST_PENDING = PENDING_OUTPUT
@@ -145,13 +149,15 @@ cdef int tell_all(tuple observers, object first, list group) except -1:
 
 
 cdef class Turn:
-    """The loop of one session, with what every command needs at hand. Lives as long as the session."""
+    """The loop of one session, with what every command needs at hand.
+
+    It lives as long as the session, which holds it. It holds the session only while that runs: both, with all that was
+    read from a client, would otherwise stay in memory until somebody looks for cyclic garbage.
+    """
 
     def __cinit__(self, session):
         server = session.server
-        if type(server.store) is not _Store:
-            raise TypeError("the compiled loop serves nothing but a Store")
-        self.session = session
+        self.session = None
         self.server = server
         self.queue = session.queue
         self.gates = session.gates
@@ -166,7 +172,10 @@ cdef class Turn:
         cdef object needed = self.server.needed_by_every_command
         if needed is self.needed:
             return 0
-        self.store, self.journal, self.ready, self.find, guard = needed
+        store, journal, self.ready, self.find, guard = needed
+        if type(store) is not _Store or type(journal) is not _Journal:
+            raise TypeError("the compiled loop serves nothing but a Store with its Journal")
+        self.store, self.journal = store, journal
         place, marks, self.guard_cut, self.guard_heads, self.guard_is_kept = guard
         self.guard_place = place
         self.guarded = bool(marks)
@@ -373,6 +382,8 @@ cdef class Turn:
         self.parser = <object>field(session, PARSER)
         self.noted = <object>field(self.journal, JOURNAL_OFFSET)
         self.counted = None
+        self.calls = 0
+        self.spent = 0.0
         self.flushed = 0
         self.now = seconds(self.perf, self.is_system_clock)
         now = self.now
@@ -391,8 +402,18 @@ cdef class Turn:
             self.out = None
         return stopped
 
-    cdef bint take(self, const char* data, Py_ssize_t size, double deadline) except -1:
+    cdef bint take(self, object session, const char* data, Py_ssize_t size, double deadline) except -1:
         """Run what is queued, and then what ``data`` holds; whether the driver has to look at the session."""
+        if self.session is not None:
+            raise RuntimeError("a session cannot run within its own turn")
+        self.session = session
+        try:
+            return self.take_turn(data, size, deadline)
+        finally:
+            self.session = None
+
+    cdef bint take_turn(self, const char* data, Py_ssize_t size, double deadline) except -1:
+        """As ``take``, of the session that is there."""
         cdef object session = self.session
         cdef object queue = self.queue
         cdef Py_ssize_t place = 0
@@ -442,7 +463,7 @@ cdef bint run_turn(object session, const char* data, Py_ssize_t size, double dea
     if turn is None:
         turn = Turn(session)
         set_field(session, TURN, turn)
-    return (<Turn>turn).take(data, size, deadline)
+    return (<Turn>turn).take(session, data, size, deadline)
 
 
 def run_commands(session, double deadline):

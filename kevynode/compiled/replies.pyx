@@ -21,7 +21,15 @@ cdef extern from "Python.h":
 
 
 cdef int write_reply(Buffer out, object reply, int protocol) except -1:
-    return write_nested(out, reply, protocol, 0)
+    cdef Py_ssize_t start = out.size
+    if type(reply) is not list:
+        return write_nested(out, reply, protocol, 0)
+    try:
+        return write_nested(out, reply, protocol, 0)
+    except BaseException:
+        # Something in it is no reply: nothing of it may be sent.
+        out.size = start
+        raise
 
 
 cdef int write_nested(Buffer out, object reply, int protocol, int depth) except -1:

@@ -439,7 +439,8 @@ class Way:
                     session.wrote,
                     session.queued,
                     session.written,
-                    session.held_input,
+                    # The one holds what follows the command that closes a session, the other drops it.
+                    0 if session.closing else session.held_input,
                     None if session.last_command is None else session.last_command.full_name,
                 )
                 for session in self.sessions
