@@ -25,8 +25,8 @@ cdef class Turn:
     # What the server says that every command needs, and its parts.
     cdef object needed, store, journal, ready, find, guard_cut, guard_heads, guard_is_kept
     cdef Py_ssize_t guard_place
-    # Whether a key with this byte at the guard's place may be one that is not written here.
-    cdef unsigned char[256] marked
+    # For each byte whether a key that has it at the guard's place may be one that is not written here.
+    cdef bytes marked
     cdef bint guarded
     # What holds for one run.
     cdef bint special, tracks_written_keys

@@ -148,6 +148,20 @@ cdef int tell_all(tuple observers, object first, list group) except -1:
     return 0
 
 
+# The last table that was made: all sessions ask for the same one.
+cdef bytes _last_marks = b""
+cdef bytes _last_table = bytes(256)
+
+
+cdef bytes table_of(bytes marks):
+    """256 bytes, of which those are 1 that stand at the places of ``marks``."""
+    global _last_marks, _last_table
+    if marks != _last_marks:
+        _last_table = bytes([mark in marks for mark in range(256)])
+        _last_marks = marks
+    return _last_table
+
+
 cdef class Turn:
     """The loop of one session, with what every command needs at hand.
 
@@ -179,8 +193,7 @@ cdef class Turn:
         place, marks, self.guard_cut, self.guard_heads, self.guard_is_kept = guard
         self.guard_place = place
         self.guarded = bool(marks)
-        for mark in range(256):
-            self.marked[mark] = mark in marks
+        self.marked = table_of(marks)
         self.needed = needed
         # The last command may be another one now, or none.
         self.last_name = None
@@ -270,7 +283,7 @@ cdef class Turn:
         """Whether the guard says that a key may not be written here."""
         return (
             self.guard_place < PyBytes_GET_SIZE(key)
-            and self.marked[<unsigned char>PyBytes_AS_STRING(key)[self.guard_place]]
+            and PyBytes_AS_STRING(self.marked)[<unsigned char>PyBytes_AS_STRING(key)[self.guard_place]]
             and key[self.guard_cut] in self.guard_heads
             and self.guard_is_kept(key)
         )
