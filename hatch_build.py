@@ -25,9 +25,9 @@ def build(root: Path, target: Path) -> list[Path]:
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    sources = [
-        path for path in sorted((root / _SOURCES).glob("*.pyx")) if sys.platform == "linux" or path.stem != "hub"
-    ]
+    sources = sorted((root / _SOURCES).glob("*.pyx"))
+    if sys.platform != "linux":
+        sources = [source for source in sources if source.stem not in _LINUX_ONLY]
     flags = [] if sys.platform == "win32" else ["-O2", "-fno-strict-aliasing"]
     extensions = [
         Extension(

@@ -20,7 +20,8 @@ NEEDS_CONNECTION = ErrorKind("ERR", "'{}' needs a connection of its own", FIX)
 def to_bytes(value: bytes | str | int | float) -> bytes:
     """An argument as bytes: ``str`` becomes UTF-8, numbers their decimal form. Raises TypeError for anything else."""
     if isinstance(value, bytes):
-        return value
+        # Of the class itself: values and keys are told from other things by it.
+        return bytes(value)
     if isinstance(value, str):
         return value.encode()
     if type(value) in (int, float):

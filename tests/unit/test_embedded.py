@@ -144,6 +144,19 @@ async def test_replies_are_plain_python_values(command: tuple[Any, ...], expecte
         assert type(reply) is type(expected)
 
 
+async def test_subclasses_of_bytes_are_kept_as_bytes() -> None:
+    """They would be taken for another type of value, and their keys for no keys at all."""
+
+    class Text(bytes):
+        pass
+
+    async with opened() as node:
+        node.set(Text(b"k"), Text(b"v"))
+        assert type(node.get("k")) is bytes
+        assert node.execute("KEYS", "*") == [b"k"]
+        assert all(type(key) is bytes for key in node.store.keyspace)
+
+
 async def test_texts_are_str() -> None:
     async with opened() as node:
         information = node.execute("INFO", "server")
