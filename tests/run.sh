@@ -88,7 +88,8 @@ run_compiled() {
 }
 if [ -n "$whole" ]; then
     # Side by side: a machine with two cores is done sooner.
-    (run_pure -p no:cacheprovider "$root/tests/unit" "$root/tests/compat" >"$work/log" 2>&1 && touch "$work/passed") &
+    (run_pure -p no:cacheprovider "$root/tests/unit" "$root/tests/compat" "$root"/tests/stream/test_moves*.py \
+        >"$work/log" 2>&1 && touch "$work/passed") &
     half=$!
     trap 'kill "$half" 2>/dev/null; rm -rf "$work"' EXIT
     if "$venv/bin/python" -c 'import sys; from kevynode.twins import COMPILED; sys.exit(not COMPILED)'; then
@@ -99,10 +100,11 @@ if [ -n "$whole" ]; then
         [ -z "${CI:-}" ] || failed="$failed compiled"
     fi
     check pytest-e2e run_compiled -m coverage run -m pytest -p no:cacheprovider "$root/tests/e2e"
-    check pytest-stream run_pure "$root/tests/stream"
+    check pytest-stream-sim run_pure "$root/tests/stream" "$root/tests/sim" \
+        --ignore-glob="$root/tests/stream/test_moves*.py"
     wait "$half" || true
     cat "$work/log"
-    check pytest-unit-compat test -e "$work/passed"
+    check pytest-unit-compat-moves test -e "$work/passed"
     "$venv/bin/python" -m coverage combine --quiet
     "$venv/bin/python" -m coverage report >"$work/report" || failed="$failed coverage"
     case $failed in
