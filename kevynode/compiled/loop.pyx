@@ -242,6 +242,9 @@ cdef class Turn:
         cdef list group = <list>field(self.journal, PENDING)
         cdef object written = <object>field(session, WRITTEN)
         cdef object key
+        if written is None and field(session, WAIT_FULFILLED) == <PyObject*>_false:
+            # Too many to be known.
+            return 0
         if (
             PyList_GET_SIZE(group) == 1
             and field(session, WAIT_FULFILLED) == <PyObject*>_false
