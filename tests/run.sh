@@ -100,7 +100,7 @@ if [ -n "$whole" ]; then
         [ -z "${CI:-}" ] || failed="$failed compiled"
     fi
     check pytest-e2e run_compiled -m coverage run -m pytest -p no:cacheprovider "$root/tests/e2e"
-    check pytest-stream-sim run_pure "$root/tests/stream" "$root/tests/sim" \
+    check pytest-stream run_pure "$root/tests/stream" \
         --ignore-glob="$root/tests/stream/test_moves*.py"
     wait "$half" || true
     cat "$work/log"
