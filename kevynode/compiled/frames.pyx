@@ -10,33 +10,13 @@ from cpython.list cimport PyList_Append, PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
 from libc.string cimport memcmp
 
+from .requests cimport small_number
+
 from ..replicate.lineage import MAX_OFFSET
 
 cdef unsigned long long LARGEST = MAX_OFFSET
 # Words at most of a command that is taken here.
 cdef Py_ssize_t MOST_WORDS = 1023
-
-
-cdef inline Py_ssize_t small_number(const char* data, Py_ssize_t* place, Py_ssize_t end) noexcept:
-    """The number of at most ten digits that ends a line, in canonical form; -1 for anything else."""
-    cdef Py_ssize_t at = place[0]
-    cdef Py_ssize_t start = at
-    cdef Py_ssize_t number = 0
-    cdef int digit
-    while at < end:
-        digit = data[at] - 48
-        if digit < 0 or digit > 9:
-            break
-        number = number * 10 + digit
-        at += 1
-        if at - start > 10:
-            return -1
-    if at == start or at + 1 >= end or data[at] != 13 or data[at + 1] != 10:
-        return -1
-    if data[start] == 48 and at - start > 1:
-        return -1
-    place[0] = at + 2
-    return number
 
 
 cdef inline bint take_offset(const char* data, Py_ssize_t* place, Py_ssize_t end, unsigned long long* offset) noexcept:

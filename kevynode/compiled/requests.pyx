@@ -13,28 +13,6 @@ cdef list _names = [None] * 256
 cdef Py_ssize_t LONGEST_NAME = 16
 
 
-cdef inline Py_ssize_t _number(const char* data, Py_ssize_t* place, Py_ssize_t end) noexcept:
-    """The number that ends a line, in canonical form; -1 if there is none, or the line is not complete."""
-    cdef Py_ssize_t at = place[0]
-    cdef Py_ssize_t start = at
-    cdef Py_ssize_t number = 0
-    cdef int digit
-    while at < end:
-        digit = data[at] - 48
-        if digit < 0 or digit > 9:
-            break
-        number = number * 10 + digit
-        at += 1
-        if at - start > 10:
-            return -1
-    if at == start or at + 1 >= end or data[at] != 13 or data[at + 1] != 10:
-        return -1
-    if data[start] == 48 and at - start > 1:
-        return -1
-    place[0] = at + 2
-    return number
-
-
 cdef inline bytes _name(const char* word, Py_ssize_t size):
     """The first word of a command: the same object for the same bytes, as a rule."""
     if size == 0 or size > LONGEST_NAME:
@@ -58,7 +36,7 @@ cdef list take_command(const char* data, Py_ssize_t* place, Py_ssize_t end, Py_s
     if at >= end or data[at] != 42:
         return None
     at += 1
-    count = _number(data, &at, end)
+    count = small_number(data, &at, end)
     if count < 1 or count > MOST_WORDS:
         return None
     # Whether it is complete is found out before anything is made.
@@ -67,7 +45,7 @@ cdef list take_command(const char* data, Py_ssize_t* place, Py_ssize_t end, Py_s
         if at >= end or data[at] != 36:
             return None
         at += 1
-        size = _number(data, &at, end)
+        size = small_number(data, &at, end)
         if size < 0 or size > bulk_limit or size > end - at - 2:
             return None
         at += size
@@ -78,7 +56,7 @@ cdef list take_command(const char* data, Py_ssize_t* place, Py_ssize_t end, Py_s
     at = first
     for index in range(count):
         at += 1
-        size = _number(data, &at, end)
+        size = small_number(data, &at, end)
         if index:
             word = PyBytes_FromStringAndSize(data + at, size)
         else:
