@@ -51,7 +51,8 @@ def replication_of(node: NodeProcess) -> dict[str, Any]:
     """The replication section of a node's INFO, lines of fields as dictionaries."""
     with client_of(node) as client:
         fields: dict[str, Any] = client.info("replication")
-    return fields
+    # redis-py makes a number of each value that reads as one, and now and then a history id has no letter in it.
+    return fields | {name: f"{fields[name]:0>40}" for name in ("master_replid", "master_replid2")}
 
 
 def position_of(node: NodeProcess) -> tuple[int, int]:
