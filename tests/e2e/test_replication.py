@@ -212,8 +212,16 @@ def test_redis_cli_on_both_sides(pair: Pair) -> None:
 # -- what operators see ---------------------------------------------------------------------------------------------
 
 
+def write_and_wait(primary: NodeProcess) -> None:
+    """Write something, and wait until the replica has told that it has it: what comes before is acknowledged too."""
+    with client_of(primary) as writer:
+        writer.incr("written")
+        assert writer.wait(1, 5000) == 1
+
+
 def test_status_as_a_table(pair: Pair) -> None:
     primary, _ = pair
+    write_and_wait(primary)
     names = [f"127.0.0.1:{node.port}" for node in pair]
     done = kevynode("status", *names)
     assert (done.returncode, done.stderr) == (0, "")
@@ -230,6 +238,7 @@ def test_status_as_a_table(pair: Pair) -> None:
 
 def test_status_as_json(pair: Pair) -> None:
     primary, replica = pair
+    write_and_wait(primary)
     done = kevynode("status", "--json", f"127.0.0.1:{primary.port}", f"127.0.0.1:{replica.port}")
     assert done.returncode == 0
     above, below = (state["replication"] for state in json.loads(done.stdout))
