@@ -6,7 +6,8 @@ and fail. Every call blocks until the system has answered, so whoever must not w
 What survives a loss of power: the bytes that a file had when :meth:`DiskFile.sync` was called and succeeded, and the
 names that a folder had when :meth:`Disk.sync_folder` was. Anything later may survive, too, wholly, partly or in another
 order. When a sync has failed nothing is known about the bytes since the last one that succeeded, whatever later calls
-answer: the system may have dropped them.
+answer, in this process or in another: the system may show them and take them for stored, and it may have dropped them.
+Only bytes that are written again are stored by a later sync.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Locked(Exception):
 
 
 class DiskFile(Protocol):
-    """A file that is written at its end."""
+    """A file that is written at its end, or, by :meth:`Disk.open_over`, from a place within."""
 
     @property
     def name(self) -> str:
@@ -44,11 +45,11 @@ class DiskFile(Protocol):
 
     @property
     def position(self) -> int:
-        """Where the next byte goes: the size of the file as far as it was written through here."""
+        """Where the next byte goes: at the end, the size of the file as far as it was written through here."""
         ...
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Append ``data`` and return how many bytes of it were taken, at least one unless it is empty.
+        """Write ``data`` there and return how many bytes of it were taken, at least one unless it is empty.
 
         Fewer than all are taken when the disk fills up, for example; the next call then says why. Raises OSError when
         none could be.
@@ -114,6 +115,14 @@ class Disk(Protocol):
         """Open a new file, or empty the one that has this name."""
         ...
 
+    def open_over(self, path: str, offset: int) -> DiskFile:
+        """Open a file that exists to write over what it has from byte ``offset`` on, at most its size.
+
+        ``position`` begins there. What is written over, with the same bytes or with others, is new to the system: the
+        next sync stores it, or fails.
+        """
+        ...
+
     def open_read(self, path: str, offset: int = 0) -> ReadFile:
         """Open a file to read from byte ``offset`` on, which may lie behind its end."""
         ...
@@ -170,11 +179,21 @@ class SystemDisk:
 
     def open_append(self, path: str, *, create: bool = True) -> DiskFile:
         """Open a file to write at its end; without ``create`` it must exist."""
-        return _SystemFile(path, os.O_CREAT if create else 0)
+        return _SystemFile(path, os.O_APPEND | (os.O_CREAT if create else 0))
 
     def create(self, path: str) -> DiskFile:
         """Open a new file, or empty the one that has this name."""
-        return _SystemFile(path, os.O_CREAT | os.O_TRUNC)
+        return _SystemFile(path, os.O_APPEND | os.O_CREAT | os.O_TRUNC)
+
+    def open_over(self, path: str, offset: int) -> DiskFile:
+        """Open a file to write over it from byte ``offset`` on. Raises OSError (EINVAL) if it has fewer."""
+        file = _SystemFile(path, 0)
+        try:
+            file.seek(offset)
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def open_read(self, path: str, offset: int = 0) -> ReadFile:
         """Open a file to read from byte ``offset`` on."""
@@ -286,8 +305,13 @@ class _SystemFile:
 
     def __init__(self, path: str, flags: int) -> None:
         self.name = path
-        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, _FILE_MODE)
+        self._handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, _FILE_MODE)
         self.position = os.fstat(self._handle).st_size
+
+    def seek(self, offset: int) -> None:
+        if not 0 <= offset <= self.position:
+            raise OSError(errno.EINVAL, f"cannot be written over from byte {offset} on", self.name)
+        self.position = os.lseek(self._handle, offset, os.SEEK_SET)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         written = os.write(self._handle, data)

@@ -38,13 +38,15 @@ def has_gap(data: bytes, place: int) -> bool:
 class CheckedReader:
     """A :class:`RecordReader` that gives only what a digest has vouched for.
 
-    ``cut`` is the byte behind the last digest that was right, ``error`` what is wrong behind it.
+    ``cut`` is the byte behind the last digest that was right, ``error`` what is wrong behind it. ``synced`` is how much
+    of the file is known to have been durable, by the digests so far.
     """
 
     def __init__(self, reader: RecordReader | None = None) -> None:
         self.reader = RecordReader() if reader is None else reader
         self.cut = self.reader.cut
         self.error: FileError | None = None
+        self.synced = 0
         # The bytes of the file from the cut on, and what has been read in them.
         self._bytes = bytearray()
         self._held: list[RecordEvent] = []
@@ -103,4 +105,5 @@ class CheckedReader:
             return False
         del self._bytes[: size + len(line)]
         self.cut += size + len(line)
+        self.synced = max(self.synced, digest.synced)
         return True

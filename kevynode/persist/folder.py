@@ -252,18 +252,6 @@ class AppendOnlyFolder:
         kept = self.manifest.increments if file.kind == "incr" else (self.manifest.base,)
         return any(known is not None and known.sequence == file.sequence for known in kept)
 
-    def sync_last(self) -> None:
-        """Make durable what was found in the last file of the set: another process may not have come to it.
-
-        Takes long. Raises OSError.
-        """
-        if self.manifest.files:
-            file = self.disk.open_append(self.path_of(self.manifest.files[-1]), create=False)
-            try:
-                file.sync()
-            finally:
-                file.close()
-
     def sweep(self) -> None:
         """Remove what no manifest names any more. Not while a file is being written that is not in use yet.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .folder import AppendOnlyFolder, LogFile
+from .unproven import Unproven, write_again
 
 __all__ = ["FreshJob", "IncrementJob", "Job", "SyncJob"]
 
@@ -47,6 +48,7 @@ class SyncJob(Job):
 class IncrementJob(Job):
     """A new increment behind ``old``, or behind what was found; it begins at ``offset``.
 
+    ``unproven``: what of the file that was found last may not be on the disk, and is to be before anything follows it.
     ``increment`` is set once the manifest names it, durably or not.
     """
 
@@ -59,6 +61,7 @@ class IncrementJob(Job):
         offset: int,
         *,
         instead_of_last: bool = False,
+        unproven: Unproven | None = None,
     ) -> None:
         super().__init__(self._change)
         self.mark = mark
@@ -68,13 +71,14 @@ class IncrementJob(Job):
         self._old = old
         self._create = create
         self._instead_of_last = instead_of_last
+        self._unproven = unproven
 
     def _change(self) -> None:
         folder = self._folder
-        if self._old is None:
-            folder.sync_last()
-        else:
+        if self._old is not None:
             self._old.sync()
+        if self._unproven is not None:
+            write_again(folder.disk, self._unproven)
         increment = self._create()
         try:
             folder.use_increment(increment, instead_of_last=self._instead_of_last)

@@ -22,13 +22,13 @@ from .digests import CheckedReader, has_gap, is_synced_behind
 from .folder import FOLDER, AppendOnlyFolder, read_manifest
 from .manifest import Manifest, ManifestFile
 from .record_reader import Damaged, Entries, Newer, RecordEvent, Torn
+from .unproven import STEP, Checksums, Unproven
 
 __all__ = ["Cut", "FileReport", "LoadError", "Loaded", "check", "exhaust", "fix", "load"]
 
 T = TypeVar("T")
 
-#: Bytes that are read in one step, and commands of one group that are applied in one.
-_STEP: Final = 32 * 1024
+#: Commands of one group that are applied in one step.
 _COMMANDS: Final = 128
 #: Bytes that are looked through in one step, behind a place that is wrong; and what a line in them may take.
 _SCAN: Final = 256 * 1024
@@ -62,7 +62,8 @@ class Loaded:
     """Where the data ends: the next offset and its lineage (None: there was nothing), and the cursors of upstreams.
 
     ``local``: the data hold writes that were made beside the stream they are a copy of (``Journal.outside``).
-    ``last_is_empty``: the last file is an increment that says nothing that its successor would not.
+    ``last_is_empty``: the last file is an increment that says nothing that its successor would not. ``unproven``: what
+    of the last file may not be on the disk (None: that is no increment).
     """
 
     lineage: Lineage | None = None
@@ -74,6 +75,7 @@ class Loaded:
     cut: Cut | None = None
     last_is_empty: bool = False
     local: bool = False
+    unproven: Unproven | None = None
 
 
 @attrs.frozen
@@ -136,6 +138,7 @@ class _Load:
         self._commands = self._in_file = 0
         self._bytes = self._all_bytes = 0
         self._cut: Cut | None = None
+        self._unproven: Unproven | None = None
 
     def all_files(self) -> Generator[None, None, None]:
         """Load them in order."""
@@ -159,6 +162,7 @@ class _Load:
             # A line may have moved the offset: then the next file begins where nothing else says so.
             bool(files) and files[-1].type == "i" and self._in_file == 0 and self._offset == self._file_offset,
             self._local,
+            self._unproven,
         )
 
     def _file(self, path: str, file: ManifestFile, is_last: bool) -> Generator[None, None, None]:
@@ -167,9 +171,11 @@ class _Load:
         self._local = False
         self._cursors = {}
         self._in_file = 0
-        reader = CheckedReader()
+        disk, reader = self._folder.disk, CheckedReader()
+        # A base, and an increment that another one follows, had to be durable before the manifest could say so.
+        sums = Checksums() if is_last and file.type == "i" else None
         is_first = True
-        for events, size in _read(self._folder.disk, path, reader):
+        for events, size in _read(disk, path, reader, sums):
             self._bytes += size
             for event in events:
                 if isinstance(event, Entries):
@@ -189,9 +195,11 @@ class _Load:
             if self._on_progress is not None:
                 self._on_progress(self._bytes, self._all_bytes)
             yield
-        self._cut = yield from _judge(self._folder.disk, path, file, reader, is_last)
+        self._cut = yield from _judge(disk, path, file, reader, is_last)
+        if sums is not None:
+            self._unproven = sums.unproven(disk, path, reader.cut)
         if self._cut is not None:
-            self._folder.disk.truncate(path, self._cut.offset)
+            disk.truncate(path, self._cut.offset)
 
     def _position(self, path: str, position: Position, *, begins_file: bool, begins_set: bool, is_base: bool) -> None:
         if begins_file:
@@ -269,11 +277,20 @@ def _check_start(path: str, position: Position, expected: int, *, begins_set: bo
         raise LoadError(path, 0, f"begins at offset {position.offset}, but the file before it ends at {expected}")
 
 
-def _read(disk: Disk, path: str, reader: CheckedReader) -> Generator[tuple[list[RecordEvent], int], None, None]:
-    """The events of a file, and how many bytes were read for them; ends at the end of the file or at an error."""
+def _read(
+    disk: Disk, path: str, reader: CheckedReader, sums: Checksums | None = None
+) -> Generator[tuple[list[RecordEvent], int], None, None]:
+    """The events of a file, and how many bytes were read for them; ends at the end of the file or at an error.
+
+    ``sums`` hears of what has been read, as far as that is not proven to be on the disk.
+    """
     with disk.open_read(path) as file:
-        while reader.error is None and (data := file.read(_STEP)):
-            yield reader.feed(data), len(data)
+        while reader.error is None and (data := file.read(STEP)):
+            events = reader.feed(data)
+            if sums is not None:
+                sums.add(data)
+                sums.prove(reader.synced)
+            yield events, len(data)
     reader.finish()
 
 

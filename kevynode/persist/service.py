@@ -34,6 +34,7 @@ from .loader import Loaded, LoadError, load
 from .persistence import INTERVAL, Persistence, PersistenceLog, Work
 from .record_reader import Entries
 from .rewriting import Rewrite
+from .unproven import Unproven
 from .writer import AppendOnlyWriter
 
 __all__ = ["PersistenceService", "RestoringSide", "StartFailure"]
@@ -73,6 +74,7 @@ class _Found:
     # The append-only folder holds all of it; its last file holds nothing.
     is_in_folder: bool = False
     last_is_empty: bool = False
+    unproven: Unproven | None = None
 
 
 class PersistenceService:
@@ -175,7 +177,15 @@ class PersistenceService:
             self._report_load(loaded)
             self.has_loaded = True
             await self.in_thread(partial(sweep_dumps, persistence.disk, persistence.data_dir))
-            return _Found(loaded.lineage, loaded.offset, loaded.cursors, loaded.local, True, loaded.last_is_empty)
+            return _Found(
+                loaded.lineage,
+                loaded.offset,
+                loaded.cursors,
+                loaded.local,
+                True,
+                loaded.last_is_empty,
+                loaded.unproven,
+            )
         if folder is None and self._has_stale_files():
             self._log.warning("append_only_ignored", data_dir=persistence.data_dir, reason="it is switched off")
         now_ms = persistence.store.now
@@ -245,10 +255,13 @@ class PersistenceService:
         await self.in_thread(persistence.measure)
 
     async def _begin_increment(self, writer: AppendOnlyWriter, found: _Found) -> None:
-        job = writer.begin_start(instead_of_last=found.last_is_empty)
+        job = writer.begin_start(instead_of_last=found.last_is_empty, unproven=found.unproven)
         await self._run(job)
         if not writer.end_start(job):
-            raise StartFailure(writer.failed or "")
+            # As in a node that runs: the old files are not gone on with, and all data are written anew.
+            self._log.error("append_only_failed", reason=writer.failed or "")
+            await self._begin_base(writer)
+            self._log.info("append_only_recovered")
 
     async def _begin_base(self, writer: AppendOnlyWriter) -> None:
         rewrite = Rewrite(writer, self._persistence.store, fresh=True)

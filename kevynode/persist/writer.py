@@ -8,7 +8,8 @@ the beginning of an increment, which syncs the same file: of two at once only on
 
 **Start.** Load the folder, let the journal (``offset`` and ``outside``) and the lineage stand where the data ends, then
 ``begin_start``, run, ``end_start``, and have the folder swept (``AppendOnlyFolder.sweep``, which takes long, too). To
-begin with data that is in no file (``appendonly`` was switched on), use a fresh rewrite instead.
+begin with data that is in no file (``appendonly`` was switched on), or where ``end_start`` says no, use a fresh rewrite
+instead.
 
 **Entries.** ``observe`` is called by the journal. Whoever changes something else says so at once, in the same step:
 ``note_lineage`` for a new history (promotion, an upstream's), ``next_cursor`` before the commit of an upstream's group
@@ -51,6 +52,7 @@ from .annotations import MadeBy
 from .folder import AppendOnlyFolder, Cursors, LogFile
 from .jobs import FreshJob, IncrementJob, SyncJob
 from .recorder import JournalRecorder
+from .unproven import Unproven
 
 __all__ = ["AppendOnlyWriter", "Policy"]
 
@@ -219,14 +221,15 @@ class AppendOnlyWriter(JournalRecorder):
 
     # -- changing files -----------------------------------------------------------------------------------------------
 
-    def begin_start(self, *, instead_of_last: bool = False) -> IncrementJob:
+    def begin_start(self, *, instead_of_last: bool = False, unproven: Unproven | None = None) -> IncrementJob:
         """A new increment behind the set that has been loaded, or the first one of a new set.
 
-        It takes the place of the last increment if that holds nothing (``Loaded.last_is_empty``).
+        It takes the place of the last increment if that holds nothing (``Loaded.last_is_empty``). ``unproven`` is what
+        the load has found so (``Loaded.unproven``): it is made durable first.
         """
         assert self._file is None
         self._records = True
-        return self._begin_change(None, instead_of_last)
+        return self._begin_change(None, instead_of_last=instead_of_last, unproven=unproven)
 
     def begin_increment(self) -> IncrementJob | None:
         """A new increment, in which the next entry will be; None if what there is cannot be written: see ``failed``.
@@ -234,13 +237,22 @@ class AppendOnlyWriter(JournalRecorder):
         Until it has ended what is observed is kept and not written, so sync before, to have little to wait for.
         """
         assert self._change is None
-        return self._begin_change(self._file, False) if self.write() else None
+        return self._begin_change(self._file) if self.write() else None
 
-    def _begin_change(self, old: LogFile | None, instead_of_last: bool) -> IncrementJob:
+    def _begin_change(
+        self, old: LogFile | None, *, instead_of_last: bool = False, unproven: Unproven | None = None
+    ) -> IncrementJob:
         self._waits = True
         self.offset = self._journal.offset
-        create = self._creation()
-        self._change = IncrementJob(self.folder, old, create, self.mark, self.offset, instead_of_last=instead_of_last)
+        self._change = IncrementJob(
+            self.folder,
+            old,
+            self._creation(),
+            self.mark,
+            self.offset,
+            instead_of_last=instead_of_last,
+            unproven=unproven,
+        )
         return self._change
 
     def _creation(self) -> Callable[[], LogFile]:

@@ -15,7 +15,7 @@ from support.kept_files import files, opened
 from support.memory_disk import Call, MemoryDisk
 from support.store_harness import content
 
-from kevynode import Node
+from kevynode import Node, ReplyError
 from kevynode.persist.jobs import Job
 
 TROUBLE = {"append_only_failed", "rewrite_failed", "append_only_unsynced", "dump_failed", "append_only_unmeasured"}
@@ -102,6 +102,56 @@ async def test_a_sync_that_fails_once(cluster: Cluster) -> None:
     await node.flush()
     for seed in range(10):
         assert await opened(cluster, cluster.disk("node").crash(seed)) == {b"key": (b"2", None)}
+
+
+@pytest.mark.parametrize("policy", ["always", "everysec", "no"])
+@in_cluster
+async def test_a_sync_fails_and_the_process_ends_and_the_power_with_the_next_one(cluster: Cluster, policy: str) -> None:
+    """The next process finds bytes in the system's memory that no sync of its own stores."""
+    cluster.expected_errors |= TROUBLE
+    node = await cluster.start("node", port=7000, persistence=files(policy))
+    node.set("stored", "1")
+    await node.flush()
+    for number in range(50):
+        node.set(f"key{number}", "v" * 5000)
+    # Not even in another file can it be stored.
+    cluster.disk("node").fail_next("sync")
+    cluster.disk("node").fail_next("create", times=50)
+    with pytest.raises(ReplyError, match="MISCONF"):
+        await node.flush()
+    had = content(node.store)
+    await cluster.kill(node)
+    cluster.disks["node"] = cluster.disk("node").kill()
+    node = await cluster.start("node", port=7000, persistence=files(policy))
+    assert content(node.store) == had
+    client = await cluster.connect(node)
+    assert await client.call("SET", "key", "2") == "OK"
+    await node.flush()
+    for seed in range(20):
+        assert await opened(cluster, cluster.disk("node").crash(seed)) == content(node.store)
+
+
+@in_cluster
+async def test_what_cannot_be_made_durable_at_the_start_is_written_anew(cluster: Cluster) -> None:
+    """As while the node runs: the file whose sync has failed is not gone on with, and the data are not lost."""
+    cluster.expected_errors |= TROUBLE
+    node = await cluster.start("node", port=7000, persistence=files())
+    fill(node)
+    await node.flush()
+    had = content(node.store)
+    await cluster.kill(node)
+    disk = cluster.disks["node"] = cluster.disk("node").kill()
+    disk.fail_next("sync")
+    node = await cluster.start("node", port=7000, persistence=files())
+    assert content(node.store) == had
+    (facts,) = cluster.logged("node", "append_only_failed")
+    assert "Input/output error" in facts["reason"]
+    assert len(cluster.logged("node", "append_only_recovered")) == 1
+    node.set("then", "1")
+    await node.flush()
+    assert disk.exists("/data/appendonlydir/appendonly.aof.2.base.aof")
+    for seed in range(10):
+        assert await opened(cluster, disk.crash(seed)) == content(node.store)
 
 
 @in_cluster

@@ -56,7 +56,7 @@ class Node:
 
     def start(self) -> bool:
         """Begin to write."""
-        job = self.writer.begin_start(instead_of_last=self.loaded.last_is_empty)
+        job = self.writer.begin_start(instead_of_last=self.loaded.last_is_empty, unproven=self.loaded.unproven)
         job.run()
         return self.writer.end_start(job)
 

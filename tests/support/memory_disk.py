@@ -16,11 +16,14 @@ from random import Random
 from threading import Lock as Mutex
 from types import TracebackType
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from support.memory_content import PAGE, Content, surviving
 
 from kevynode.disk import Locked
 
-#: Bytes that are written back together.
-PAGE = 4096
+__all__ = ["PAGE", "Call", "MemoryDisk"]
+
 #: The process that is said to hold a lock.
 PID = 4711
 
@@ -31,71 +34,6 @@ class Call(NamedTuple):
     method: str
     path: str
     size: int = 0
-
-
-class _Content:
-    """What a file holds, whatever it is called: ``data`` as programs see it, ``durable`` as a crash leaves it."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.data = bytearray(data)
-        self.durable = bytearray(data)
-        # Pages that differ from the durable ones, or may: not written back yet, and just being written back.
-        self.dirty: set[int] = set()
-        self.syncing: set[int] = set()
-        # Whether it was emptied since the last sync.
-        self.emptied = False
-        self.handles = 0
-
-    def append(self, data: bytes) -> None:
-        first = len(self.data) // PAGE
-        self.data += data
-        self.dirty.update(range(first, (len(self.data) - 1) // PAGE + 1))
-
-    def empty(self) -> None:
-        self.data.clear()
-        self.dirty.clear()
-        self.emptied = True
-
-    def write_back(self, pages: set[int], data: bytes) -> None:
-        """Make durable that these pages are as in ``data``, and that the file has its size."""
-        if self.emptied:
-            self.durable.clear()
-            self.emptied = False
-        for number in pages:
-            _put(self.durable, number, data)
-        self.durable.extend(bytes(max(len(data) - len(self.durable), 0)))
-
-    def found(self, random: Random) -> bytes:
-        """What a crash may leave of it."""
-        unsure = sorted(self.dirty | self.syncing)
-        left = bytearray(self.durable)
-        if self.emptied:
-            if random.random() < 0.5:
-                return bytes(left)
-            left.clear()
-        written = random.choice((0, len(unsure), random.randrange(len(unsure) + 1), -1))
-        kept = unsure[:written] if written >= 0 else [page for page in unsure if random.random() < 0.5]
-        for number in kept:
-            _put(left, number, self.data)
-        torn = [page for page in unsure if page not in kept]
-        if torn and random.random() < 0.5:
-            # The page that was being written: a part of it is new, the rest as it was.
-            number = torn[0] if written >= 0 else torn[-1]
-            start = number * PAGE
-            _put(left, number, self.data[: random.randrange(start, min(start + PAGE, len(self.data)) + 1)])
-        if unsure and len(left) < len(self.data) and random.random() < 0.25:
-            # The size came through and the bytes did not.
-            left.extend(bytes(len(self.data) - len(left)))
-        return bytes(left)
-
-
-def _put(left: bytearray, number: int, data: bytes | bytearray) -> None:
-    """Put the page of ``data`` with this number, as far as there is one, in its place."""
-    start = number * PAGE
-    page = data[start : start + PAGE]
-    if page:
-        left.extend(bytes(max(start - len(left), 0)))
-        left[start : start + len(page)] = page
 
 
 class MemoryDisk:
@@ -113,13 +51,14 @@ class MemoryDisk:
         self.before: Callable[[Call], None] | None = None
         self._random = Random(seed)
         self._mutex = Mutex()
-        self._syncing = Mutex()
-        self._files: dict[str, _Content] = {}
-        self._durable_files: dict[str, _Content] = {}
+        # Each is held by a sync of the file that is under way.
+        self._sync_locks: WeakKeyDictionary[Content, Mutex] = WeakKeyDictionary()
+        self._files: dict[str, Content] = {}
+        self._durable_files: dict[str, Content] = {}
         self._folders = {"/", *map(posixpath.normpath, folders)}
         self._durable_folders = set(self._folders)
         # By folder, in order: what became of its names since it was synced. None: removed; a text: a folder.
-        self._changes: dict[str, list[dict[str, _Content | str | None]]] = {}
+        self._changes: dict[str, list[dict[str, Content | str | None]]] = {}
         self._locked: set[str] = set()
         self._failures: dict[str, list[int]] = {}
         self._shortened: list[int] = []
@@ -139,7 +78,7 @@ class MemoryDisk:
             files = dict(self._durable_files)
             folders = set(self._durable_folders)
             for folder in sorted(self._changes):
-                for change in _surviving(self._changes[folder], random):
+                for change in surviving(self._changes[folder], random):
                     for name, now in change.items():
                         if now is None:
                             files.pop(name, None)
@@ -148,17 +87,21 @@ class MemoryDisk:
                         else:
                             files[name] = now
             found = MemoryDisk(_rooted(folders), seed=seed)
-            contents: dict[int, _Content] = {}
+            contents: dict[int, Content] = {}
             for name in sorted(files):
                 content = files[name]
                 if posixpath.dirname(name) in found._folders:
                     if id(content) not in contents:
-                        contents[id(content)] = _Content(content.found(random))
+                        contents[id(content)] = Content(content.found(random))
                     found._files[name] = found._durable_files[name] = contents[id(content)]
         return found
 
     def kill(self) -> MemoryDisk:
-        """The disk as another process finds it when this one was killed: all bytes are there, and no locks."""
+        """The disk as another process finds it when this one was killed: all bytes are there, and no locks.
+
+        What a failed sync has left in the system's memory alone is there, too, and no sync of the other process stores
+        it; see :meth:`forget`.
+        """
         with self._mutex:
             found = MemoryDisk(seed=self.seed)
             found._files, found._durable_files, found._folders, found._durable_folders, found._changes = copy.deepcopy(
@@ -194,6 +137,14 @@ class MemoryDisk:
     def shorten_next(self, size: int) -> None:
         """Let the next write take no more than ``size`` bytes."""
         self._shortened.append(size)
+
+    def forget(self, random: Random) -> list[str]:
+        """Let the system drop some pages from its memory that it takes for stored, though a sync of them failed.
+
+        What had been stored before is found in their places, zeros where that was nothing. The files that have changed.
+        """
+        with self._mutex:
+            return [name for name in sorted(self._files) if self._files[name].forget(random)]
 
     # -- what tests look at -------------------------------------------------------------------------------------------
 
@@ -231,6 +182,14 @@ class MemoryDisk:
                 self._give_back(len(content.data))
                 content.empty()
             return MemoryFile(self, path, content)
+
+    def open_over(self, path: str, offset: int) -> MemoryFile:
+        """As SystemDisk."""
+        path = self._call("open_over", path, changes=True)
+        with self._mutex:
+            if not 0 <= offset <= len(self._file(path).data):
+                raise _error(errno.EINVAL, path)
+            return MemoryFile(self, path, self._open(path, False), offset)
 
     def open_read(self, path: str, offset: int = 0) -> MemoryReadFile:
         """As SystemDisk."""
@@ -328,6 +287,7 @@ class MemoryDisk:
             content.write_back(set(content.dirty), bytes(content.data))
             del content.data[size:], content.durable[size:]
             content.dirty.clear()
+            content.lost = {page for page in content.lost if page * PAGE < size}
 
     def lock(self, path: str) -> MemoryLock:
         """As SystemDisk."""
@@ -360,23 +320,29 @@ class MemoryDisk:
             raise _error(errno.EROFS, path)
         return path
 
-    def _write(self, path: str, content: _Content, data: bytes) -> int:
+    def _write(self, path: str, content: Content, data: bytes, offset: int | None) -> int:
+        """Write at ``offset``, or at the end."""
         self._call("write", path, len(data), changes=True)
         with self._mutex:
             if self._shortened:
                 data = data[: self._shortened.pop(0)]
+            offset = len(content.data) if offset is None else offset
             if self._room is not None:
-                if data and not self._room:
+                # What is written over takes no room.
+                over = max(len(content.data) - offset, 0)
+                if data and not self._room and not over:
                     raise _error(errno.ENOSPC, path)
-                data = data[: self._room]
-                self._room -= len(data)
+                data = data[: over + self._room]
+                self._room -= max(len(data) - over, 0)
             if data:
-                content.append(data)
+                content.write(offset, data)
         return len(data)
 
-    def _sync(self, path: str, content: _Content) -> None:
-        # A sync waits for one that is under way, and covers what was written before it began.
-        with self._syncing:
+    def _sync(self, path: str, content: Content) -> None:
+        # A sync waits for one of the same file that is under way, and covers what was written before it began.
+        with self._mutex:
+            lock = self._sync_locks.setdefault(content, Mutex())
+        with lock:
             with self._mutex:
                 content.syncing, content.dirty = content.dirty, set()
                 seen = bytes(content.data)
@@ -384,11 +350,13 @@ class MemoryDisk:
                 self._call("sync", path, changes=True)
                 with self._mutex:
                     content.write_back(content.syncing, seen)
+                    content.syncing = set()
             finally:
-                # Also if it failed: the system takes the pages for clean.
+                # If it failed the system takes the pages for clean.
+                content.lost |= content.syncing - content.dirty
                 content.syncing = set()
 
-    def _open(self, path: str, create: bool) -> _Content:
+    def _open(self, path: str, create: bool) -> Content:
         content = self._files.get(path)
         if content is None:
             if path in self._folders:
@@ -396,12 +364,12 @@ class MemoryDisk:
             self._check_folder(posixpath.dirname(path))
             if not create:
                 raise _error(errno.ENOENT, path)
-            content = self._files[path] = _Content()
+            content = self._files[path] = Content()
             self._changed(path, {path: content})
         content.handles += 1
         return content
 
-    def _file(self, path: str) -> _Content:
+    def _file(self, path: str) -> Content:
         content = self._files.get(path)
         if content is None:
             raise _error(errno.EISDIR if path in self._folders else errno.ENOENT, path)
@@ -411,10 +379,10 @@ class MemoryDisk:
         if path not in self._folders:
             raise _error(errno.ENOTDIR if path in self._files else errno.ENOENT, path)
 
-    def _changed(self, path: str, change: dict[str, _Content | str | None]) -> None:
+    def _changed(self, path: str, change: dict[str, Content | str | None]) -> None:
         self._changes.setdefault(posixpath.dirname(path), []).append(change)
 
-    def _dropped(self, content: _Content) -> None:
+    def _dropped(self, content: Content) -> None:
         """A name or a handle of a file is gone: with the last of them its bytes are free."""
         if content.handles == 0 and content not in self._files.values():
             self._give_back(len(content.data))
@@ -427,15 +395,17 @@ class MemoryDisk:
 class MemoryFile:
     """A file that is open for writing."""
 
-    def __init__(self, disk: MemoryDisk, path: str, content: _Content) -> None:
+    def __init__(self, disk: MemoryDisk, path: str, content: Content, offset: int | None = None) -> None:
         self.name = path
-        self.position = len(content.data)
+        self.position = len(content.data) if offset is None else offset
+        self._is_over = offset is not None
         self._disk = disk
-        self._content: _Content | None = content
+        self._content: Content | None = content
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """As SystemDisk."""
-        written = self._disk._write(self.name, self._opened(), bytes(data))
+        offset = self.position if self._is_over else None
+        written = self._disk._write(self.name, self._opened(), bytes(data), offset)
         self.position += written
         return written
 
@@ -451,7 +421,7 @@ class MemoryFile:
             self._disk._dropped(content)
             self._disk._call("close", self.name)
 
-    def _opened(self) -> _Content:
+    def _opened(self) -> Content:
         if self._content is None:
             raise _error(errno.EBADF, self.name)
         return self._content
@@ -460,11 +430,11 @@ class MemoryFile:
 class MemoryReadFile:
     """A file that is open for reading."""
 
-    def __init__(self, disk: MemoryDisk, path: str, content: _Content, offset: int) -> None:
+    def __init__(self, disk: MemoryDisk, path: str, content: Content, offset: int) -> None:
         content.handles += 1
         self._disk = disk
         self._path = path
-        self._content: _Content | None = content
+        self._content: Content | None = content
         self._offset = offset
 
     @property
@@ -487,7 +457,7 @@ class MemoryReadFile:
             content.handles -= 1
             self._disk._dropped(content)
 
-    def _opened(self) -> _Content:
+    def _opened(self) -> Content:
         if self._content is None:
             raise _error(errno.EBADF, self._path)
         return self._content
@@ -517,14 +487,6 @@ class MemoryLock:
 
 def _error(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
-
-
-def _surviving(
-    changes: list[dict[str, _Content | str | None]], random: Random
-) -> list[dict[str, _Content | str | None]]:
-    """Those of a folder's changes that a crash may leave: none, all, the first ones, or any."""
-    number = random.choice((0, len(changes), random.randrange(len(changes) + 1), -1))
-    return changes[:number] if number >= 0 else [change for change in changes if random.random() < 0.5]
 
 
 def _rooted(folders: set[str]) -> list[str]:

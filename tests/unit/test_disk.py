@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,32 @@ def test_creating_empties_what_is_there(disk: Disk, tmp_path: Path) -> None:
         file.write(text)
         file.close()
         assert disk.read(path) == text
+
+
+def test_a_file_is_written_over_from_a_place_within(disk: Disk, tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    with_text = disk.create(path)
+    with_text.write(b"one two three")
+    file = disk.open_over(path, 4)
+    assert (file.name, file.position) == (path, 4)
+    assert file.write(b"TWO") == 3
+    assert file.position == 7
+    file.sync()
+    assert disk.read(path) == b"one TWO three"
+    # What was opened before goes on behind the end.
+    with_text.write(b" four")
+    assert file.write(b" and more than there was") == 24
+    assert disk.read(path) == b"one TWO and more than there was"
+    file.close()
+    with_text.close()
+    end = disk.open_over(path, 31)
+    end.write(b".")
+    end.close()
+    assert disk.size(path) == 32
+    fails(errno.EBADF, file.sync)
+    for offset in (-1, 33):
+        fails(errno.EINVAL, partial(disk.open_over, path, offset))
+    fails(errno.ENOENT, lambda: disk.open_over(path + "b", 0))
 
 
 def test_a_file_must_be_there_unless_it_may_be_created(disk: Disk, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -130,6 +131,75 @@ def test_writing_to_a_dropped_page_brings_it_back() -> None:
     file.write(b"and back")
     file.sync()
     assert found(disk) == {b"dropped and back"}
+
+
+def lost(pages: bytes, stored: bytes = b"") -> MemoryDisk:
+    """As another process finds a file to which these pages were written, with a sync that failed."""
+    disk = with_file(stored)
+    file = disk.open_append("/data/a")
+    file.write(pages)
+    disk.fail_next("sync")
+    with pytest.raises(OSError):
+        file.sync()
+    return disk.kill()
+
+
+def test_another_process_reads_what_a_failed_sync_has_lost_and_cannot_make_it_durable() -> None:
+    disk = lost(b"b" * PAGE, b"a" * PAGE)
+    written(disk, "/data/a", b"", sync=True)
+    assert disk.content("/data/a") == b"a" * PAGE + b"b" * PAGE
+    assert b"b" not in disk.durable("/data/a")
+    assert all(b"b" not in (data or b"") for data in found(disk))
+
+
+def test_writing_it_over_with_itself_makes_it_durable() -> None:
+    disk = lost(b"b" * PAGE + b"c", b"a" * PAGE)
+    file = disk.open_over("/data/a", PAGE)
+    file.write(b"b" * PAGE)
+    file.write(b"c")
+    file.sync()
+    assert found(disk) == {b"a" * PAGE + b"b" * PAGE + b"c"}
+    assert disk.forget(Random(1)) == []
+
+
+def test_what_is_lost_may_be_forgotten_and_nothing_else() -> None:
+    left = set()
+    for seed in SEEDS:
+        disk = lost(b"b" * PAGE + b"c" * 100, b"a" * (PAGE + 10))
+        written(disk, "/data/b", b"not synced", sync=False)
+        changed = disk.forget(Random(seed))
+        data = disk.content("/data/a")
+        assert changed == (["/data/a"] if data != b"a" * (PAGE + 10) + b"b" * PAGE + b"c" * 100 else [])
+        assert data[: PAGE + 10] == b"a" * (PAGE + 10)
+        assert disk.content("/data/b") == b"not synced"
+        left.add(data[PAGE + 10 :])
+    assert left == {
+        page + tail
+        for page, tail in (
+            (b"b" * (PAGE - 10), b"b" * 10 + b"c" * 100),
+            (bytes(PAGE - 10), b"b" * 10 + b"c" * 100),
+            (b"b" * (PAGE - 10), bytes(110)),
+            (bytes(PAGE - 10), bytes(110)),
+        )
+    }
+
+
+def test_a_page_that_is_written_to_again_is_not_forgotten() -> None:
+    for seed in SEEDS:
+        disk = lost(b"b" * 10)
+        written(disk, "/data/a", b"c", sync=False)
+        assert disk.forget(Random(seed)) == []
+        assert disk.content("/data/a") == b"b" * 10 + b"c"
+
+
+def test_writing_over_takes_room_only_behind_the_end() -> None:
+    disk = with_file(b"0123456789")
+    disk.fill_up(3)
+    file = disk.open_over("/data/a", 4)
+    assert file.write(b"abcdefghijkl") == 9
+    assert disk.content("/data/a") == b"0123abcdefghi"
+    with pytest.raises(OSError):
+        file.write(b"j")
 
 
 def test_an_emptied_file_may_still_hold_what_it_held() -> None:

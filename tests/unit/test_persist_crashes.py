@@ -8,6 +8,7 @@ none before the last that was said to be written.
 from __future__ import annotations
 
 import errno
+from random import Random
 from typing import Any, Final
 
 import pytest
@@ -264,17 +265,37 @@ def test_a_life_with_everything_may_end_at_any_call_in_many_ways() -> None:
             run.check(run.disk.crash(seed), run.durable)
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(ACTIONS, min_size=3, max_size=20), st.lists(st.integers(0, 2**32), min_size=1, max_size=4))
-def test_what_a_process_found_of_another_is_durable_once_it_has_started(actions: list[str], seeds: list[int]) -> None:
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(ACTIONS, min_size=3, max_size=20),
+    st.lists(st.integers(0, 20), max_size=3),
+    st.integers(0, 2**32),
+    st.lists(st.integers(0, 2**32), min_size=1, max_size=4),
+)
+def test_what_a_process_found_of_another_is_durable_once_it_has_started(
+    actions: list[str], failing: list[int], forgets: int, seeds: list[int]
+) -> None:
+    """Also if syncs had failed: the system tells the second process nothing of that, and may forget the bytes."""
     run = Run(MemoryDisk())
     run.start()
-    for action in actions:
+    for number, action in enumerate(actions):
+        if number in failing:
+            run.disk.fail_next("sync")
         run.step(action)
-    second = Run(run.disk.kill(), history=2)
+    found = run.disk.kill()
+    if forgets % 2:
+        found.forget(Random(forgets))
+        run.check(found.kill(), run.durable)
+    else:
+        run.check(found.kill(), run.written)
+    second = Run(found, history=2)
     second.start()
+    assert second.node is not None
+    assert second.node.writer.failed is None
+    for action in ("set", "write", "sync"):
+        second.step(action)
     for seed in seeds:
-        second.check(second.disk.crash(seed), 0)
+        second.check(second.disk.crash(seed), second.durable)
 
 
 @settings(deadline=None, max_examples=200)
