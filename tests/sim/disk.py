@@ -1,14 +1,34 @@
-"""A simulated node's disk: :class:`~support.memory_disk.MemoryDisk`, and a moment at which somebody is called."""
+"""A simulated node's disk: :class:`~support.memory_disk.MemoryDisk`, slow at times, and watched for a moment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
+from typing import ClassVar, Final, TypeAlias
 
-from support.memory_disk import PAGE, Call, MemoryDisk
+import trio
+from support.memory_disk import Call, MemoryDisk
+
+__all__ = ["SimDisk", "Waiting"]
+
+#: Waits so many seconds, after a call of what is given, if that can be done in this thread; whether it can.
+Waiting: TypeAlias = Callable[[float, Callable[[], object] | None], bool]
+
+#: Calls that neither change anything nor take time.
+READING: Final = frozenset({"exists", "size", "list", "read", "open_read", "close"})
+#: Seconds that a call of a slow disk takes, about: one after the other is as likely.
+PACES: Final = (0.0, 0.003, 0.03, 0.3, 1.0, 3.0)
 
 
 class SimDisk(MemoryDisk):
-    """A disk that remembers whether it was ever in trouble, and tells somebody in the midst of a call."""
+    """A disk that remembers whether it was ever in trouble, and tells somebody in the midst of a call.
+
+    On a slow one, calls that change something take time in threads, and in those of :mod:`sim.threads` alone: what a
+    node has the disk do in its own thread is done before anything else happens.
+    """
+
+    #: How calls wait, where they can.
+    waiting: ClassVar[Waiting | None] = None
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed=seed)
@@ -16,6 +36,13 @@ class SimDisk(MemoryDisk):
         self.in_trouble = False
         # Whether it failed in this life of the node.
         self.had_trouble = False
+        # Files of which it has not given back what a failed sync had left in memory alone.
+        self.forgot: list[str] = []
+        #: The node that it belongs to is dead: what is done to it from now on has no effect.
+        self.gone = trio.Event()
+        self._pace: Random | None = None
+        # The longest that a call takes, about.
+        self._slowest = 0.0
         # Calls of writing methods that are still made before ``on_moment`` is called; None: it is not.
         self._moment: tuple[int, Callable[[], None]] | None = None
         self.before = self._before
@@ -24,16 +51,44 @@ class SimDisk(MemoryDisk):
         """Call ``then`` in the midst of the writing call that comes after so many others, once."""
         self._moment = calls, then
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether calls take time."""
+        return self._pace is not None
+
+    def slow(self, seed: int, slowest: float) -> None:
+        """Take time for calls from now on, up to ``slowest`` seconds or twice that; a sync more than others."""
+        self._pace, self._slowest = Random(f"{seed} pace"), slowest
+
+    def quick(self) -> None:
+        """Take no time for calls that begin from now on."""
+        self._pace = None
+
     def _before(self, call: Call) -> None:
         self.calls.clear()
-        if self._moment is None or call.method in ("exists", "size", "list", "read", "open_read", "close"):
+        if call.method in READING:
             return
+        then = self._then()
+        seconds = self._takes(call)
+        if then is None and not seconds:
+            return
+        waiting = SimDisk.waiting
+        if (waiting is None or not waiting(seconds, then)) and then is not None:
+            then()
+
+    def _then(self) -> Callable[[], object] | None:
+        """What is to be called if this is the moment."""
+        if self._moment is None:
+            return None
         left, then = self._moment
-        if left > 0:
-            self._moment = left - 1, then
-            return
-        self._moment = None
-        then()
+        self._moment = None if left == 0 else (left - 1, then)
+        return then if left == 0 else None
+
+    def _takes(self, call: Call) -> float:
+        if self._pace is None or self.gone.is_set():
+            return 0.0
+        pace = self._pace.choice(PACES if call.method in ("sync", "sync_folder") else PACES[:4])
+        return min(pace, self._slowest) * self._pace.uniform(0.5, 2.0)
 
     def trouble(self) -> None:
         """Something of it begins to fail."""
@@ -47,17 +102,17 @@ class SimDisk(MemoryDisk):
         self._failures.clear()
         self._shortened.clear()
 
-    def survivor(self) -> SimDisk:
+    def survivor(self, seed: int) -> SimDisk:
         """What another process finds after this one was killed.
 
-        What a failed sync has left in the system's memory alone is written back with that process's first sync, as if
-        the system still knew of it. Linux may not: then a node that starts on such bytes takes them for stored.
+        What a failed sync has left in the system's memory alone is never stored by a sync of that process, and in one
+        half of the cases some of it is gone from there.
         """
-        found = self.kill()
-        for content in found._files.values():
-            if content.data != content.durable:
-                content.dirty.update(range((len(content.data) + PAGE - 1) // PAGE))
-        return self._found_as(found)
+        found = self._found_as(self.kill())
+        random = Random(f"{seed} forget")
+        if random.random() < 0.5:
+            found.forgot = found.forget(random)
+        return found
 
     def after_power_loss(self, seed: int) -> SimDisk:
         """What is found after a loss of power."""
@@ -69,4 +124,5 @@ class SimDisk(MemoryDisk):
             setattr(disk, name, getattr(found, name))
         disk._room, disk._is_read_only = found._room, found._is_read_only
         disk.in_trouble = disk.had_trouble = self.in_trouble
+        disk._pace, disk._slowest = self._pace, self._slowest
         return disk

@@ -52,6 +52,7 @@ class Faults:
             "disk full": self._disk_full,
             "disk error": self._disk_error,
             "fail and end": self._fail_and_end,
+            "slow disk": self._slow_disk,
             "rewrite": self._rewrite,
             "clock": self._clock,
             "move": self._move,
@@ -81,6 +82,7 @@ class Faults:
         for name in self._plan.nodes:
             world.disks[name]._moment = None
             world.disks[name].repaired()
+            world.disks[name].quick()
         async with self._promoting:
             pass
         for name in self._plan.nodes:
@@ -191,6 +193,13 @@ class Faults:
         method = random.choice(("write", "write", "sync", "sync", "sync_folder", "rename", "create", "open_append"))
         disk.fail_next(method, random.choice((errno.EIO, errno.ENOSPC)), random.choice((1, 1, 2, 20)))
         await self._repair(name, action.span)
+
+    async def _slow_disk(self, action: Action) -> None:
+        name = action.nodes[0]
+        self._world.disks[name].slow(action.seed, Random(action.seed).choice((0.05, 0.5, 3.0)))
+        await trio.sleep(action.span)
+        if not self._healing:
+            self._world.disks[name].quick()
 
     async def _repair(self, name: str, span: float) -> None:
         await trio.sleep(span)

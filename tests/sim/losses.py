@@ -79,13 +79,17 @@ class Losses:
         if how == "lose" or policy == "memory":
             self._note_copies(life, prefix)
             self._add(Loss(now, prefix, -math.inf, why=why))
-        elif how == "power" and policy == "everysec":
+        elif policy == "everysec" and self._takes_what_is_not_synced(life, how):
             since = now - EVERYSEC if trouble is None else min(now, trouble) - EVERYSEC
             self._add(Loss(now, prefix, max(since, acquired), why=why))
-        elif how == "power" and policy == "no":
+        elif policy == "no" and self._takes_what_is_not_synced(life, how):
             self._add(Loss(now, prefix, acquired, why=why))
         elif trouble is not None:
             self._add(Loss(now, prefix, trouble, only_reads=True, why=f"{why}, its disk in trouble"))
+
+    def _takes_what_is_not_synced(self, life: Life, how: Death) -> bool:
+        """Whether the next process may not find what this one had handed to the system."""
+        return how == "power" or (how == "kill" and bool(self._world.disks[life.name].forgot))
 
     def promoted(self, replicas: int) -> None:
         """A replica takes the primary's place: what it did not have is lost."""

@@ -65,11 +65,12 @@ class Plan:
 # What happens how often, by profile: weight of each kind of action.
 _NETWORK: Final = {"cut": 4, "cut one way": 4, "isolate": 2, "reset": 5, "break after": 4, "slow": 3, "narrow": 3}
 _ENDS: Final = {"stop": 2, "kill": 4, "power": 4, "kill in a call": 4, "power in a call": 4}
-_DISK: Final = {"disk full": 2, "disk error": 3, "fail and end": 2, "flooded ship": 3, "rewrite": 3, "clock": 2}
+_FAILING: Final = {"disk full": 2, "disk error": 3, "fail and end": 3, "slow disk": 5}
+_DISK: Final = {**_FAILING, "flooded ship": 3, "rewrite": 3, "clock": 2}
 _MOVES: Final = {"move": 12, "move struck": 12, "move trapped": 12, "abort": 2}
 _KINDS: Final[dict[str, dict[str, int]]] = {
     "replication": {**_NETWORK, **_ENDS, **_DISK, "promote": 6, "redirect": 4},
-    "moves": {**_NETWORK, **_ENDS, **_MOVES, "rewrite": 2, "lose": 2, "disk error": 2},
+    "moves": {**_NETWORK, **_ENDS, **_MOVES, "rewrite": 2, "lose": 2, "disk error": 2, "slow disk": 3},
     "restarts": {**_NETWORK, **{kind: 3 * weight for kind, weight in _ENDS.items()}, **_DISK, "lose": 8},
     "all": {**_NETWORK, **_ENDS, **_DISK, **_MOVES, "lose": 2, "promote": 6, "redirect": 4},
 }

@@ -18,6 +18,7 @@ from sim.plan import LENGTH, Plan, Profile, draw_plan
 from sim.records import Records
 from sim.rest import Rest
 from sim.scheduling import run_by_seed
+from sim.threads import simulated_threads
 from sim.trace import Trace
 from sim.watch import Watch
 from sim.world import CLIENT_PORT, REPLICATION_PORT, World
@@ -76,7 +77,8 @@ def simulate(seed: int, profile: Profile, actions: Collection[int] | None = None
         outcome.simulated = trio.current_time()
 
     try:
-        run_by_seed(main, seed)
+        with simulated_threads():
+            run_by_seed(main, seed)
     except Exception as error:
         # Of the simulation itself, or of a node in a place where nothing else catches it.
         where = "".join(traceback.format_exception(error, chain=False, limit=-12))

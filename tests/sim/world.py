@@ -172,11 +172,12 @@ class World:
         self.trace.add("world", f"{how} {name}")
         disk = self.disks[name]
         if how == "kill":
-            self.disks[name] = disk.survivor()
+            self.disks[name] = disk.survivor(seed)
         elif how == "power":
             self.disks[name] = disk.after_power_loss(seed)
         else:
             self.disks[name] = SimDisk(self.seed + seed)
+        disk.gone.set()
         self._dies(life, how)
         self.network.down(name, silently=how == "power")
         life.scope.cancel()
