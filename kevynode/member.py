@@ -17,14 +17,15 @@ from .config import NodeConfig
 from .config_values import split_address
 from .log import Logger
 from .persist.service import PersistenceService
-from .replicate.mesh import Mesh, MeshFacts, MeshPeer
+from .replicate.mesh import Mesh, MeshFacts, MeshPeer, ScopeCopy
 from .replicate.mesh_follower import MeshFollower
 from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
 from .scope.coordinator import Coordinator
+from .scope.copies import HeldCopy
 from .scope.keeper import DeclaredNode, LedgerUnusable, ScopeKeeper, ScopeSettings
 from .scope.ledger_records import LedgerState
-from .scope.opening import HeldCopy, lacks_data
+from .scope.opening import lacks_data
 from .scope.ownership import Ownership
 from .scope.peer_state import DeclaredPeer, PeerFacts
 from .scope.peers import PeerLinks, PeerVisitor
@@ -149,7 +150,8 @@ class Member:
         self.keeper.links = self.links
         self.mesh = self._make_mesh()
         self._replication.mesh = self.mesh
-        self.ownership.observers.append(self.mesh.refresh)
+        # Who waits for a token may have waited for it to be clear who writes what.
+        self.ownership.observers += (self.mesh.refresh, self._server.replication_advanced)
         self.mesh.refresh()
 
     def _make_mesh(self) -> Mesh:
@@ -162,6 +164,7 @@ class Member:
             self._log,
             monotonic=self._clock.monotonic,
             epoch=self.ownership.epoch,
+            is_sure=lambda prefix: self.ownership.state(prefix) != "waiting",
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
             forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
@@ -293,19 +296,19 @@ class Member:
 
     def copies(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
         """What whole copies of these prefixes are held here."""
-        held: dict[bytes, tuple[int, int]] = {}
+        held: dict[bytes, ScopeCopy] = {}
         for prefix in prefixes:
             copy = self._copy_of(prefix)
             if copy is not None:
                 held[prefix] = copy
         counts = self._count(held)
         return {
-            prefix: HeldCopy(history, offset, counts[prefix], self.ownership.epoch(prefix))
-            for prefix, (history, offset) in held.items()
+            prefix: HeldCopy(copy.history, copy.offset, counts[prefix], copy.epoch, copy.ancestors)
+            for prefix, copy in held.items()
         }
 
-    def _copy_of(self, prefix: bytes) -> tuple[int, int] | None:
-        """History and next offset of the owner that the copy of a prefix here stands for; None: it is not whole."""
+    def _copy_of(self, prefix: bytes) -> ScopeCopy | None:
+        """What the copy of a prefix here stands for; None: it is not whole."""
         replication = self._replication
         if replication.role == "master":
             return None if self.mesh is None else self.mesh.copy_of(prefix)
@@ -315,7 +318,10 @@ class Member:
             node.node_id == owner and split_address(node.replication) == replication.target
             for node in self._settings.nodes
         )
-        return (replication.history, replication.position) if followed and replication.may_be_copied() else None
+        if not followed or not replication.may_be_copied():
+            return None
+        lineage, epoch = replication.lineage, self.ownership.epoch(prefix)
+        return ScopeCopy(lineage.history, replication.position, epoch, lineage.ancestors)
 
     def number_above(self, offset: int) -> None:
         """Give entries that are made from now on numbers above ``offset``."""

@@ -18,12 +18,22 @@ from functools import partial
 
 from ..store.marks import Release
 from ..transport import format_address
-from .mesh_following import Acquired, MakeMeshFollower, MeshFacts, MeshFollowing, MeshPeer, Released
+from .mesh_following import Acquired, MakeMeshFollower, MeshFacts, MeshFollowing, MeshPeer, Released, ScopeCopy
 from .mesh_sources import PATIENCE, Manner, MeshSources
 from .scope_cursors import parse_left
 from .surroundings import ReplicationLog
 
-__all__ = ["PATIENCE", "Acquired", "MakeMeshFollower", "Mesh", "MeshFacts", "MeshFollowing", "MeshPeer", "Released"]
+__all__ = [
+    "PATIENCE",
+    "Acquired",
+    "MakeMeshFollower",
+    "Mesh",
+    "MeshFacts",
+    "MeshFollowing",
+    "MeshPeer",
+    "Released",
+    "ScopeCopy",
+]
 
 
 class Mesh:
@@ -31,9 +41,9 @@ class Mesh:
 
     ``owners`` gives the owner of every declared prefix that is wanted here, now. Those of this node itself should be
     among them: then others are listened to before anything moves there. ``epoch`` gives the epoch of the move that made
-    that owner one; None: it is not known. ``monotonic`` seconds; ``is_active`` whether this node is one that copies
-    scopes; ``forget`` is told the name of each cursor among those ``found`` in the files at the start that nobody will
-    go on from.
+    that owner one; None: it is not known. ``is_sure`` says whether there is no doubt of that owner. ``monotonic``
+    seconds; ``is_active`` whether this node is one that copies scopes; ``forget`` is told the name of each cursor among
+    those ``found`` in the files at the start that nobody will go on from.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class Mesh:
         *,
         monotonic: Callable[[], float],
         epoch: Callable[[bytes], int | None] = lambda prefix: None,
+        is_sure: Callable[[bytes], bool] = lambda prefix: True,
         is_active: Callable[[], bool] = lambda: True,
         found: Mapping[str, tuple[int, int]] | None = None,
         forget: Callable[[str], None] = lambda name: None,
@@ -59,6 +70,7 @@ class Mesh:
         self._epoch = epoch
         self._make_follower = make_follower
         self._log = log
+        self._is_sure = is_sure
         self._is_active = is_active
         self._sources = MeshSources(self_id, self._peers, self.followers, monotonic)
         self._found = dict(found or {})
@@ -180,21 +192,21 @@ class Mesh:
             for node_id, follower in sorted(self.followers.items())
         ]
 
-    def copy_of(self, prefix: bytes) -> tuple[int, int] | None:
-        """History and next offset of the writer that the copy of a prefix here stands for; None: it is not whole.
+    def copy_of(self, prefix: bytes) -> ScopeCopy | None:
+        """What the copy of a prefix here stands for; None: it is not whole, or there is none.
 
-        The offset is 0 if the prefix has gone to another writer by now, and nothing is here of what that one wrote.
+        While the prefix goes from one writer to the next that is what is here of the last one's: its stream up to where
+        it has been applied, or, behind its release, all of it.
         """
-        is_between = self._sources.is_between(prefix)
         for follower in self.followers.values():
             if prefix in follower.prefixes and prefix not in follower.missing:
-                history, offset = follower.stream
-                return history, 0 if is_between else offset
+                history, offset = follower.place_of(prefix)
+                return ScopeCopy(history, offset, self._sources.epoch(prefix), follower.ancestors)
         released = self._sources.released(prefix)
         owners = self._owners() if self._is_active() else {}
         if released is None or not released.whole or owners.get(prefix, self.self_id) == self.self_id:
             return None
-        return released.at[0], 0
+        return ScopeCopy(released.at[0], 0, released.mark.epoch)
 
     def lacks(self, prefix: bytes) -> bool:
         """Whether a prefix is copied here and the copy is not whole: it is nothing to give to anybody."""
@@ -222,7 +234,8 @@ class Mesh:
         """Whether everything before ``offset`` of a writer's history is here; None: nobody's who is copied here.
 
         It is not while the writer has a scope that is still followed in the stream of the one before it, or of which it
-        is not known whether the copy has what was written elsewhere before.
+        is not known whether the copy has what was written elsewhere before; nor while the writer may have one that this
+        node takes for another one's, or for its own.
         """
         for node_id, follower in self.followers.items():
             applied = follower.has_applied(history, offset)
@@ -235,13 +248,25 @@ class Mesh:
         owners = self._owners() if self._is_active() else {}
         for prefix, owner in owners.items():
             if owner == self.self_id:
-                continue
-            if prefix in follower.prefixes:
+                if self._may_be_lost(node_id, follower, prefix):
+                    return True
+            elif prefix in follower.prefixes:
                 if owner == node_id and self._sources.is_between(prefix):
                     return True
-            elif owner == node_id or self._has_acquired_last(follower, prefix):
+            elif owner == node_id or not self._is_sure(prefix) or self._has_acquired_last(follower, prefix):
                 return True
         return False
+
+    def _may_be_lost(self, node_id: str, follower: MeshFollowing, prefix: bytes) -> bool:
+        """Whether a prefix that is this node's by the ledger may be this writer's by now.
+
+        What made it that may not have been written down here yet, or cannot be while the disk fails.
+        """
+        epoch = self._epoch(prefix)
+        acquired = follower.acquired.get(prefix)
+        if acquired is not None and acquired.mark.epoch > (epoch or 0):
+            return True
+        return not self._is_sure(prefix) or self._sources.next_writer(prefix, epoch) == node_id
 
     def _has_acquired_last(self, follower: MeshFollowing, prefix: bytes) -> bool:
         """Whether this is the writer who acquired a prefix last, as far as the streams have come."""

@@ -138,6 +138,7 @@ class MeshCopies:
         finally:
             self._leave_nothing_pending()
             journal.origin = None
+        self.cursors.descends(event.history, event.ancestors)
         for prefix in prefixes:
             self.cursors.shipped(prefix, event.history, event.offset)
         self.cursors.placed(event.history, event.offset)

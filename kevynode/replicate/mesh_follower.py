@@ -182,14 +182,22 @@ class MeshFollower(MeshCopies):
         """History and next offset of the writer's stream, as far as it has been applied or passed over."""
         return self.cursors.stream
 
+    def place_of(self, prefix: bytes) -> tuple[int, int]:
+        """The history of the writer and the next offset that the copy of a prefix, which is whole, is from."""
+        return self.cursors.place_of(prefix)
+
+    @property
+    def ancestors(self) -> tuple[tuple[int, int], ...]:
+        """What the stream's history descends from, newest first, as far as it is known: (history, branch offset)."""
+        return self.cursors.ancestors
+
     def has_applied(self, history: int, offset: int) -> bool | None:
         """Whether all entries before ``offset`` of a history are here; None: it is not this writer's."""
-        link, stream = self._upstream.link, self.cursors.stream
+        stream = self.cursors.stream
         if not stream[0] or not history:
             return None
         if stream[0] != history:
-            ancestors = () if link is None or link.history != stream[0] else link.ancestors
-            shared = Lineage(stream[0], ancestors).shared(history)
+            shared = Lineage(stream[0], self.cursors.ancestors).shared(history)
             if shared is None or offset > shared:
                 return None
         return stream[1] >= offset and not self.missing
@@ -238,6 +246,7 @@ class MeshFollower(MeshCopies):
             self.cursors.forget_all()
             upstream.start_over("scopes are missing that the upstream cannot send by themselves")
             return
+        self.cursors.descends(event.history, event.ancestors)
         self.cursors.placed(event.history, event.offset)
 
     def _is_lost(self, upstream: Upstream, event: Resumed) -> bool:

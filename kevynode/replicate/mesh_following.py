@@ -10,7 +10,7 @@ import attrs
 from ..replication_view import UpstreamFacts
 from ..store.marks import Acquire, Release
 
-__all__ = ["Acquired", "MakeMeshFollower", "MeshFacts", "MeshFollowing", "MeshPeer", "Released"]
+__all__ = ["Acquired", "MakeMeshFollower", "MeshFacts", "MeshFollowing", "MeshPeer", "Released", "ScopeCopy"]
 
 
 @attrs.frozen
@@ -32,6 +32,20 @@ class MeshFacts:
     prefixes: tuple[bytes, ...]
     missing: tuple[bytes, ...]
     upstream: UpstreamFacts
+
+
+@attrs.frozen
+class ScopeCopy:
+    """What a whole copy of a prefix stands for: all before ``offset`` of ``history`` of its writer since ``epoch``.
+
+    An offset of 0: all that was written before that epoch, and nothing of what has been written since. ``ancestors``
+    are what the history descends from, newest first, as far as it is known: (history, branch offset).
+    """
+
+    history: int
+    offset: int
+    epoch: int
+    ancestors: tuple[tuple[int, int], ...] = ()
 
 
 @attrs.frozen
@@ -72,7 +86,10 @@ class MeshFollowing(Protocol):
     @property
     def stream(self) -> tuple[int, int]: ...
     @property
+    def ancestors(self) -> tuple[tuple[int, int], ...]: ...
+    @property
     def received_bytes(self) -> int: ...
+    def place_of(self, prefix: bytes) -> tuple[int, int]: ...
     def follow_prefixes(self, prefixes: Sequence[bytes]) -> None: ...
     def adopt(self, prefix: bytes) -> None: ...
     def renew(self, prefix: bytes) -> None: ...

@@ -158,6 +158,18 @@ class MeshSources:
         copy = self._copies.get(prefix)
         return None if copy is None else copy.released
 
+    def epoch(self, prefix: bytes) -> int:
+        """Since when the writer in whose stream the copy of a prefix is followed, or was last, has been that."""
+        copy = self._copies.get(prefix)
+        return 0 if copy is None else copy.epoch
+
+    def next_writer(self, prefix: bytes, epoch: int | None) -> str | None:
+        """To whom this node, which owns a prefix by the ledger, has released it, which the ledger is yet to say."""
+        copy = self._copies.get(prefix)
+        if copy is None or copy.released is None or not self._is_leaving(copy, epoch):
+            return None
+        return copy.released.mark.owner
+
     @property
     def waits(self) -> bool:
         """Whether any prefix is between two writers."""

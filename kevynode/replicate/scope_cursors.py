@@ -13,6 +13,9 @@ they are shipped once more.
 
 One under ``address/<hex prefix>@<epoch>`` says that what is here is all that the last writer of the prefix wrote, which
 released it in that epoch to the one at this address: everything before the offset of that last writer's history.
+
+One under ``address/^<history>`` says what that history of the writer descends from: it left another one at this offset.
+So copies can be compared after a restart, too, while their writer is not there.
 """
 
 from __future__ import annotations
@@ -20,9 +23,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from .lineage import Lineage
+from .lineage import ANCESTOR_LIMIT, HISTORY_LIMIT, Lineage
 
-__all__ = ["PREFIX_LIMIT", "CursorNote", "ScopeCursors", "left_cursor_name", "parse_left", "scope_cursor_name"]
+__all__ = [
+    "PREFIX_LIMIT",
+    "CursorNote",
+    "ScopeCursors",
+    "descent_cursor_name",
+    "left_cursor_name",
+    "parse_left",
+    "scope_cursor_name",
+]
 
 #: Takes upstream, history and offset: where something stands without an entry that says so. 0 and 0: nowhere.
 CursorNote = Callable[[str, int, int], None]
@@ -42,6 +53,11 @@ def scope_cursor_name(upstream: str, prefix: bytes) -> str:
 def left_cursor_name(upstream: str, prefix: bytes, epoch: int) -> str:
     """What that is called which a prefix's last writer left, when it released it to ``upstream``."""
     return f"{scope_cursor_name(upstream, prefix)}@{epoch}"
+
+
+def descent_cursor_name(upstream: str, history: int) -> str:
+    """What the place is called at which a history of an upstream left the one before it."""
+    return f"{upstream}/^{history}"
 
 
 def parse_left(upstream: str, name: str) -> tuple[bytes, int] | None:
@@ -74,6 +90,8 @@ class ScopeCursors:
         self._is_inside = False
         # By name, what the last writers of prefixes left that this one acquires; each with its history and offset.
         self._left: dict[str, tuple[int, int]] = {}
+        # By history of the writer, the one that it left, and at which offset.
+        self._descent: dict[int, tuple[int, int]] = {}
         self._is_noted = upstream.isascii() and len(upstream) <= _ADDRESS_LIMIT
         self._find(found)
 
@@ -84,6 +102,8 @@ class ScopeCursors:
         for name, mark in found.items():
             if parse_left(self.upstream, name) is not None and mark[0]:
                 self._left[name] = mark
+            elif name.startswith(f"{start}^") and mark[0]:
+                self._find_descent(name, mark)
             elif name.startswith(start) and mark[0]:
                 try:
                     marks[bytes.fromhex(name[len(start) :])] = mark
@@ -104,6 +124,15 @@ class ScopeCursors:
         if self._whole or self._left:
             self.stream = stream
             self._noted = stream[1]
+        self._forget_descent()
+
+    def _find_descent(self, name: str, mark: tuple[int, int]) -> None:
+        digits = name.rpartition("^")[2]
+        history = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 16 else 0
+        if descent_cursor_name(self.upstream, history) == name and 0 < history < HISTORY_LIMIT:
+            self._descent[history] = mark
+        else:
+            self._note(name, 0, 0)
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -115,6 +144,24 @@ class ScopeCursors:
     def whole(self) -> tuple[bytes, ...]:
         """The prefixes that are whole."""
         return tuple(self._whole)
+
+    def place_of(self, prefix: bytes) -> tuple[int, int]:
+        """The history and next offset that the keys under a prefix, which is whole, are from."""
+        history, offset = self.stream
+        return history, max(offset, self._whole[prefix])
+
+    @property
+    def ancestors(self) -> tuple[tuple[int, int], ...]:
+        """What the stream's history descends from, newest first, as far as it is known: (history, branch offset)."""
+        found: list[tuple[int, int]] = []
+        met = {self.stream[0]}
+        while len(found) < ANCESTOR_LIMIT:
+            before = self._descent.get(found[-1][0] if found else self.stream[0])
+            if before is None or before[0] in met:
+                break
+            met.add(before[0])
+            found.append(before)
+        return tuple(found)
 
     @property
     def settled(self) -> int:
@@ -142,6 +189,17 @@ class ScopeCursors:
         for prefix in self.whole:
             if prefix not in kept:
                 self.forget(prefix)
+
+    def descends(self, history: int, ancestors: tuple[tuple[int, int], ...]) -> None:
+        """The writer's ``history``, 0 if it tells none, comes from these: said before anything is placed in it."""
+        if not history:
+            return
+        for before in ancestors:
+            if self._descent.get(history) != before:
+                self._descent[history] = before
+                if self._is_noted:
+                    self._note(descent_cursor_name(self.upstream, history), *before)
+            history = before[0]
 
     def forget(self, prefix: bytes) -> None:
         """The keys under the prefix are no copy of the stream any more."""
@@ -209,6 +267,8 @@ class ScopeCursors:
             for prefix, start in self._whole.items():
                 self._tell(prefix, history, start)
         self._note_stream()
+        if history != known:
+            self._forget_descent()
 
     # -- the files ----------------------------------------------------------------------------------------------------
 
@@ -218,6 +278,15 @@ class ScopeCursors:
         self._is_inside = False
         if history and self._is_noted:
             self._note(self.upstream, history, offset)
+
+    def _forget_descent(self) -> None:
+        """What the stream's history does not come from is of no use any more."""
+        history = self.stream[0]
+        kept = {history, *(ancestor for ancestor, _ in self.ancestors)}
+        for ancestor in [ancestor for ancestor in self._descent if ancestor not in kept]:
+            del self._descent[ancestor]
+            if self._is_noted:
+                self._note(descent_cursor_name(self.upstream, ancestor), 0, 0)
 
     def _tell(self, prefix: bytes, history: int, offset: int) -> None:
         # Where the history is not known yet nobody could go on.

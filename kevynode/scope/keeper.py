@@ -24,10 +24,11 @@ from trio.lowlevel import enable_ki_protection
 
 from ..clock import Clock
 from ..disk import Disk
+from .copies import HeldCopy
 from .ledger import Incident, LedgerEntry
 from .ledger_file import LedgerFile, LedgerFileError, load
 from .ledger_records import Announced, LedgerState, MoveRecord, Opened, Record
-from .opening import Decision, HeldCopy, Open, Opening, RestoreFrom
+from .opening import Decision, Open, Opening, RestoreFrom
 from .ownership import Ownership
 from .peer_link import PeerLog, PeerUnreachable
 from .peer_messages import Configuration, PeerRow, ScopeRow

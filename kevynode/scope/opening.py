@@ -11,9 +11,9 @@ one has the data. So it opens a prefix when none of these speaks against it:
 - **Declarations.** A prefix that a peer declares for another writer is closed until both agree, or the ledger has an
   entry for it; one that shares keys with another prefix of another writer, until both agree.
 - **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side.
-- **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy,
-  and every peer must say what it holds before that is known. Where nobody holds a key it opens. ``start_empty`` opens
-  it in any case.
+- **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy
+  (:mod:`copies`), and every peer must say what it holds before that is known. Where nobody holds a key it opens.
+  ``start_empty`` opens it in any case.
 
 And it sends writes of a prefix to another node (:meth:`Opening.unclear`) only where that one cannot send them back: two
 nodes that each take the other one for the owner would, for ever. So a node that does not know the ledger redirects to
@@ -48,29 +48,16 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from .copies import HeldCopy, newest_copies
 from .ledger import Ledger
 from .ledger_records import MoveRecord, MoveRole, MoveState, Record, Settled, VersionFloor
 from .prefixes import PrefixMap
 from .table import OwnershipTable
 
-__all__ = ["PATIENCE", "Decision", "HeldCopy", "Open", "Opening", "RestoreFrom", "Waiting", "lacks_data"]
+__all__ = ["PATIENCE", "Decision", "Open", "Opening", "RestoreFrom", "Waiting", "lacks_data"]
 
 #: Seconds for which a node with a settled ledger waits for answers.
 PATIENCE: Final = 2.0
-
-
-@attrs.frozen
-class HeldCopy:
-    """A peer's copy of a prefix: as of ``offset`` (the next one) of ``history``, with so many ``keys``.
-
-    ``epoch`` is that of the owner it was taken from, as the peer's ledger had it; 0 for the declared writer. Offsets of
-    different owners have nothing to do with each other.
-    """
-
-    history: int
-    offset: int
-    keys: int
-    epoch: int = 0
 
 
 @attrs.frozen
@@ -307,20 +294,14 @@ class Opening:
         held = {peer: copy for peer, known in self._copies.items() if (copy := known[prefix]) is not None}
         if not held:
             return Open()
-        newest = max(map(_advance, held.values()))
-        if newest[-1] == 0:
+        best = newest_copies(held)
+        if held[best[0]].keys == 0:
             # It is known to be empty.
             return Open()
-        best = sorted(peer for peer, copy in held.items() if _advance(copy) == newest)
         for peer in best:
             if peer in self._linked:
                 return RestoreFrom(peer, held[peer])
         return Waiting(f"{_listed(frozenset(best))} with the newest copy of its data", frozenset(best))
-
-
-def _advance(copy: HeldCopy) -> tuple[int, int, int]:
-    """What copies of one prefix are compared by. Histories have no order."""
-    return copy.epoch, copy.offset, copy.keys
 
 
 def _holds_up(record: MoveRecord) -> bool:

@@ -14,8 +14,8 @@ import trio
 
 from ..clock import Clock
 from ..faults import traceback_line
+from .copies import HeldCopy
 from .ledger import LedgerEntry, LedgerError
-from .opening import HeldCopy
 from .peer_actions import (
     Action,
     ConfigurationKnown,

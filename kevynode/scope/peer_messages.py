@@ -9,11 +9,12 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from .copies import HeldCopy
 from .ledger import LedgerEntry
 from .ledger_text import PREFIX_LIMIT
-from .opening import HeldCopy
 
 __all__ = [
+    "ASKED_PREFIXES",
     "CONFIGURATION_BYTES_LIMIT",
     "CONFIGURATION_ROWS_LIMIT",
     "PIECE_ROWS",
@@ -41,6 +42,8 @@ __all__ = [
 PIECE_SIZE: Final = 64 * 1024
 #: Rows or prefixes of one message.
 PIECE_ROWS: Final = 512
+#: Prefixes of one question: what is held of so many, with all that their histories descend from, fits into a message.
+ASKED_PREFIXES: Final = 256
 #: Most rows of one configuration, scopes and peers: four times what a ledger holds.
 CONFIGURATION_ROWS_LIMIT: Final = 65536
 #: Most bytes of one configuration.
@@ -225,7 +228,7 @@ def in_questions(prefixes: Iterable[bytes]) -> list[tuple[bytes, ...]]:
     group: list[bytes] = []
     size = 0
     for prefix in prefixes:
-        if group and (len(group) == PIECE_ROWS or size + len(prefix) > PIECE_SIZE):
+        if group and (len(group) == ASKED_PREFIXES or size + len(prefix) > PIECE_SIZE):
             groups.append(tuple(group))
             group, size = [], 0
         group.append(prefix)

@@ -18,8 +18,9 @@ may dial again with that. From then on both sides speak when they want to:
     one ``LAST``, behind which the receiver knows everything that the sender knew when it began.
 ``CONFIGURATION <place> <total> <row of five words>…``
     The sender's declared scopes and peers, whole, in pieces: ``place`` is the number of the first row in this one.
-``COPIES <number> <prefix>…`` and ``HELD <number> (<prefix> <history> <offset> <keys> <epoch>)…``
+``COPIES <number> <prefix>…`` and ``HELD <number> (<prefix> <history> <offset> <keys> <epoch> <ancestors>)…``
     The question what copies of these prefixes the other node holds, and the answer, which leaves out what is not held.
+    ``ancestors`` are what the history descends from, newest first: ``history@offset``, with commas between them.
 
 Anything else ends the link. Every message is bounded by :data:`MESSAGE_LIMIT`.
 """
@@ -32,14 +33,14 @@ from typing import Final, Literal, cast
 
 import attrs
 
-from ..replicate.lineage import HISTORY_LIMIT, MAX_OFFSET
+from ..replicate.lineage import ANCESTOR_LIMIT, HISTORY_LIMIT, MAX_OFFSET, Lineage
 from ..replicate.parsing import CommandReader, Malformed, unsigned
+from .copies import HeldCopy
 from .ledger import PAGE_LIMIT, LedgerError, parse_rows
 from .ledger_text import MAX_NUMBER, PREFIX_LIMIT
-from .opening import HeldCopy
 from .peer_messages import (
+    ASKED_PREFIXES,
     CONFIGURATION_ROWS_LIMIT,
-    PIECE_ROWS,
     Beat,
     ConfigurationRows,
     CopiesAsked,
@@ -83,6 +84,9 @@ STATE: Final = re.compile(r"[a-z_-]{1,32}")
 
 # Words of one message at most.
 _WORD_LIMIT: Final = 4096
+# Words that say what is held of one prefix, and the longest one that names ancestors.
+_HELD_WORDS: Final = 6
+_ANCESTORS_LIMIT: Final = ANCESTOR_LIMIT * (len(str(HISTORY_LIMIT)) + len(str(MAX_OFFSET)) + 2)
 _LARGEST_VERSION: Final = 2**31 - 1
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 _INSTANCE: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
@@ -132,8 +136,12 @@ def _words(message: Hello | Welcome | Refused | Message) -> Sequence[bytes | str
         case CopiesAsked():
             return "COPIES", message.number, *message.prefixes
         case CopiesHeld():
-            copies = ((prefix, *attrs.astuple(copy)) for prefix, copy in message.copies)
-            return "HELD", message.number, *(word for words in copies for word in words)
+            return "HELD", message.number, *(word for row in message.copies for word in _held_words(*row))
+
+
+def _held_words(prefix: bytes, copy: HeldCopy) -> tuple[bytes | str | int, ...]:
+    ancestors = ",".join(f"{history}@{offset}" for history, offset in copy.ancestors)
+    return prefix, copy.history, copy.offset, copy.keys, copy.epoch, ancestors
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -328,27 +336,45 @@ def _row(words: list[bytes]) -> Row:
 
 def _copies_asked(words: list[bytes]) -> CopiesAsked:
     prefixes = words[1:]
-    if not 1 <= len(prefixes) <= PIECE_ROWS or max(map(len, prefixes)) > PREFIX_LIMIT:
+    if not 1 <= len(prefixes) <= ASKED_PREFIXES or max(map(len, prefixes)) > PREFIX_LIMIT:
         raise ValueError
     return CopiesAsked(_number(words[0], MAX_NUMBER), tuple(prefixes))
 
 
 def _copies_held(words: list[bytes]) -> CopiesHeld:
-    if len(words) % 5 != 1 or len(words) > 5 * PIECE_ROWS + 1:
+    if len(words) % _HELD_WORDS != 1 or len(words) > _HELD_WORDS * ASKED_PREFIXES + 1:
         raise ValueError
     copies = []
-    for start in range(1, len(words), 5):
-        prefix, history, offset, keys, epoch = words[start : start + 5]
+    for start in range(1, len(words), _HELD_WORDS):
+        prefix, *said = words[start : start + _HELD_WORDS]
         if len(prefix) > PREFIX_LIMIT:
             raise ValueError
-        copy = HeldCopy(
-            _number(history, HISTORY_LIMIT - 1),
-            _number(offset, MAX_OFFSET),
-            _number(keys, MAX_OFFSET),
-            _number(epoch, MAX_NUMBER),
-        )
-        copies.append((prefix, copy))
+        copies.append((prefix, _held_copy(*said)))
     return CopiesHeld(_number(words[0], MAX_NUMBER), tuple(copies))
+
+
+def _held_copy(history: bytes, offset: bytes, keys: bytes, epoch: bytes, ancestors: bytes) -> HeldCopy:
+    number = _number(history, HISTORY_LIMIT - 1)
+    return HeldCopy(
+        number,
+        _number(offset, MAX_OFFSET),
+        _number(keys, MAX_OFFSET),
+        _number(epoch, MAX_NUMBER),
+        _ancestors(ancestors, number),
+    )
+
+
+def _ancestors(word: bytes, history: int) -> tuple[tuple[int, int], ...]:
+    """What ``history`` descends from. A history that is not told, 0, descends from none."""
+    if not word:
+        return ()
+    if len(word) > _ANCESTORS_LIMIT:
+        raise ValueError
+    found = []
+    for row in word.split(b","):
+        ancestor, offset = row.split(b"@")
+        found.append((_number(ancestor, HISTORY_LIMIT - 1), _number(offset, MAX_OFFSET)))
+    return Lineage(history, tuple(found)).ancestors
 
 
 _MESSAGES: Final[dict[bytes, Callable[[list[bytes]], Message]]] = {

@@ -29,8 +29,8 @@ from ..clock import Clock
 from ..faults import traceback_line
 from ..replicate.backoff import Backoff, UniformSource
 from ..transport import Transport
+from .copies import HeldCopy
 from .ledger import LedgerEntry
-from .opening import HeldCopy
 from .peer_link import GONE, SILENCE_SECONDS, Link, PeerHost, PeerLog, PeerUnreachable
 from .peer_messages import Refused, in_questions
 from .peer_state import DeclaredPeer, LinkState, PeerFacts, PeerState, PeerStates

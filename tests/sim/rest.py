@@ -126,8 +126,9 @@ class Rest:
                 if owner == name or not self._plan.wants(name, prefix):
                     continue
                 writer = nodes[owner].replication
-                copy, expected = mesh.copy_of(prefix), (writer.history, writer.position)
-                if copy != expected:
+                copy = mesh.copy_of(prefix)
+                expected = writer.history, writer.position, node.member.ownership.epoch(prefix)
+                if copy is None or (copy.history, copy.offset, copy.epoch) != expected:
                     return f"the copy of {prefix!r} at {name} is {copy}, and {owner} is at {expected}"
         return ""
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from kevynode.replicate import wire
 from kevynode.replicate.handshake import Form
 from kevynode.replicate.mesh_service import ScopeRestorer
+from kevynode.replicate.scope_cursors import descent_cursor_name
 from kevynode.store.journal import Origin
 
 # -- the stream -------------------------------------------------------------------------------------------------------
@@ -117,9 +118,30 @@ async def test_it_follows_across_a_branch_and_the_files_hear_of_it(autojump_cloc
     async with copying(whole(HISTORY, 9, 5, 6)) as (copy, primary):
         connection = await accepted(primary, (HISTORY, 9), history=99, lineage=((HISTORY, 9),))
         await connection.send(wire.ping(99, 9) + frames(9, "SET a:1 x"))
-        assert copy.sink.cursors == whole(99, 10, 5, 6)
+        descent = {descent_cursor_name(ADDRESS, 99): (HISTORY, 9)}
+        assert copy.sink.cursors == whole(99, 10, 5, 6) | descent
         assert copy.follower.has_applied(HISTORY, 9) is True
         assert copy.follower.has_applied(HISTORY, 10) is None
+        found = dict(copy.sink.cursors)
+    # The writer may be away for ever.
+    again = Copy(found, (A, B)).follower
+    assert (again.place_of(A), again.ancestors) == ((99, 10), ((HISTORY, 9),))
+    assert [again.has_applied(HISTORY, offset) for offset in (9, 10)] == [True, None]
+
+
+async def test_a_ship_tells_what_its_history_descends_from(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        connection = await accepted(primary, (0, 0), lineage=((41, 4), (42, 3)))
+        await said(connection, 11)
+        await connection.send(ship(5, {"a:1": "v"}))
+        known = [follower.ancestors for follower in (copy.follower, Copy(copy.sink.cursors, (A, B)).follower)]
+        assert known == [((41, 4), (42, 3))] * 2
+        # It is shipped anew by a writer that began with nothing.
+        await connection.close()
+        connection = await accepted(primary, (HISTORY, 5), history=99)
+        await connection.send(ship(2, {"a:1": "w"}))
+        assert copy.follower.ancestors == Copy(copy.sink.cursors, (A, B)).follower.ancestors == ()
+        assert copy.sink.cursors == whole(99, 2, 2, 2)
 
 
 async def test_a_ship_that_breaks_off_leaves_everything_as_it_was(autojump_clock: MockClock) -> None:

@@ -21,8 +21,8 @@ from support.peer_harness import (
 from trio.testing import MockClock
 
 from kevynode.scope import peer_link, peers
+from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerError
-from kevynode.scope.opening import HeldCopy
 from kevynode.scope.peer_messages import Beat, CopiesAsked, CopiesHeld, Hello, Refused, Welcome
 from kevynode.scope.peer_wire import AnswerDecoder, PeerDecoder, encode, encode_news
 from kevynode.scope.peers import PeerUnreachable

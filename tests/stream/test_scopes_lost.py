@@ -113,6 +113,37 @@ async def test_the_most_advanced_copy_is_taken(cluster: Cluster) -> None:
 
 
 @in_cluster
+async def test_what_a_writer_has_lost_and_gone_on_without_is_not_given_back(cluster: Cluster) -> None:
+    """bert has what anna lost with the power, which is more than anna has written since; cleo has that."""
+    world = ScopedCluster(cluster, persistence={"aof": True, "appendfsync": "everysec"})
+    await filled(world, "anna", "bert", "cleo")
+    await trio.sleep(3)
+    await world.stop("cleo")
+    for number in range(100):
+        world.nodes["anna"].execute("SET", f"a:dead:{number}", "v")
+    await world.settle()
+    await world.stop("bert")
+    await world.lose_power("anna", 1)
+    await world.start("anna", "cleo")
+    await world.settle()
+    assert world.nodes["anna"].get("a:dead:99") is None
+    assert await world.write("anna", "SET", "a:kept", "v") == "OK"
+    await world.settle()
+    expected = world.under("anna", b"a:")
+    # What cleo knows of the branch survives a restart.
+    await world.stop("cleo")
+    await world.lose_disk("anna")
+    await world.start("bert", "cleo")
+    bert, cleo = (world.member(name).copies((b"a:",))[b"a:"] for name in ("bert", "cleo"))
+    assert bert.offset > cleo.offset
+    assert bert.history in dict(cleo.ancestors)
+    await world.start("anna")
+    await world.settle()
+    assert [facts["peer"] for facts in cluster.logged("anna", "scope_restored")] == ["cleo"]
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
+
+
+@in_cluster
 async def test_a_writer_waits_for_the_only_one_who_may_have_its_data(cluster: Cluster) -> None:
     world = ScopedCluster(cluster)
     expected = await filled(world, "anna", "bert", "cleo")

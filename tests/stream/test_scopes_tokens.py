@@ -7,6 +7,8 @@ from support.cluster import HOST, Cluster, ErrorReply, in_cluster
 from support.network import hold
 from support.scoped import PORTS, ScopedCluster
 
+from kevynode.scope.ledger_records import MoveRecord, MoveState, Record
+
 
 @in_cluster
 async def test_a_token_of_the_new_writer_waits_for_the_scope_to_be_followed_there(cluster: Cluster) -> None:
@@ -38,4 +40,45 @@ async def test_a_token_of_the_new_writer_waits_for_the_scope_to_be_followed_ther
     assert (await reader.reply(), await reader.reply()) == ("OK", b"new")
     await writer.aclose()
     await reader.aclose()
+    await world.settle()
+
+
+@in_cluster
+async def test_the_old_writer_does_not_answer_while_its_disk_keeps_it_from_being_that(cluster: Cluster) -> None:
+    """The move is decided and done, and anna cannot write down that bert has the scope: what it shows is old."""
+    cluster.expected_errors |= {"append_only_failed", "append_only_unsynced", "move_not_recorded", "rewrite_failed"}
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    assert await world.write("anna", "SET", "a:1", "old") == "OK"
+    await world.settle()
+    keeper, disk = world.member("anna").keeper, cluster.disk("anna")
+    on_records = keeper.on_records
+
+    def recorded(records: tuple[Record, ...]) -> None:
+        on_records(records)
+        if any(isinstance(record, MoveRecord) and record.state is MoveState.FLIPPED for record in records):
+            disk.read_only()
+
+    keeper.on_records = recorded
+    mover = await world.connect("anna")
+    await mover.send("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert")
+    await cluster.until(lambda: world.is_open("bert", b"a:"), "the move")
+    writer = await world.connect("bert")
+    assert await writer.call("SET", "a:1", "new") == "OK"
+    history, offset = await writer.call("REPL.TOKEN")
+    await trio.sleep(1)
+    reader = await world.connect("anna")
+    await reader.send("REPL.WAIT", history, offset, "TIMEOUT", 5000)
+    await reader.send("GET", "a:1")
+    assert (isinstance(await reader.reply(), ErrorReply), await reader.reply()) == (True, b"old")
+    assert world.owners("anna")[b"a:"] == "anna"
+    # Without a limit it waits until the disk takes it down, and is answered then, though nobody writes anything.
+    await reader.send("REPL.WAIT", history, offset)
+    await reader.send("GET", "a:1")
+    await trio.sleep(30)
+    disk.read_only(False)
+    assert (await reader.reply(), await reader.reply()) == ("OK", b"new")
+    for client in (mover, writer, reader):
+        await client.aclose()
     await world.settle()

@@ -18,8 +18,8 @@ from support.session_harness import MemoryLog
 
 from kevynode.accept import accept_connections
 from kevynode.replicate.sender import ReplicaEntrance
+from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerEntry
-from kevynode.scope.opening import HeldCopy
 from kevynode.scope.peer_messages import Configuration, PeerRow, ScopeRow
 from kevynode.scope.peer_state import DeclaredPeer, OwnFacts, PeerFacts
 from kevynode.scope.peers import PeerLinks

@@ -170,7 +170,9 @@ class ScopedCluster:
                 if owner == name or owner not in self.nodes or not self.wants(name, prefix):
                     continue
                 writer = self.nodes[owner].replication
-                if mesh.copy_of(prefix) != (writer.history, writer.position):
+                expected = writer.history, writer.position, member.ownership.epoch(prefix)
+                copy = mesh.copy_of(prefix)
+                if copy is None or (copy.history, copy.offset, copy.epoch) != expected:
                     return False
         return True
 

@@ -12,11 +12,11 @@ from support.memory_disk import MemoryDisk
 from support.session_harness import MemoryLog
 from support.steady_run import run_steadily
 
+from kevynode.scope.copies import HeldCopy
 from kevynode.scope.keeper import DeclaredNode, LedgerUnusable, ScopeKeeper, ScopeSettings
 from kevynode.scope.ledger import LedgerEntry
 from kevynode.scope.ledger_file import load
 from kevynode.scope.ledger_records import Announced, LedgerState
-from kevynode.scope.opening import HeldCopy
 from kevynode.scope.peer_link import PeerUnreachable
 from kevynode.scope.peer_messages import Configuration, PeerRow, ScopeRow
 from kevynode.scope.peer_state import PeerFacts

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.session_harness import MemoryLog
 
-from kevynode.replicate.mesh import PATIENCE, Acquired, Mesh, MeshPeer, Released
+from kevynode.replicate.mesh import PATIENCE, Acquired, Mesh, MeshPeer, Released, ScopeCopy
 from kevynode.replication_view import UpstreamFacts
 from kevynode.store.marks import Acquire, Release
 
@@ -30,9 +30,13 @@ class Following:
         self.heard_at = -1.0
         self.missing: tuple[bytes, ...] = ()
         self.stream = (7, 100)
+        self.ancestors: tuple[tuple[int, int], ...] = ((6, 40),)
         self.received_bytes = 10
         self.told: list[Any] = []
         self.left: dict[bytes, Released] = {}
+
+    def place_of(self, prefix: bytes) -> tuple[int, int]:
+        return self.stream
 
     def follow_prefixes(self, prefixes: Sequence[bytes]) -> None:
         self.prefixes = tuple(prefixes)
@@ -76,6 +80,8 @@ class World:
         self.epochs = epochs
         self.time = 0.0
         self.active = True
+        # Of whose owner there is doubt.
+        self.unsure: set[bytes] = set()
         self.forgotten: list[str] = []
         peers = [MeshPeer(name, name, 1, "kevy" if name == "k" else "kevynode") for name in ("me", "s", "t", "k")]
         self.mesh = Mesh(
@@ -86,6 +92,7 @@ class World:
             MemoryLog(),
             monotonic=lambda: self.time,
             epoch=lambda prefix: None if self.epochs is None else self.epochs.get(prefix, 0),
+            is_sure=lambda prefix: prefix not in self.unsure,
             is_active=lambda: self.active,
             found=found,
             forget=self.forgotten.append,
@@ -385,15 +392,36 @@ def test_links_that_were_of_use_stay_to_hear_of_moves() -> None:
 def test_what_a_copy_stands_for_is_told_while_it_is_between_two_writers_too() -> None:
     world = World({A: "s"})
     world.own("s", 0)
-    assert world.mesh.copy_of(A) == (7, 100)
-    # Whoever has lost everything of it is to know that there is something, and what has more is to be preferred.
+    before = ScopeCopy(7, 100, 0, ((6, 40),))
+    assert world.mesh.copy_of(A) == before
+    # Whoever has lost everything of it is to know what there is: of the last writer's, wherever that stands.
     world.own("t", 1)
-    assert (world.plan, world.mesh.copy_of(A)) == ({"s": (A,)}, (7, 0))
+    assert (world.plan, world.mesh.copy_of(A)) == ({"s": (A,)}, before)
     world.release("s", "t")
-    assert (world.plan, world.mesh.copy_of(A)) == ({}, (7, 0))
+    # All that the last one wrote, and whoever has anything of the next one's has more.
+    assert (world.plan, world.mesh.copy_of(A)) == ({}, ScopeCopy(7, 0, 1))
     world["t"].stream = (8, 30)
     world.acquire("t", 100)
-    assert (world.plan, world.mesh.copy_of(A)) == ({"t": (A,)}, (8, 30))
+    assert (world.plan, world.mesh.copy_of(A)) == ({"t": (A,)}, ScopeCopy(8, 30, 1, ((6, 40),)))
+
+
+def test_a_copy_that_may_lack_what_was_written_elsewhere_stands_for_its_old_epoch() -> None:
+    world = World({A: "s"}, epochs={A: 3})
+    world.own("s", 5)
+    copy = world.mesh.copy_of(A)
+    assert copy is not None
+    assert copy.epoch == 3
+    world.acquire("s", 40, epoch=5)
+    copy = world.mesh.copy_of(A)
+    assert copy is not None
+    assert copy.epoch == 5
+
+
+def test_a_release_that_a_copy_was_not_whole_at_leaves_none() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "t", whole=False)
+    assert (world.plan, world.mesh.copy_of(A)) == ({}, None)
 
 
 def test_what_this_node_has_released_is_a_copy_if_it_wants_one() -> None:
@@ -404,7 +432,7 @@ def test_what_this_node_has_released_is_a_copy_if_it_wants_one() -> None:
     # It may be dropped.
     assert world.mesh.copy_of(A) is None
     world.own("t", 1)
-    assert world.mesh.copy_of(A) == (55, 0)
+    assert world.mesh.copy_of(A) == ScopeCopy(55, 0, 1)
 
 
 def test_what_this_node_has_released_and_did_not_want_for_a_while_is_copied_anew() -> None:
@@ -412,7 +440,7 @@ def test_what_this_node_has_released_and_did_not_want_for_a_while_is_copied_anew
     world.own("me", 0)
     world.mesh.released_here(Release(A, 1, "t"), 55, 200)
     world.own("t", 1)
-    assert world.mesh.copy_of(A) == (55, 0)
+    assert world.mesh.copy_of(A) == ScopeCopy(55, 0, 1)
     # Something else has been put in its place.
     del world.owners[A]
     world.mesh.refresh()
@@ -465,3 +493,43 @@ def test_a_copy_that_may_lack_something_has_not_come_to_its_writers_offset() -> 
     assert world.mesh.has_applied(7, 100) is True
     world.own("s", 2)
     assert world.mesh.has_applied(7, 100) is False
+
+
+# -- tokens of a writer who has become one ----------------------------------------------------------------------------
+
+
+def test_a_token_is_not_answered_while_this_node_cannot_write_down_that_another_one_has_its_prefix() -> None:
+    world = World({A: "me", b"b:": "s"})
+    world.own("me", 1)
+    assert world.mesh.has_applied(7, 100) is True
+    # The disk fails: the ledger here says nothing of the move that made it another one's.
+    world["s"].acquired[A] = Acquired(Acquire(A, 2, 55, 90), (7, 99))
+    assert world.mesh.has_applied(7, 100) is False
+    # Of an older move nothing follows.
+    world.own("me", 3)
+    assert world.mesh.has_applied(7, 100) is True
+
+
+def test_a_token_of_whom_this_node_gives_a_prefix_to_is_not_answered_before_the_ledger_says_so() -> None:
+    world = World({A: "me", b"b:": "s"})
+    world.own("me", 0)
+    world.mesh.released_here(Release(A, 1, "s"), 55, 200)
+    assert world.mesh.has_applied(7, 100) is False
+    world["t"].stream = (8, 30)
+    assert world.mesh.has_applied(8, 30) is True
+    world.own("s", 1)
+    assert world.mesh.has_applied(7, 100) is False
+    world.acquire("s", 200, history=55)
+    assert (world["s"].prefixes, world.mesh.has_applied(7, 100)) == ((A, b"b:"), True)
+
+
+@pytest.mark.parametrize("owner", ["me", "t"])
+def test_a_token_is_not_answered_while_it_is_not_sure_who_owns_a_prefix(owner: str) -> None:
+    world = World({A: owner, b"b:": "s"})
+    world.unsure.add(A)
+    world["t"].stream = (8, 30)
+    assert world.mesh.has_applied(7, 100) is False
+    # Whoever it is taken for is followed for it.
+    assert world.mesh.has_applied(8, 30) is (owner == "t")
+    world.unsure.clear()
+    assert world.mesh.has_applied(7, 100) is world.mesh.has_applied(8, 30) is True

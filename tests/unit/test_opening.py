@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kevynode.scope import OwnershipTable, Scope
+from kevynode.scope.copies import HeldCopy, newest_copies
 from kevynode.scope.ledger import Ledger, LedgerEntry
 from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState, Settled, VersionFloor
-from kevynode.scope.opening import PATIENCE, Decision, HeldCopy, Open, Opening, RestoreFrom, Waiting, lacks_data
+from kevynode.scope.opening import PATIENCE, Decision, Open, Opening, RestoreFrom, Waiting, lacks_data
 
 APP, WEB, ELSE = b"app:", b"web:", b"else:"
 TABLE = OwnershipTable([Scope(APP, "a"), Scope(WEB, "a"), Scope(ELSE, "b")])
@@ -46,8 +47,10 @@ def app(made: Opening, now: float = 100.0) -> Decision:
     return made.decide(now)[APP]
 
 
-def copy(offset: int, keys: int = 5, history: int = 1, epoch: int = 0) -> HeldCopy:
-    return HeldCopy(history, offset, keys, epoch)
+def copy(
+    offset: int, keys: int = 5, history: int = 1, epoch: int = 0, ancestors: tuple[tuple[int, int], ...] = ()
+) -> HeldCopy:
+    return HeldCopy(history, offset, keys, epoch, ancestors)
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -363,6 +366,9 @@ def test_the_newest_copy_may_be_empty() -> None:
         (copy(5), copy(5), "b"),
         (copy(5, history=1), copy(4, history=2), "b"),
         (copy(50, epoch=1), copy(4, epoch=2), "c"),
+        # The writer lost the end of history 1, and has gone on from 6.
+        (copy(50, history=1), copy(7, history=2, ancestors=((1, 6),)), "c"),
+        (copy(50, history=1), copy(5, history=2, ancestors=((1, 6),)), "b"),
     ],
 )
 def test_copies_are_compared(b: HeldCopy, c: HeldCopy, best: str) -> None:
@@ -406,7 +412,10 @@ def test_a_start_that_is_to_be_empty() -> None:
 peer_ids = st.sampled_from(["b", "c", "d"])
 prefixes = st.sampled_from([APP, WEB, ELSE])
 writers = st.sampled_from(["a", "b", "c"])
-held_copies = st.builds(HeldCopy, st.integers(1, 2), st.integers(0, 3), st.integers(0, 2), st.integers(0, 1))
+ancestors = st.sampled_from([(), ((3, 1),), ((3, 2), (4, 1))])
+held_copies = st.builds(
+    HeldCopy, st.integers(1, 2), st.integers(0, 3), st.integers(0, 2), st.integers(0, 1), ancestors
+) | st.builds(HeldCopy, st.just(3), st.integers(0, 3), st.integers(0, 2))
 facts = st.one_of(
     st.tuples(st.just("remembered"), peer_ids, st.integers(0, 6)),
     st.tuples(st.just("answered"), peer_ids, st.none()),
@@ -484,11 +493,11 @@ class Told:
             return True
         if prefix not in self.lacking:
             return False
-        held = [self.copies.get((peer, prefix)) for peer in peers]
+        copies = {peer: self.copies.get((peer, prefix)) for peer in peers}
         if any((peer, prefix) not in self.copies for peer in peers):
             return True
-        newest = max(((one.epoch, one.offset, one.keys) for one in held if one is not None), default=(0, 0, 0))
-        return newest[-1] > 0
+        held = {peer: copy for peer, copy in copies.items() if copy is not None}
+        return any(held[peer].keys for peer in newest_copies(held))
 
 
 @settings(max_examples=300)

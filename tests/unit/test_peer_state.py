@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kevynode.scope import peer_outbox
+from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerEntry
-from kevynode.scope.opening import HeldCopy
 from kevynode.scope.peer_actions import (
     Action,
     ConfigurationKnown,

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kevynode.replicate.lineage import HISTORY_LIMIT, MAX_OFFSET
+from kevynode.replicate.lineage import ANCESTOR_LIMIT, HISTORY_LIMIT, MAX_OFFSET
 from kevynode.replicate.parsing import CommandReader
+from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerEntry
 from kevynode.scope.ledger_text import MAX_NUMBER, PREFIX_LIMIT
-from kevynode.scope.opening import HeldCopy
 from kevynode.scope.peer_messages import (
-    PIECE_ROWS,
+    ASKED_PREFIXES,
     Beat,
     Configuration,
     ConfigurationRows,
@@ -51,7 +51,12 @@ SCOPES = ScopeRow(b"app:\r\n", "a", "b"), ScopeRow(b"z:", "b")
 PEERS = (PeerRow("a", "10.0.0.1:6004", "10.0.0.1:16004", "kevynode"), PeerRow("b", "[::1]:1", "", "kevy"))
 ROWS = ConfigurationRows(2, 9, (*SCOPES, *PEERS))
 ASKED = CopiesAsked(5, (b"app:", b""))
-HELD = CopiesHeld(5, ((b"app:", HeldCopy(HISTORY_LIMIT - 1, MAX_OFFSET, 0, 2)),))
+# As many ancestors as there may be, as long as they may be.
+LONGEST = tuple((HISTORY_LIMIT - number, MAX_OFFSET - number) for number in range(2, 2 + ANCESTOR_LIMIT))
+HELD = CopiesHeld(
+    5,
+    ((b"app:", HeldCopy(HISTORY_LIMIT - 1, MAX_OFFSET, 0, 2, LONGEST)), (b"", HeldCopy(7, 9, 3, 0, ((6, 4), (5, 0))))),
+)
 MESSAGES: list[Message] = [BEAT, PAGE, ROWS, ASKED, HELD]
 
 
@@ -91,6 +96,15 @@ def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
     assert decode(encode(message)) == [message]
 
 
+def test_what_is_held_is_said_in_these_bytes() -> None:
+    said = CopiesHeld(5, ((b"app:", HeldCopy(7, 9, 3, 1, ((6, 4), (5, 0)))), (b"web:", HeldCopy(0, 2, 1))))
+    assert encode(said) == (
+        b"*14\r\n$4\r\nHELD\r\n$1\r\n5\r\n"
+        b"$4\r\napp:\r\n$1\r\n7\r\n$1\r\n9\r\n$1\r\n3\r\n$1\r\n1\r\n$7\r\n6@4,5@0\r\n"
+        b"$4\r\nweb:\r\n$1\r\n0\r\n$1\r\n2\r\n$1\r\n1\r\n$1\r\n0\r\n$0\r\n\r\n"
+    )
+
+
 def test_messages_may_come_in_pieces_of_any_size() -> None:
     data = b"".join(map(encode, MESSAGES))
     for size in (1, 2, 7, 64, len(data)):
@@ -109,7 +123,12 @@ rows = st.builds(ScopeRow, prefixes, node_ids, st.just("") | node_ids) | st.buil
     PeerRow, node_ids, addresses, addresses, st.sampled_from(["kevynode", "kevy"])
 )
 digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
-copies = st.builds(HeldCopy, st.integers(0, HISTORY_LIMIT - 1), numbers, numbers, numbers)
+ancestors = st.lists(
+    st.tuples(st.integers(1, 99), numbers), max_size=ANCESTOR_LIMIT, unique_by=lambda ancestor: ancestor[0]
+).map(tuple)
+copies = st.builds(HeldCopy, st.integers(0, HISTORY_LIMIT - 1), numbers, numbers, numbers) | st.builds(
+    HeldCopy, st.integers(100, HISTORY_LIMIT - 1), numbers, numbers, numbers, ancestors
+)
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Beat, digests, numbers, numbers, digests, st.sampled_from(["loading", "serving"]), addresses),
     st.builds(LedgerPage, st.sampled_from(["NEWS", "PART", "LAST"]), st.lists(entries, max_size=5).map(tuple)),
@@ -200,7 +219,7 @@ def changed(message: Message, place: int, word: bytes) -> Any:
         [b"COPIES"],
         [b"COPIES", b"x", b"p"],
         [b"COPIES", b"1", b"p" * (PREFIX_LIMIT + 1)],
-        [b"COPIES", b"1", *[b"p"] * (PIECE_ROWS + 1)],
+        [b"COPIES", b"1", *[b"p"] * (ASKED_PREFIXES + 1)],
         [b"HELD"],
         [b"HELD", b"x"],
         [*words(HELD), b"p"],
@@ -209,7 +228,14 @@ def changed(message: Message, place: int, word: bytes) -> Any:
         changed(HELD, 4, b"%d" % (MAX_OFFSET + 1)),
         changed(HELD, 5, b"-1"),
         changed(HELD, 6, b""),
-        [b"HELD", b"1", *[b"p", b"1", b"1", b"1", b"1"] * (PIECE_ROWS + 1)],
+        *(changed(HELD, 7, word) for word in (b"1", b"1@", b"@1", b"1@2@3", b"1@2,", b"1@-1", b"0@1", b"1@2,1@3")),
+        changed(HELD, 7, b"%d@1" % (HISTORY_LIMIT - 1)),
+        changed(HELD, 7, b"%d@1" % HISTORY_LIMIT),
+        changed(HELD, 7, b"1@%d" % (MAX_OFFSET + 1)),
+        changed(HELD, 7, b",".join(b"%d@1" % number for number in range(1, ANCESTOR_LIMIT + 2))),
+        changed(HELD, 7, b"0" * 700 + b"1@1"),
+        [b"HELD", b"1", b"p", b"0", b"1", b"1", b"1", b"1@1"],
+        [b"HELD", b"1", *[b"p", b"1", b"1", b"1", b"1", b""] * (ASKED_PREFIXES + 1)],
     ],
 )
 def test_a_message_with_other_words_than_it_has_ends_the_link(said: list[bytes]) -> None:
@@ -286,9 +312,10 @@ def test_many_prefixes_are_asked_for_in_several_questions() -> None:
     asked = [b"%04d" % number + b"p" * (number % 1000) for number in range(2000)]
     groups = in_questions(asked)
     assert [prefix for group in groups for prefix in group] == asked
-    for group in groups:
+    longest = HeldCopy(HISTORY_LIMIT - 1, MAX_OFFSET, MAX_OFFSET, MAX_NUMBER, LONGEST)
+    for group in [*groups, (b"p" * 256,) * ASKED_PREFIXES]:
         assert decode(encode(CopiesAsked(1, group))) == [CopiesAsked(1, group)]
-        held = CopiesHeld(1, tuple((prefix, HeldCopy(1, MAX_OFFSET, MAX_OFFSET, 1)) for prefix in group))
+        held = CopiesHeld(1, tuple((prefix, longest) for prefix in group))
         assert decode(encode(held)) == [held]
     assert in_questions([]) == []
 

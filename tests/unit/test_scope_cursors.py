@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import pytest
 
 from kevynode.replicate.lineage import Lineage
-from kevynode.replicate.scope_cursors import ScopeCursors, left_cursor_name, parse_left, scope_cursor_name
+from kevynode.replicate.scope_cursors import (
+    ScopeCursors,
+    descent_cursor_name,
+    left_cursor_name,
+    parse_left,
+    scope_cursor_name,
+)
 
 UP = "10.0.0.1:16004"
 A, B = b"a:", b"b:"
+
+Descent: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class Files:
@@ -171,3 +181,114 @@ def test_what_the_last_writer_left_is_told_and_found_with_the_place_to_hear_of_i
 def test_other_names_say_nothing_of_what_was_left(name: str) -> None:
     assert parse_left(UP, name) is None
     assert parse_left(UP, left_cursor_name(UP, A, 3)) == (A, 3)
+
+
+# -- what the stream's history descends from --------------------------------------------------------------------------
+
+
+def descent(cursors: ScopeCursors) -> Descent:
+    return cursors.ancestors
+
+
+def test_what_a_history_descends_from_is_known_after_a_restart() -> None:
+    files = Files()
+    cursors = files.begin()
+    cursors.descends(7, ((6, 8), (5, 3)))
+    cursors.shipped(A, 7, 10)
+    cursors.placed(7, 10)
+    assert descent(cursors) == descent(files.begin()) == ((6, 8), (5, 3))
+    cursors.descends(8, ((7, 12), (6, 8), (5, 3)))
+    # Nothing is placed in it yet.
+    before = Files()
+    before.cursors = dict(files.cursors)
+    assert descent(cursors) == descent(before.begin()) == ((6, 8), (5, 3))
+    cursors.placed(8, 12)
+    assert descent(cursors) == ((7, 12), (6, 8), (5, 3))
+    again = files.begin()
+    assert (descent(again), again.place_of(A)) == (((7, 12), (6, 8), (5, 3)), (8, 12))
+
+
+def test_what_is_known_of_a_history_is_told_once() -> None:
+    files = Files()
+    cursors = shipped(files)
+    cursors.descends(7, ((6, 8),))
+    lines = files.lines
+    cursors.descends(7, ((6, 8),))
+    # A link on which no ancestors are told takes none back.
+    cursors.descends(7, ())
+    cursors.descends(0, ((9, 9),))
+    assert (files.lines, descent(cursors)) == (lines, ((6, 8),))
+
+
+def test_a_history_that_comes_from_nothing_leaves_nothing_of_the_last_one() -> None:
+    files = Files()
+    cursors = shipped(files)
+    cursors.descends(7, ((6, 8), (5, 3)))
+    for prefix in (A, B):
+        cursors.forget(prefix)
+    cursors.descends(20, ())
+    cursors.shipped(A, 20, 4)
+    cursors.placed(20, 4)
+    assert (descent(cursors), descent(files.begin())) == ((), ())
+    assert set(files.cursors) == {UP, scope_cursor_name(UP, A)}
+
+
+def test_at_every_end_of_the_files_a_history_has_its_own_ancestors() -> None:
+    """Wherever the file ends while a writer's new history is told, what is found is the old one or the new one."""
+    lines: list[tuple[str, int, int]] = []
+    cursors = ScopeCursors(UP, lambda *line: lines.append(line), {})
+    cursors.descends(7, ((6, 8),))
+    cursors.shipped(A, 7, 10)
+    cursors.placed(7, 10)
+    first = len(lines)
+    cursors.descends(20, ((19, 5), (18, 2)))
+    cursors.forget(A)
+    cursors.shipped(A, 20, 40)
+    cursors.placed(20, 40)
+    found = set()
+    for end in range(first, len(lines) + 1):
+        files = Files()
+        for line in lines[:end]:
+            files.cursors.pop(line[0], None) if not line[1] else files.note(*line)
+        again = files.begin()
+        found.add((again.claim(), descent(again)))
+    assert found == {((7, 10), ((6, 8),)), ((0, 0), ()), ((20, 40), ((19, 5), (18, 2)))}
+
+
+def test_no_more_ancestors_are_remembered_than_a_lineage_has() -> None:
+    files = Files()
+    cursors = shipped(files)
+    lineage = Lineage(7)
+    for history in range(8, 60):
+        lineage = lineage.branch(history, history + 3)
+        cursors.descends(lineage.history, lineage.ancestors)
+        cursors.placed(lineage.history, history + 3)
+        assert descent(cursors) == descent(files.begin()) == lineage.ancestors
+    assert len(files.cursors) <= 3 + len(lineage.ancestors) + 1
+
+
+@pytest.mark.parametrize("name", ["^", "^x", "^0", "^-1", "^007", "^9007199254740992", "^" + "9" * 40, "^\u0663"])
+def test_a_name_that_is_none_of_a_history_is_forgotten(name: str) -> None:
+    files = Files()
+    cursors = shipped(files)
+    cursors.descends(7, ((6, 8),))
+    files.cursors[f"{UP}/{name}"] = (5, 5)
+    assert descent(files.begin()) == ((6, 8),)
+    assert f"{UP}/{name}" not in files.cursors
+
+
+def test_histories_that_go_in_a_circle_end() -> None:
+    files = Files()
+    shipped(files)
+    for history, before in ((7, 6), (6, 5), (5, 7)):
+        files.cursors[descent_cursor_name(UP, history)] = (before, 3)
+    assert descent(files.begin()) == ((6, 3), (5, 3))
+
+
+def test_a_prefix_is_as_far_as_its_ship_even_where_the_stream_is_not() -> None:
+    files = Files()
+    cursors = shipped(files, 7, 10, A)
+    cursors.shipped(B, 7, 18)
+    # The files end before the stream's own place is told.
+    again = files.begin()
+    assert (again.place_of(A), again.place_of(B)) == ((7, 10), (7, 18))
