@@ -22,18 +22,19 @@ class SimClock:
         self.drift = random.uniform(-1e-3, 1e-3)
         self.jump = random.uniform(-0.5, 0.5)
         self._random = random
+        self._time = trio.lowlevel.current_clock().current_time
         self._now = 0.0
         self._turns = 0.0
 
     def monotonic(self) -> float:
         """Seconds that only grow."""
-        now = trio.current_time()
+        now = self._time()
         self._now = now if now > self._now else self._now + 0.00005 * self._random.random()
         return self._now
 
     def wall(self) -> float:
         """Seconds since 1970."""
-        return START + trio.current_time() * (1 + self.drift) + self.jump
+        return START + self._time() * (1 + self.drift) + self.jump
 
     def timer(self) -> float:
         """What a session's turn is measured with: some turns end after a command, some after many."""

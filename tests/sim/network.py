@@ -19,13 +19,12 @@ from typing import Final
 
 import attrs
 import trio
+from sim.scheduling import call_at
 
 from kevynode.transport import Incoming, format_address
 
 #: Seconds after which a system gives up to connect.
 CONNECT_SECONDS: Final = 4.0
-#: Where what is sent to a machine without power goes.
-NOWHERE: Final = "nowhere"
 
 
 @attrs.define
@@ -42,25 +41,26 @@ class Weather:
 
 
 class Lane:
-    """One direction of a connection."""
+    """One direction of a connection. One task reads it at a time."""
 
     __slots__ = (
         "_change",
         "_ended",
         "_last",
-        "_patience",
+        "_reader",
         "_segments",
         "_size",
+        "_wakes_at",
         "broken",
         "limit",
         "network",
-        "way",
+        "weather",
         "wire",
     )
 
     def __init__(self, network: Network, way: tuple[str, str], wire: Wire) -> None:
         self.network = network
-        self.way = way
+        self.weather = network.weather(way)
         self.wire = wire
         # Bytes after which the connection breaks; None: it does not.
         self.limit: int | None = None
@@ -69,15 +69,18 @@ class Lane:
         self._size = 0
         self._last = 0.0
         self._ended = False
+        # What writers wait for.
         self._change: trio.Event | None = None
-        # What a reader waits in: until something changes, or the next bytes arrive.
-        self._patience: trio.CancelScope | None = None
+        # Who waits for bytes, and the next moment at which it will be woken.
+        self._reader: trio.lowlevel.Task | None = None
+        self._wakes_at = math.inf
 
     def changed(self) -> None:
         """Have both ends look again."""
         change, self._change = self._change, None
         if change is not None:
             change.set()
+        self._wake_reader()
 
     def break_(self) -> None:
         """Fail both ends; what is on its way is lost."""
@@ -91,23 +94,37 @@ class Lane:
         self._ended = True
         self.changed()
 
-    async def _wait(self) -> None:
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def _wake_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            trio.lowlevel.reschedule(reader)
+
+    def _arrives(self, at: float) -> None:
+        """Wake who reads when bytes are there, and not when they set out."""
+        if at < self._wakes_at:
+            self._wakes_at = at
+            call_at(at, self._has_arrived)
+
+    def _has_arrived(self) -> None:
+        self._wakes_at = math.inf
+        self._wake_reader()
+
+    async def _wait_to_read(self) -> None:
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._give_up_reading)
+
+    def _give_up_reading(self, raises: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def _wait_to_write(self) -> None:
         if self._change is None:
             self._change = trio.Event()
         await self._change.wait()
 
-    async def _wait_to_read(self, until: float) -> None:
-        self._patience = trio.CancelScope(deadline=until)
-        try:
-            with self._patience:
-                await self._wait()
-        finally:
-            self._patience = None
-
-    def _arrives(self, at: float) -> None:
-        """Wake who reads when the bytes are there, and not when they set out."""
-        if self._patience is not None and at < self._patience.deadline:
-            self._patience.deadline = at
+    # -- bytes --------------------------------------------------------------------------------------------------------
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Put bytes on their way; waits while there is no room."""
@@ -116,44 +133,47 @@ class Lane:
         while True:
             if self.broken:
                 raise trio.BrokenResourceError("connection reset by peer")
-            weather = self.network.weather(self.way)
-            room = max(0, weather.capacity - self._size)
-            if rest and room:
+            weather = self.weather
+            room = weather.capacity - self._size
+            if rest and room > 0:
                 part, rest = rest[:room], rest[room:]
                 if self.limit is not None:
                     self.limit -= len(part)
                     if self.limit < 0:
                         self.wire.cut()
                         continue
-                arrival = trio.current_time() + weather.latency + weather.jitter * self.network.random.random()
+                arrival = self.network.now() + weather.latency + weather.jitter * self.network.random.random()
                 self._last = max(self._last, arrival)
                 self._segments.append((self._last, part))
                 self._size += len(part)
-                if not weather.cut:
+                if self._reader is not None and not weather.cut:
                     self._arrives(self._last)
             if not rest:
                 return
-            await self._wait()
+            await self._wait_to_write()
 
     async def receive(self, most: int | None) -> bytes:
         """The next bytes; none at the end."""
-        await trio.lowlevel.checkpoint()
-        while True:
-            if self.broken:
-                raise trio.BrokenResourceError("connection reset by peer")
-            weather = self.network.weather(self.way)
-            until = math.inf
-            if not weather.cut:
-                if self._segments:
-                    until = self._segments[0][0]
-                    if until <= trio.current_time():
-                        return self._take(min(weather.grain, 1 << 30 if most is None else most))
-                elif self._ended:
-                    return b""
-            await self._wait_to_read(until)
+        if self._is_ready():
+            await trio.lowlevel.checkpoint()
+        while not self._is_ready():
+            if self._segments and not self.weather.cut:
+                self._arrives(self._segments[0][0])
+            await self._wait_to_read()
+        if self.broken:
+            raise trio.BrokenResourceError("connection reset by peer")
+        return self._take(min(self.weather.grain, 1 << 30 if most is None else most))
+
+    def _is_ready(self) -> bool:
+        """Whether somebody who reads gets something at once: bytes, the end, or an error."""
+        if self.broken:
+            return True
+        if self.weather.cut:
+            return False
+        return self._segments[0][0] <= self.network.now() if self._segments else self._ended
 
     def _take(self, size: int) -> bytes:
-        now = trio.current_time()
+        now = self.network.now()
         parts: list[bytes] = []
         while size and self._segments and self._segments[0][0] <= now:
             arrival, data = self._segments.popleft()
@@ -163,7 +183,7 @@ class Lane:
             parts.append(data)
             size -= len(data)
         taken = b"".join(parts)
-        if self._size >= self.network.weather(self.way).capacity:
+        if self._size >= self.weather.capacity:
             self.changed()
         self._size -= len(taken)
         return taken
@@ -295,6 +315,7 @@ class Network:
 
     def __init__(self, random: Random) -> None:
         self.random = random
+        self.now = trio.lowlevel.current_clock().current_time
         self.hosts: dict[str, Host] = {}
         self.wires: list[Wire] = []
         self.dialled = 0
@@ -331,7 +352,7 @@ class Network:
     @property
     def ways(self) -> list[tuple[str, str]]:
         """Those that are known: from whom to whom."""
-        return [way for way in self._ways if way[1] != NOWHERE]
+        return list(self._ways)
 
     def calm(self, ways: Iterable[tuple[str, str]] | None = None) -> None:
         """End bad weather on these ways, but for what is cut off; on all, and cut nothing off, without an argument."""
@@ -400,6 +421,5 @@ class Network:
 
 def _mute(lane: Lane) -> None:
     """Let nothing of what is on this lane ever arrive."""
-    lane.way = (lane.way[0], NOWHERE)
-    lane.network.weather(lane.way).cut = True
+    lane.weather = Weather(cut=True)
     lane.changed()
