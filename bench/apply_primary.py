@@ -122,9 +122,10 @@ class Replica:
 
 def feed(task: Feed) -> Fed:
     """Serve one replica. Raises ApplyFailed and OSError."""
+    # Before the replica can connect: it does not wait for long.
+    frames = make_frames(task.frames)
     with socket.create_server(("127.0.0.1", task.port)) as listener:
         listener.settimeout(TIMEOUT)
-        frames = make_frames(task.frames)
         sock, _ = listener.accept()
         with sock:
             sock.settimeout(TIMEOUT)

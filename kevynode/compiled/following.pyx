@@ -7,11 +7,12 @@ has nothing to say but the entries themselves, its records are made of the comma
 
 from types import MethodType
 
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 
 from .apply cimport Run, begin_run, end_run, is_plain_set, put_string
 from .buffer cimport Buffer
+from .frames cimport Place, PlainSets
 from .objects cimport (
     PENDING,
     STORE,
@@ -107,19 +108,22 @@ cdef int keep_records(object recorder) except -1:
     return 0
 
 
-def put_entries(store, list commands, Py_ssize_t place, Py_ssize_t stop):
+def put_entries(store, commands, Py_ssize_t place, Py_ssize_t stop):
     """Apply the plain SETs among ``commands`` from index ``place`` up to ``stop``, each as a group of its own.
 
     The journal counts them, one offset for each, and its observers know of them. Returns the index of the first command
     that was not applied; that is ``place`` where somebody listens who has to be told of effects.
     """
-    cdef object journal, recorder, command
+    cdef object journal, recorder
     cdef PyObject* listener = NULL
     cdef Py_ssize_t first = place
     cdef Listening who
     cdef Run run
     if type(store) is not _Store:
         raise TypeError("the compiled parts apply nothing but to a Store")
+    if type(commands) is not PlainSets and type(commands) is not list:
+        return place
+    stop = min(stop, len(commands))
     journal = <object>field(store, STORE.journal)
     if type(journal) is not _Journal or PyList_GET_SIZE(<object>field(journal, PENDING)):
         return place
@@ -128,26 +132,10 @@ def put_entries(store, list commands, Py_ssize_t place, Py_ssize_t stop):
     if who == SOMEBODY or not begin_run(store, &run):
         return place
     try:
-        while place < stop:
-            command = <object>PyList_GET_ITEM(commands, place)
-            if not is_plain_set(command):
-                break
-            if who == KEEPS:
-                # Room first: what has been applied is written down.
-                _records.reserve(
-                    PyBytes_GET_SIZE(<object>PyList_GET_ITEM(command, 1))
-                    + PyBytes_GET_SIZE(<object>PyList_GET_ITEM(command, 2))
-                    + 96
-                )
-            if not put_string(&run, <object>PyList_GET_ITEM(command, 1), <object>PyList_GET_ITEM(command, 2)):
-                break
-            place += 1
-            if who == KEEPS:
-                _records.write(b"*3\r\n$3\r\nSET\r\n", 13)
-                _records.write_bulk(<bytes>PyList_GET_ITEM(command, 1))
-                _records.write_bulk(<bytes>PyList_GET_ITEM(command, 2))
-                if _records.size >= PIECE:
-                    keep_records(recorder)
+        if type(commands) is list:
+            put_listed(&run, <list>commands, &place, stop, who == KEEPS, recorder)
+        else:
+            put_placed(&run, <PlainSets>commands, &place, stop, who == KEEPS, recorder)
     finally:
         end_run(store, &run)
         if place > first:
@@ -158,6 +146,51 @@ def put_entries(store, list commands, Py_ssize_t place, Py_ssize_t stop):
             if who == KEEPS:
                 keep_records(recorder)
     return place
+
+
+cdef int put_listed(Run* run, list commands, Py_ssize_t* place, Py_ssize_t stop, bint keeps, recorder) except -1:
+    """Apply SETs that are lists of words; ``place`` is then behind them."""
+    cdef object command, key, value
+    while place[0] < stop:
+        command = <object>PyList_GET_ITEM(commands, place[0])
+        if not is_plain_set(command):
+            break
+        key = <object>PyList_GET_ITEM(command, 1)
+        value = <object>PyList_GET_ITEM(command, 2)
+        if keeps:
+            # Room first: what has been applied is written down.
+            _records.reserve(PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(value) + 96)
+        if not put_string(run, key, value):
+            break
+        place[0] += 1
+        if keeps:
+            _records.write(b"*3\r\n$3\r\nSET\r\n", 13)
+            _records.write_bulk(<bytes>key)
+            _records.write_bulk(<bytes>value)
+            if _records.size >= PIECE:
+                keep_records(recorder)
+    return 0
+
+
+cdef int put_placed(Run* run, PlainSets sets, Py_ssize_t* place, Py_ssize_t stop, bint keeps, recorder) except -1:
+    """As :func:`put_listed`, of SETs that stand in the bytes they came in, which are their records, too."""
+    cdef const char* text = PyBytes_AS_STRING(sets.data)
+    cdef Place* found
+    cdef bytes key, value
+    while place[0] < stop:
+        found = &sets.places[place[0]]
+        key = PyBytes_FromStringAndSize(text + found.key, found.key_size)
+        value = PyBytes_FromStringAndSize(text + found.value, found.value_size)
+        if keeps:
+            _records.reserve(found.end - found.start)
+        if not put_string(run, key, value):
+            break
+        place[0] += 1
+        if keeps:
+            _records.write(text + found.start, found.end - found.start)
+            if _records.size >= PIECE:
+                keep_records(recorder)
+    return 0
 
 
 def commit_each(journal, list effects, first, failed):

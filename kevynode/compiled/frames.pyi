@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 def take_frames(
-    data: bytes, place: int, limit: int, commands: list[list[bytes]], bulk_limit: int
-) -> tuple[int, int]: ...
+    data: bytes, place: int, limit: int, bulk_limit: int, grouped: bool
+) -> tuple[int, int, Sequence[list[bytes]]]: ...

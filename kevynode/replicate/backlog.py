@@ -206,10 +206,20 @@ class Backlog:
         data = line + wire.encode_frames(self._sealed, commands)
         self._store(data, len(commands), own, len(commands) > 1, any(command[0] in FLUSHES for command in commands))
 
-    def add_raw(self, first: int, count: int, data: bytes, grouped: bool = False, own: bool = True) -> None:
+    def add_raw(
+        self,
+        first: int,
+        count: int,
+        data: bytes,
+        grouped: bool = False,
+        own: bool = True,
+        *,
+        may_flush: bool = True,
+    ) -> None:
         """Take ``count`` entries from ``first`` on as frames, byte for byte as they came from upstream.
 
-        ``grouped``: they are one group. Raises ValueError if ``first`` is not the next offset.
+        ``grouped``: they are one group. ``may_flush``: one of them may be a FLUSHALL, so look at each. Raises
+        ValueError if ``first`` is not the next offset.
         """
         if self._pending:
             self._encode()
@@ -219,7 +229,7 @@ class Backlog:
             data = wire.group(count) + data
         else:
             grouped = False
-        self._store(data, count, own, grouped, b"FLUSH" in data.upper())
+        self._store(data, count, own, grouped, may_flush)
         self._announce()
 
     def _announce(self) -> None:

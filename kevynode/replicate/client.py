@@ -360,7 +360,7 @@ class ReplicaClient:
             case Entries():
                 if event.grouped:
                     self.offset = event.next
-                    return Group(event.first, event.commands, event.next)
+                    return Group(event.first, list(event.commands), event.next)
                 entries = [Frame(offset, command) for offset, command in enumerate(event.commands, event.first)]
                 self._events.extendleft(reversed(entries))
                 return None

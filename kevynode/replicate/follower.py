@@ -95,11 +95,11 @@ class FollowerSink(Protocol):
         """The data here are not, or will not be, what the upstream's entries should have made of them."""
         ...
 
-    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool) -> None:
+    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool, may_flush: bool) -> None:
         """The entries from offset ``first`` up to ``next`` are in the store and the journal.
 
         ``raw`` holds their frames, as they came where possible; it is empty where they got numbers of this node.
-        ``grouped``: they, and no others, belong together.
+        ``grouped``: they, and no others, belong together. ``may_flush``: one of them may have emptied everything.
         """
         ...
 
@@ -158,10 +158,8 @@ class Follower:
         self.host = host
         self.port = port
         self.adopts = adopts and shards == 1
-        self.replica_id = replica_id
-        self.client_port = client_port
-        self.capabilities = capabilities
-        self.bulk_limit = bulk_limit
+        self.replica_id, self.client_port = replica_id, client_port
+        self.capabilities, self.bulk_limit = capabilities, bulk_limit
         self.transport = transport
         self.clock = clock
         self.random = random
@@ -172,8 +170,7 @@ class Follower:
         # Why the data is not what the upstream's entries should have made of it; empty while it is. Only a fresh copy
         # ends that, so nothing is asked for but one, and nobody should be given a copy of this.
         self.diverged = ""
-        self._store = store
-        self._applier = applier
+        self._store, self._applier = store, applier
         self._ship: _Ship | None = None
         # Why the last snapshot came to nothing, until one succeeds.
         self._void = ""
@@ -265,6 +262,7 @@ class Follower:
         size = len(entries.commands)
         store.now = int(self.clock.wall() * 1000)
         self._applier.lenient = _is_kevys(link)
+        self._applier.may_have_flushed = False
         self._applier.on_ignored = partial(self._ignored, upstream)
         journal.origin = self._origin_of(upstream, link)
         self._place = place
@@ -303,15 +301,17 @@ class Follower:
         self, upstream: Upstream, link: ReplicaLink, entries: Entries, place: int, reached: int, first: int
     ) -> None:
         """Tell the rest of the node that entries from index ``place`` up to ``reached`` have been applied."""
-        whole = reached - place == len(entries.commands)
-        position = entries.next if reached == len(entries.commands) else entries.first + reached
+        size = len(entries.commands)
+        position = entries.next if reached == size else entries.first + reached
         if not self.diverged:
             upstream.cursor = (link.history, position)
         raw = b""
         if self.adopts:
+            whole = reached - place == size
             raw = entries.raw if whole else encode_frames(entries.first + place, entries.commands[place:reached])
         link.applied(position, self.clock.monotonic())
-        self.sink.entries_applied(first, self._store.journal.offset, raw, entries.grouped)
+        flushed = self._applier.may_have_flushed
+        self.sink.entries_applied(first, self._store.journal.offset, raw, entries.grouped, flushed)
 
     def _apply_run(self, upstream: Upstream, entries: Entries, stop: int) -> None:
         """Apply entries up to index ``stop`` that make one change each, and commit each by itself."""

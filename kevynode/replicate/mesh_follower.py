@@ -330,7 +330,7 @@ class MeshFollower(MeshCopies):
             self._apply_together(run)
         self._commit(upstream, entries.next)
 
-    def _apply_run(self, upstream: Upstream, commands: list[list[bytes]], first: int) -> None:
+    def _apply_run(self, upstream: Upstream, commands: Sequence[list[bytes]], first: int) -> None:
         """Apply lone entries at consecutive offsets, and commit each by itself."""
         for run in self._entries.pick(commands, first):
             if run.mark is not None:

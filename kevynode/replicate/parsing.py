@@ -65,6 +65,13 @@ class CommandReader:
         """Whether no command is under way."""
         return self._left == 0 and self._searched == 0
 
+    def start_over(self) -> None:
+        """Forget the command under way: it will be read again from its beginning."""
+        self._left = 0
+        self._length = -1
+        self._arguments = []
+        self._searched = 0
+
     def read(self, buffer: bytearray, place: int) -> tuple[int, list[bytes] | None]:
         """Go on at ``place``: where to go on next, and the command if it is complete (a blank line: ``[]``).
 

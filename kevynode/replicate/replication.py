@@ -13,6 +13,7 @@ from ..errors import LOADING, ErrorKind
 from ..store.marks import MARK_COMMAND, parse_mark
 from ..store.store import Store
 from . import wire
+from .block import FLUSHES
 from .lineage import Lineage
 from .primary import PrimaryLink
 from .primary_states import State
@@ -305,7 +306,8 @@ class Replication(Replicas):
         if grouped:
             backlog.add([(command, None, ()) for command in commands], own)
         else:
-            backlog.add_raw(first, count, wire.encode_frames(first, commands), own=own)
+            may_flush = any(command[0].upper() in FLUSHES for command in commands)
+            backlog.add_raw(first, count, wire.encode_frames(first, commands), own=own, may_flush=may_flush)
         backlog.seal()
 
     def restored(
@@ -430,10 +432,10 @@ class Replication(Replicas):
             self.backlog.reset(self._journal.offset)
         self.hang_up("this node has been synchronised anew")
 
-    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool) -> None:
+    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool, may_flush: bool) -> None:
         """Entries of the upstream are in the store: pass them on as they came."""
         if self._active and raw:
-            self.backlog.add_raw(first, next - first, raw, grouped)
+            self.backlog.add_raw(first, next - first, raw, grouped, may_flush=may_flush)
         if self.files is not None:
             self.files.hand_over()
         self._node.replication_advanced()

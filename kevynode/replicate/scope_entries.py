@@ -67,7 +67,7 @@ class ScopeEntries:
         if prefix in self.prefixes and prefix not in self._allowed:
             self._allowed = (*self._allowed, prefix)
 
-    def pick(self, commands: list[list[bytes]], first: int, at: int | None = None) -> Iterator[EntryRun]:
+    def pick(self, commands: Sequence[list[bytes]], first: int, at: int | None = None) -> Iterator[EntryRun]:
         """What is to be applied of entries at the offsets from ``first`` on, in order.
 
         ``at``: they are one group, of which some may be missing, and count as if all were at this offset. Raises

@@ -9,7 +9,7 @@ The fast way exists twice. The compiled twin needs no line ends: it looks at a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from ..resp import ARGUMENT_LIMIT, BULK_LIMIT
@@ -36,9 +36,9 @@ if COMPILED:
 
 __all__ = ["StreamDecoder"]
 
-#: (bytes, place, most frames, their commands, most bytes of an argument) -> first offset and the place behind the
-#: frames: takes the plain frames at consecutive offsets that stand there.
-_TakeFrames: TypeAlias = Callable[[bytes, int, int, list[list[bytes]], int], tuple[int, int]]
+#: (bytes, place, most frames, most bytes of an argument, whether they are a group's) -> first offset, the place behind
+#: the frames, and their commands: takes the plain frames at consecutive offsets that stand there.
+_TakeFrames: TypeAlias = Callable[[bytes, int, int, int, bool], tuple[int, int, Sequence[list[bytes]]]]
 
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 1024)}
 _HEADERS: Final = [b"$%d" % length for length in range(4096)]
@@ -47,6 +47,8 @@ _HEADERS: Final = [b"$%d" % length for length in range(4096)]
 _INSIDE_SHIP: Final = (b"+PING ", b"+SNAPSHOT_END ")
 # What begins something else than a command: without this it would pass for an inline one.
 _NO_COMMAND: Final = (b"$", b":", b"+", b"-")
+# Bytes of an unfinished unit up to which it is cheaper to begin it again than to go on with it.
+_SHORT_UNIT: Final = 16384
 
 
 class StreamDecoder:
@@ -132,7 +134,14 @@ class StreamDecoder:
 
     def _feed(self, data: bytes, events: list[Event]) -> None:
         pending = self._pending
-        if pending:
+        if pending and not self._shipping and len(pending) <= _SHORT_UNIT:
+            # With the rest of it the unit under way is probably plain.
+            data = bytes(pending) + data
+            pending.clear()
+            self._place = 0
+            self._in_command = False
+            self._reader.start_over()
+        elif pending:
             # The exact way finishes the unit under way; what follows it may be plain again.
             pending += data
             if not self._walk(events, single=True) or not pending:
@@ -152,17 +161,18 @@ class StreamDecoder:
 
     # What both ways lead to.
 
-    def _frames(self, first: int, commands: list[list[bytes]], raw: bytes, events: list[Event]) -> None:
+    def _frames(self, first: int, commands: Sequence[list[bytes]], raw: bytes, events: list[Event]) -> None:
         """Add frames at consecutive offsets to the batch that they continue, or begin a new one."""
         batch = self._batch
         if batch is None or batch.next != first:
             if self._group_left and batch is not None:
                 raise WireError("offsets inside a group are not consecutive", f"expected {batch.next}, got {first}")
             self._close(events)
-            batch = self._batch = Frames(first, [], b"", self._group_left > 0, first)
+            batch = self._batch = Frames(first, commands, b"", self._group_left > 0, first)
+        else:
+            batch.commands = _joined(batch.commands, commands)
         self._parts.append(raw)
         self._size += len(raw)
-        batch.commands += commands
         batch.next = first + len(commands)
         if self._group_left:
             if self._size > self._group_bytes_limit:
@@ -260,8 +270,8 @@ class StreamDecoder:
         while taken < size:
             head = data[taken]
             if head == 0x2A:
-                commands: list[list[bytes]] = []
-                first, end = take_frames(data, taken, self._group_left or size, commands, self._bulk_limit)
+                limit = self._group_left
+                first, end, commands = take_frames(data, taken, limit or size, self._bulk_limit, limit > 0)
                 if end == taken:
                     break
                 self._frames(first, commands, data[taken:end], events)
@@ -380,6 +390,14 @@ class StreamDecoder:
         self._chunk = -1
         self._place = stop + 2
         return True
+
+
+def _joined(commands: Sequence[list[bytes]], more: Sequence[list[bytes]]) -> Sequence[list[bytes]]:
+    """Commands and those that follow them: the same list, if they stand in one already."""
+    if isinstance(commands, list):
+        commands += more
+        return commands
+    return [*commands, *more]
 
 
 def _offset(line: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -89,7 +90,7 @@ class Frames:
     """
 
     first: int
-    commands: list[list[bytes]]
+    commands: Sequence[list[bytes]]
     raw: bytes
     grouped: bool
     next: int

@@ -95,6 +95,8 @@ class Applier:
         self.lenient = lenient
         self.ignored = 0
         self.on_ignored: Callable[[ApplyError], None] | None = None
+        # Whether one of the commands since somebody set this to False may have been one that empties everything.
+        self.may_have_flushed = False
         # Unix ms at which the running call began.
         self._wall = 0
         # The compiled part, which takes what is known and plain; None: there is none.
@@ -108,8 +110,8 @@ class Applier:
         self._enter(b"append", _append, 3, 3)
         delete, fewest, most, has_one_key = self._entries[MARK_COMMAND]
         self._entries[MARK_COMMAND] = (_mark_or(delete), fewest, most, has_one_key)
-        self._enter(b"flushall", flush_everything, 1, 2)
-        self._enter(b"flushdb", flush_everything, 1, 2)
+        self._enter(b"flushall", self._flush, 1, 2)
+        self._enter(b"flushdb", self._flush, 1, 2)
         self._enter(b"setex", self._set_for(_SECOND), 4, 4)
         self._enter(b"psetex", self._set_for(1), 4, 4)
         self._enter(b"expire", self._expire_in(b"PEXPIREAT", _SECOND), 3, _ANY)
@@ -206,6 +208,7 @@ class Applier:
                         handler(store, command)
                 except ReplyError as error:
                     self.ignored += 1
+                    self.may_have_flushed = True
                     if self.on_ignored is not None:
                         self.on_ignored(_failure(command, error, applied))
                 applied += 1
@@ -261,6 +264,10 @@ class Applier:
                 remove_fields(store, key, fields, b"hexpired")
 
     # -- handlers -----------------------------------------------------------------------------------------------------
+
+    def _flush(self, store: Store, argv: Args) -> None:
+        self.may_have_flushed = True
+        flush_everything(store, argv)
 
     def _set(self, store: Store, argv: Args) -> None:
         words = list(argv)

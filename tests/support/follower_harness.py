@@ -124,7 +124,7 @@ class Sink:
         """What is held is no history's."""
         self.divergences += 1
 
-    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool) -> None:
+    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool, may_flush: bool) -> None:
         """Entries are in."""
         assert next == self._store.journal.offset
         self.told.append(f"{first}-{next}" + (" grouped" if grouped else ""))

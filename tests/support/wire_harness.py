@@ -43,7 +43,7 @@ def decode(data: bytes, step: int = 0, **limits: int) -> tuple[list[Event], str 
                 and not (event.grouped or last.grouped)
                 and last.next == event.first
             ):
-                last.commands += event.commands
+                last.commands = [*last.commands, *event.commands]
                 last.raw += event.raw
                 last.next = event.next
             else:

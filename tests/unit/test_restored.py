@@ -237,7 +237,7 @@ def test_a_replica_goes_on_in_its_upstreams_history() -> None:
     assert link.reason == ""
     raw = wire.frame(2, words("SET c 3"))
     primary.harness.store.journal.offset = 3
-    replication.entries_applied(2, 3, raw, False)
+    replication.entries_applied(2, 3, raw, False, False)
     assert primary.take(link) == raw
     # The upstream was started anew, too.
     replication.adopt(99, 3, ((78, 3), *OLD.ancestors), "partial", "goes on")

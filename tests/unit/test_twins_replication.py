@@ -120,10 +120,36 @@ def test_a_stream_that_is_cut_anywhere_comes_whole() -> None:
 
 def test_no_more_frames_than_wanted_are_taken() -> None:
     stream = wire.encode_frames(5, [[b"SET", b"k", b"%d" % number] for number in range(4)])
-    commands: list[list[bytes]] = []
-    first, place = compiled_frames.take_frames(stream, 0, 3, commands, 100)
-    assert (first, [command[2] for command in commands]) == (5, [b"0", b"1", b"2"])
-    assert stream[place:] == wire.frame(8, [b"SET", b"k", b"3"])
+    for grouped in (False, True):
+        first, place, commands = compiled_frames.take_frames(stream, 0, 3, 100, grouped)
+        assert (first, [command[2] for command in commands]) == (5, [b"0", b"1", b"2"])
+        assert stream[place:] == wire.frame(8, [b"SET", b"k", b"3"])
+
+
+def test_sets_that_follow_each_other_are_as_good_as_a_list() -> None:
+    argvs = [[b"SET", b"k%d" % number, b"\r\n" * number] for number in range(700)]
+    stream = wire.encode_frames(MAX_OFFSET - 700, argvs)
+    first, place, commands = compiled_frames.take_frames(stream, 0, len(stream), 1 << 30, False)
+    assert (first, place) == (MAX_OFFSET - 700, len(stream))
+    assert not isinstance(commands, list)
+    assert (len(commands), list(commands), commands) == (700, argvs, argvs)
+    assert (commands[0], commands[-1], commands[3:5], commands[698:]) == (argvs[0], argvs[-1], argvs[3:5], argvs[698:])
+    for outside in (700, -701):
+        with pytest.raises(IndexError):
+            commands[outside]
+
+
+@pytest.mark.parametrize(
+    "last", [[b"set", b"k", b"v"], [b"SET", b"k", b"v", b"NX"], [b"DEL", b"k"], [b"SET", b"k", b"v" * 5000]]
+)
+def test_what_is_no_plain_set_makes_a_list(last: list[bytes]) -> None:
+    argvs = [[b"SET", b"a", b"1"], [b"SET", b"b", b""], last, [b"SET", b"c", b"3"]]
+    stream = wire.encode_frames(0, argvs)
+    first, place, commands = compiled_frames.take_frames(stream, 0, 9, 4096, False)
+    fits = len(last[-1]) <= 4096
+    assert (first, list(commands)) == (0, argvs if fits else argvs[:2])
+    assert place == len(stream if fits else wire.encode_frames(0, argvs[:2]))
+    assert isinstance(commands, list) is fits
 
 
 # -- the applier ------------------------------------------------------------------------------------------------------
@@ -328,6 +354,16 @@ class Copy:
         if first % 3 == 1 and self.journal.offset > first:
             raise OSError(f"cannot hear of {first}")
 
+    def receive(self, first: int, commands: Sequence[Sequence[bytes]], grouped: bool, slice_ticks: int) -> None:
+        """Entries come in, and are applied in slices."""
+        argvs = [list(command) for command in commands]
+        raw = wire.encode_frames(first, argvs)
+        held: Sequence[list[bytes]] = argvs
+        if self.follower._put_entries is not None:
+            _, end, taken = compiled_frames.take_frames(raw, 0, len(raw), GROUP_BYTES_LIMIT, grouped)
+            held = taken if end == len(raw) else argvs
+        self.take(Frames(first, held, raw, grouped, first + len(argvs)), slice_ticks)
+
     def take(self, entries: Frames, slice_ticks: int) -> None:
         place = 0
         while place < len(entries.commands) and not self.follower.diverged:
@@ -370,9 +406,7 @@ def test_followers_do_the_same(steps: list[Any], observers: Sequence[str], adopt
             continue
         grouped, commands = step
         for copy in twins:
-            argvs = [list(command) for command in commands]
-            entries = Frames(offset, argvs, wire.encode_frames(offset, argvs), grouped, offset + len(argvs))
-            copy.take(entries, slice_ticks)
+            copy.receive(offset, commands, grouped, slice_ticks)
         assert twins[1].state == twins[0].state
         offset += len(commands)
         if twins[0].follower.diverged:
@@ -397,26 +431,29 @@ def _befall(copy: Copy, event: str) -> None:
             _happen(copy.store, copy.heard, event)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("observers", [(), ("counts",), ("keeps",), ("keeps", "listens")])
-def test_long_streams_leave_the_same(observers: Sequence[str]) -> None:
+def test_long_streams_leave_the_same(observers: Sequence[str], mixed: bool) -> None:
     """More than a batch, records of more than a piece, and keys enough for shards to split."""
     twins = [Copy(compiled, observers, True) for compiled in (False, True)]
     draw = random.Random(3)
     offset = 0
     for _ in range(6):
         commands = [[b"SET", b"k%d" % draw.randrange(5 * SHARD_LIMIT), b"x" * draw.randrange(90)] for _ in range(1700)]
-        commands[draw.randrange(1700)] = [b"INCR", b"n"]
+        if mixed:
+            commands[draw.randrange(1700)] = [b"INCR", b"n"]
         for copy in twins:
-            copy.take(
-                Frames(
-                    offset,
-                    [list(argv) for argv in commands],
-                    wire.encode_frames(offset, commands),
-                    False,
-                    offset + 1700,
-                ),
-                3,
-            )
+            copy.receive(offset, commands, False, 3)
         offset += len(commands)
     assert twins[1].state == twins[0].state
     assert twins[1].journal.offset == offset
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("flush", [b"FLUSHALL", b"flushdb", b"FlushAll"])
+def test_it_is_told_whether_everything_may_have_been_emptied(compiled: bool, flush: bytes) -> None:
+    copy = Copy(compiled, ("keeps",), True)
+    copy.receive(0, [[b"SET", b"a", b"FLUSHALL"]], False, 1000)
+    copy.receive(1, [[b"SET", b"a", b"1"], [flush], [b"SET", b"b", b"1"]], False, 1000)
+    copy.receive(4, [[b"SET", b"a", b"2"], [b"INCR", b"b"]], True, 1000)
+    assert [call[-1] for call in copy.rest.calls] == [False, True, False]
