@@ -27,6 +27,7 @@ import attrs
 
 from .ledger import Ledger, LedgerEntry
 from .ledger_text import (
+    MAX_NUMBER,
     LedgerError,
     check_detail,
     check_id,
@@ -377,7 +378,7 @@ class LedgerState:
     def add(self, records: Iterable[Record]) -> None:
         """Add the records that were appended together; the version grows if they count for it.
 
-        Raises LedgerError (the ledger is full, or the version cannot grow), and then has changed nothing.
+        Raises LedgerError (the ledger is full), and then has changed nothing.
         """
         records = tuple(records)
         version = self.version_after(records)
@@ -387,16 +388,18 @@ class LedgerState:
         self.version = version
 
     def version_after(self, records: Iterable[Record]) -> int:
-        """The version once ``records`` have been appended. Raises LedgerError if it cannot grow."""
+        """The version once ``records`` have been appended.
+
+        It stays at the highest number that a record takes. Nobody comes there by himself, but a peer may say that this
+        node was there; and a node that could append nothing any more would be lost by that.
+        """
         version = self.version
         counts = False
         for record in records:
             counts = counts or not isinstance(record, Announced)
             if isinstance(record, VersionFloor):
                 version = max(version, record.version)
-        version += counts
-        check_number(version, "a version")
-        return version
+        return min(version + counts, MAX_NUMBER)
 
     def open_moves(self) -> tuple[MoveRecord, ...]:
         """The last records of the moves that are not finished, the oldest first."""

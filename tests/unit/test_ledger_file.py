@@ -35,7 +35,7 @@ from kevynode.scope.ledger_records import (
     Settled,
     VersionFloor,
 )
-from kevynode.scope.ledger_text import MAX_NUMBER, LedgerError
+from kevynode.scope.ledger_text import MAX_NUMBER
 
 DATA = "/data"
 PATH = f"{DATA}/{LEDGER}"
@@ -178,6 +178,18 @@ def test_a_version_alone_is_kept() -> None:
         assert load(disk, DATA).state == LedgerState(version=8)
 
 
+def test_the_highest_version_is_kept_and_stays_the_highest() -> None:
+    disk = MemoryDisk()
+    appends: list[list[Record]] = [[VersionFloor(MAX_NUMBER)], [Settled()], [ENTRY]]
+    file = opened(disk)
+    assert [file.append(records) for records in appends] == [MAX_NUMBER] * 3
+    file.close()
+    assert load(disk, DATA).state == state_of(appends)
+    # Written anew at the start, and appended to.
+    assert opened(disk).append([Opened(b"app:")]) == MAX_NUMBER
+    assert load(disk, DATA).state == state_of([*appends, [Opened(b"app:")]])
+
+
 def test_a_state_that_was_loaded_is_not_shared() -> None:
     disk = MemoryDisk()
     written(disk)
@@ -199,8 +211,6 @@ def test_too_much_is_refused_before_anything_is_written() -> None:
     calls = len(disk.calls)
     with pytest.raises(LedgerFull):
         file.append([Settled(), LedgerEntry(b"more", "a", 1, "m")])
-    with pytest.raises(LedgerError):
-        file.append([VersionFloor(MAX_NUMBER)])
     assert len(disk.calls) == calls
     assert file.append([Opened(b"1")]) == 2
     assert len(load(disk, DATA).state.ledger) == ROWS_LIMIT

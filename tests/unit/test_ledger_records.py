@@ -177,9 +177,14 @@ def test_a_version_grows_with_what_the_node_says_of_itself_alone() -> None:
     assert state.version == 11
     state.add([VersionFloor(3), Settled()])
     assert state.version == 12
-    with pytest.raises(LedgerError, match="a version"):
-        state.add([VersionFloor(MAX_NUMBER)])
-    assert state.version == 12
+
+
+def test_a_version_that_somebody_says_was_the_highest_does_not_end_a_ledger() -> None:
+    state = LedgerState()
+    state.add([VersionFloor(MAX_NUMBER)])
+    assert state.version == MAX_NUMBER
+    state.add([Settled()])
+    assert (state.version, state.settled) == (MAX_NUMBER, True)
 
 
 def test_what_was_told_and_agreed_never_goes_back() -> None:
