@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -241,7 +242,8 @@ class FaultyCluster:
             assert server.stop() == 0, f"{name}:\n{server.log()[-4000:]}"
 
     def keep_logs(self) -> None:
-        """Leave what every process has printed beside their folders."""
+        """Leave what every process has printed beside their folders, and what went wrong."""
+        (self._folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
         for number, (name, server) in enumerate(self._started):
             (self._folder / f"{number:02}-{name}.log").write_text(server.log(), encoding="utf-8")
 

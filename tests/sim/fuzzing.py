@@ -1,39 +1,57 @@
 """Everything that reads bytes from others or from files, as functions that take any bytes and must not fail.
 
 A **target** feeds one reader the bytes as a whole and in pieces. The reader may refuse them with its own error, and
-must find the same however they are cut. ``tests/sim/test_fuzzing.py`` draws bytes with Hypothesis; long runs are
-``python -m tests.sim.fuzz TARGET``, where atheris is installed. Both begin with the files of ``tests/sim/corpus``.
+must find the same however they are cut; where it has a compiled twin that one must find the same as well. Two targets
+are whole nodes, for which bytes decide what is said to them (``strangers``). ``tests/sim/test_fuzzing.py`` draws bytes
+with Hypothesis; long runs are ``python -m tests.sim.fuzz TARGET``. Both begin with the files of ``tests/sim/corpus``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 import tomli
+from sim.strange_node import as_replica, with_scopes
+from sim.strangers import Choices
+from support.memory_disk import MemoryDisk
+from support.session_harness import ServerHarness
+from support.store_harness import check_memory, content
 
 from kevynode.config import ConfigError, NodeConfig
+from kevynode.errors import ReplyError
 from kevynode.persist.annotations import AnnotationError, parse_annotation
 from kevynode.persist.manifest import Manifest, ManifestError
 from kevynode.persist.record_reader import RecordReader
 from kevynode.rdb.reader import read_dump
 from kevynode.rdb.texts import RdbError
 from kevynode.replicate.ack_decoder import AckDecoder
-from kevynode.replicate.handshake import HandshakeError, HandshakeParser
+from kevynode.replicate.handshake import CAPABILITIES, Form, HandshakeError, HandshakeParser, Request
+from kevynode.replicate.replica import ReplicaLink
+from kevynode.replicate.replica_events import State
 from kevynode.replicate.snapshot_decoder import SnapshotDecoder, SnapshotError
 from kevynode.replicate.stream_decoder import StreamDecoder
 from kevynode.reply_parser import ReplyParser, ReplyProtocolError
 from kevynode.resp import RequestParser
-from kevynode.scope.ledger import parse_rows
+from kevynode.scope.ledger import LedgerEntry, parse_rows
+from kevynode.scope.ledger_file import LEDGER, LedgerFile, LedgerFileError, load
 from kevynode.scope.ledger_records import parse_record
 from kevynode.scope.ledger_text import LedgerError
-from kevynode.scope.move_wire import MessageDecoder
+from kevynode.scope.move_command import parse_ingest
+from kevynode.scope.move_wire import MessageDecoder, MoveWireError, parse_hello
 from kevynode.scope.peer_wire import AnswerDecoder, PeerDecoder, PeerWireError
+from kevynode.serve import loop
+from kevynode.serve.session import Session
+from kevynode.store.marks import MARK_COMMAND, MARK_KEY, parse_mark
 from kevynode.store.staging import Staging
+from kevynode.transfer.importing import Import, ImportFailure
+from kevynode.twins import COMPILED
 
-__all__ = ["CORPUS", "TARGETS", "Target", "corpus_of"]
+__all__ = ["CORPUS", "TARGETS", "WHOLE_NODES", "Target", "corpus_of"]
 
 #: Takes any bytes; raises AssertionError, or whatever else, if the reader is not as it should be.
 Target = Callable[[bytes], None]
@@ -56,21 +74,25 @@ def _pieces(data: bytes) -> list[bytes]:
     return pieces
 
 
-def _decoder(make: Callable[[], Any], held: Callable[[Any], int] | None = None) -> Target:
-    """A reader whose ``feed`` returns what is complete, and never raises: afterwards ``error`` says what was wrong."""
+def _decoder(*makes: Callable[[], Any], held: Callable[[Any], int] | None = None) -> Target:
+    """A reader whose ``feed`` returns what is complete, and never raises: afterwards ``error`` says what was wrong.
+
+    ``makes`` make it, and its twins.
+    """
 
     def run(data: bytes) -> None:
         told = []
-        for pieces in ([data], _pieces(data)):
-            reader = make()
-            events: list[Any] = []
-            for piece in pieces:
-                events += reader.feed(piece)
-                if held is not None:
-                    # What it holds goes by what has come, and not by what is announced.
-                    assert held(reader) <= _OVERHEAD * (len(data) + 1), f"holds {held(reader)} bytes of {len(data)}"
-            told.append((_flat(events), reader.error is None))
-        assert told[0] == told[1], f"as a whole {told[0]!r}, in pieces {told[1]!r}"
+        for make in makes:
+            for pieces in ([data], _pieces(data)):
+                reader = make()
+                events: list[Any] = []
+                for piece in pieces:
+                    events += reader.feed(piece)
+                    if held is not None:
+                        # What it holds goes by what has come, and not by what is announced.
+                        assert held(reader) <= _OVERHEAD * (len(data) + 1), f"holds {held(reader)} of {len(data)} bytes"
+                told.append((_flat(events), reader.error is None))
+        assert all(one == told[0] for one in told), f"as a whole and in pieces, by each of the twins: {told!r}"
 
     return run
 
@@ -136,6 +158,89 @@ def _snapshot(data: bytes) -> None:
     assert told[0] == told[1], f"as a whole {told[0]}, in pieces {told[1]}"
 
 
+def _import(data: bytes) -> None:
+    """What is wrong with a damaged file may be noticed sooner in one way than in the other; that it is, may not."""
+    told = []
+    for pieces in ([data], _pieces(data)):
+        reading = Import(Random(0))
+        try:
+            for _ in (*reading.read("file", pieces), *reading.finish()):
+                pass
+            told.append(f"{reading.staging.count} keys")
+        except ImportFailure:
+            told.append("refused")
+    assert told[0] == told[1], f"as a whole {told[0]}, in pieces {told[1]}"
+
+
+def _ledger_file(data: bytes) -> None:
+    """A file of a ledger is refused, or is what it says, and can be appended to."""
+    disk = MemoryDisk()
+    file = disk.create(f"/data/{LEDGER}")
+    file.write(data)
+    file.close()
+    try:
+        loaded = load(disk, "/data")
+    except LedgerFileError:
+        return
+    expected = loaded.state.copy()
+    written = LedgerFile(disk, "/data", loaded)
+    try:
+        written.append([LedgerEntry(b"fuzzed:", "a", 1, "m")])
+        expected.add([LedgerEntry(b"fuzzed:", "a", 1, "m")])
+    except LedgerError:
+        # It is full.
+        pass
+    finally:
+        written.close()
+    again = load(disk, "/data").state
+    assert list(again.records()) == list(expected.records())
+
+
+def _link(data: bytes) -> None:
+    """A replica's link, whatever it asked for: what it makes of a stream, as a whole and in pieces."""
+    choices = Choices(data[:4])
+    form = choices.pick((Form.EXTENDED, Form.SIX, Form.FIVE))
+    names = frozenset(CAPABILITIES) if form is Form.EXTENDED else frozenset()
+    history, offset = (0, choices.pick((0, 3))) if form is Form.FIVE else choices.pick(((0, 0), (7, 3), (9, 5)))
+    prefixes = choices.pick(((), (b"b:",), (b"a:", b"b:")))
+    told = []
+    for pieces in ([data[4:]], _pieces(data[4:])):
+        link = ReplicaLink(Request(form, history, offset, "id", names), "peer", prefixes=prefixes, missing=prefixes[:1])
+        link.start(0.0)
+        events: list[Any] = []
+        said = b""
+        for piece in pieces:
+            events += link.feed(piece, 1.0)
+            said += link.to_send(1.0)
+        if link.state is State.LOST:
+            # What it would have said on the way depends on when it has the chance.
+            said = b""
+        told.append((_flat(events), said, link.state, link.fault, link.expected, link.history))
+    assert told[0] == told[1], f"as a whole {told[0]}, in pieces {told[1]}"
+
+
+def _session(data: bytes) -> None:
+    """A client's connection: whatever is asked, it is answered, by twins alike, and memory is counted right."""
+    told = []
+    for run_commands in _LOOPS:
+        node = ServerHarness()
+        node.server.run_commands = run_commands
+        session = Session(node.server, "127.0.0.1:50000", "127.0.0.1:6004")
+        session.peer_gone = lambda: False
+        answered = b""
+        for piece in _pieces(data):
+            if session.closing or not session.wants_read:
+                break
+            session.receive(piece)
+            while session.runnable:
+                session.run(float("inf"))
+            answered += session.take_output()
+        check_memory(node.store)
+        assert not node.log.events("error"), node.log.records
+        told.append((answered, content(node.store)))
+    assert all(one == told[0] for one in told), f"twins answer {[answered for answered, _ in told]!r}"
+
+
 def _config(data: bytes) -> None:
     try:
         tables = tomli.loads(data.decode())
@@ -147,24 +252,49 @@ def _config(data: bytes) -> None:
         pass
 
 
+def _pure_stream() -> StreamDecoder:
+    decoder = StreamDecoder()
+    decoder._take_frames = None
+    return decoder
+
+
+# The twins of what is pure, where they are built.
+_REQUESTS: Final[list[Callable[[], Any]]] = [RequestParser]
+_LOOPS: Final[list[Any]] = [loop.run_commands]
+if COMPILED:
+    _REQUESTS.append(partial(RequestParser, take_plain=import_module("kevynode.compiled.requests").take_plain))
+    _LOOPS.append(import_module("kevynode.compiled.loop").run_commands)
+
 TARGETS: Final[dict[str, Target]] = {
-    "requests": _decoder(RequestParser, lambda reader: reader.held),
+    "requests": _decoder(*_REQUESTS, held=lambda reader: reader.held),
+    "session": _session,
     "replies": _raising(ReplyParser, ReplyProtocolError),
     "handshake": _raising(HandshakeParser, HandshakeError),
-    "stream": _decoder(StreamDecoder, lambda reader: reader.held),
+    "stream": _decoder(StreamDecoder, _pure_stream, held=lambda reader: reader.held),
+    "replica-link": _link,
     "acknowledgements": _decoder(AckDecoder),
     "snapshot": _snapshot,
     "peer-answer": _raising(AnswerDecoder, PeerWireError),
-    "peer-messages": _decoder(PeerDecoder, lambda reader: reader.held),
-    "move-messages": _decoder(MessageDecoder, lambda reader: reader.held),
+    "peer-messages": _decoder(PeerDecoder, held=lambda reader: reader.held),
+    "move-messages": _decoder(MessageDecoder, held=lambda reader: reader.held),
+    "move-hello": _whole(lambda data: parse_hello(data.split(b" ")), MoveWireError),
+    "ingest": _whole(lambda data: parse_ingest([b"MOVE-SCOPE-INGEST", b"b:", data]), ReplyError),
+    "mark": _whole(lambda data: parse_mark([MARK_COMMAND, MARK_KEY + data])),
     "ledger-rows": _whole(parse_rows, LedgerError),
     "ledger-record": _whole(lambda data: parse_record(data.decode("ascii")), LedgerError, UnicodeDecodeError),
+    "ledger-file": _ledger_file,
     "append-only-file": _decoder(RecordReader),
     "annotation": _whole(parse_annotation, AnnotationError),
     "manifest": _whole(Manifest.parse, ManifestError),
     "dump": _whole(read_dump, RdbError),
+    "import": _import,
     "configuration": _config,
+    "node-with-scopes": with_scopes,
+    "node-as-replica": as_replica,
 }
+
+#: Targets that take a thousand times longer than the others.
+WHOLE_NODES: Final = frozenset({"node-with-scopes", "node-as-replica"})
 
 
 def corpus_of(name: str) -> list[bytes]:

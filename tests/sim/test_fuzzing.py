@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sim.fuzzing import TARGETS, corpus_of
+from sim.fuzzing import TARGETS, WHOLE_NODES, corpus_of
 
 #: Pieces of the protocols, so that what is drawn gets behind the first byte.
 WORDS = (
@@ -28,9 +28,12 @@ anything = st.one_of(
 def test_any_bytes_are_taken(name: str) -> None:
     target = TARGETS[name]
 
-    @settings(max_examples=150, deadline=None, database=None)
+    # What decides a conversation of a whole node is not the words of a protocol, and long.
+    inputs = st.binary(min_size=20, max_size=300) if name in WHOLE_NODES else anything
+
+    @settings(max_examples=12 if name in WHOLE_NODES else 150, deadline=None, database=None)
     @example(b"")
-    @given(anything)
+    @given(inputs)
     def run(data: bytes) -> None:
         target(data)
 
@@ -44,7 +47,7 @@ def test_the_corpus_is_taken_whole_cut_and_changed(name: str) -> None:
     for data in found:
         TARGETS[name](data)
         random = Random(data)
-        for _ in range(60):
+        for _ in range(2 if name in WHOLE_NODES else 60):
             changed = bytearray(data[: random.randrange(len(data) + 1)])
             for _ in range(random.randrange(4)):
                 if changed:
