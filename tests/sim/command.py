@@ -5,6 +5,7 @@
     python -m tests.sim --seeds 1000 --minutes 10 --profile moves
     python -m tests.sim --profile moves --seed 17                       one seed, with its trace
     python -m tests.sim --profile moves --seed 17 --actions 2,5         and only these of its actions
+    python -m tests.sim --plan tests/sim/kept/NAME.json                 one that was kept
 
 Needs what the node needs, and nothing else. Ends with 1 if any simulation failed.
 """
@@ -12,17 +13,20 @@ Needs what the node needs, and nothing else. Ends with 1 if any simulation faile
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
-from sim.plan import PROFILES, Profile
+from sim.plan import PROFILES, Plan, Profile, draw_plan, plan_from_json, plan_to_json
 from sim.scheduling import HASH_SEED, require_hash_seed
 from sim.shrinking import shrink
-from sim.simulation import Outcome, simulate
+from sim.simulation import Outcome, simulate, simulate_plan, with_actions
 
 from kevynode.progress import ProgressBar
 
@@ -35,6 +39,7 @@ class Totals:
 
     seeds: int = 0
     simulated: float = 0.0
+    took: float = 0.0
     began: float = attrs.Factory(time.monotonic)
     faults: Counter[str] = attrs.Factory(Counter)
     moves: Counter[str] = attrs.Factory(Counter)
@@ -46,6 +51,7 @@ class Totals:
         """One more."""
         self.seeds += 1
         self.simulated += outcome.simulated
+        self.took += outcome.took
         self.faults.update(outcome.faults)
         self.moves.update(outcome.moves)
         self.answers.update(outcome.answers)
@@ -63,7 +69,8 @@ class Totals:
         """Lines for people."""
         seconds = time.monotonic() - self.began
         lines = [
-            f"{self.seeds} seeds in {seconds:.0f} s: {self.simulated:.0f} s of a cluster, {self.rate:.0f} a second",
+            f"{self.seeds} seeds in {seconds:.0f} s: {self.simulated:.0f} s of a cluster, {self.rate:.0f} a second,"
+            f" {self.simulated / max(self.took, 1e-6):.0f} in one of a processor",
             f"faults     {_counts(self.faults)}",
             f"moves      {_counts(self.moves)}",
             f"refusals   {_counts(self.answers)}",
@@ -81,8 +88,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line; the exit code."""
     options = _parse(arguments)
     require_hash_seed(["-m", "tests.sim", *arguments])
+    if options.plan is not None:
+        return _replay(plan_from_json(options.plan.read_text(encoding="utf-8")), options)
     if options.seed is not None:
-        return _replay(options.profile, options.seed, options.actions, options.trace)
+        return _replay(draw_plan(options.seed, options.profile), options)
     return _search(options)
 
 
@@ -92,11 +101,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1, metavar="N", help="the first of them (1)")
     parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="stop after so long (10)")
     parser.add_argument("--profile", choices=PROFILES, default="all", help="what befalls the cluster (all)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many processes (1); 0: one for each core")
     parser.add_argument("--failures", type=int, default=5, metavar="N", help="stop after so many failures (5)")
     parser.add_argument("--no-shrink", action="store_true", help="report failures as they are")
     parser.add_argument("--seed", type=int, metavar="S", help="run this seed only, and say what happened")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="run this plan only, and say what happened")
     parser.add_argument("--actions", type=_numbers, metavar="I,J,…", help="with --seed: only these actions of its plan")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="where the trace goes (standard output)")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="with --seed: where its plan goes, to be kept")
     return parser.parse_args(arguments)
 
 
@@ -116,20 +128,40 @@ def _search(options: argparse.Namespace) -> int:
     totals = Totals()
     bar = ProgressBar(sys.stderr)
     end = totals.began + options.minutes * 60
-    for seed in range(options.first, options.first + options.seeds):
-        outcome = simulate(seed, options.profile)
-        totals.add(outcome)
-        if bar.is_wanted:
-            facts = f"{totals.rate:.0f} cluster-seconds a second, {len(totals.failed)} failed"
-            bar.show("simulating", totals.seeds, options.seeds, facts)
-        if outcome.failures:
-            bar.clear()
-            _report(outcome, bar, not options.no_shrink, options.trace)
-        if time.monotonic() >= end or len(totals.failed) >= options.failures:
-            break
+    with _outcomes(options) as outcomes:
+        for outcome in outcomes:
+            totals.add(outcome)
+            if bar.is_wanted:
+                facts = f"{totals.rate:.0f} cluster-seconds a second, {len(totals.failed)} failed"
+                bar.show("simulating", totals.seeds, options.seeds, facts)
+            if outcome.failures:
+                bar.clear()
+                _report(outcome, bar, not options.no_shrink, options.trace)
+            if time.monotonic() >= end or len(totals.failed) >= options.failures:
+                break
     bar.clear()
     _say(totals.report())
     return 1 if totals.failed else 0
+
+
+@contextmanager
+def _outcomes(options: argparse.Namespace) -> Iterator[Iterator[Outcome]]:
+    """What comes of each seed, in their order, whoever simulates it."""
+    seeds = range(options.first, options.first + options.seeds)
+    work = partial(_simulate, profile=options.profile)
+    if options.jobs == 1:
+        yield map(work, seeds)
+        return
+    with multiprocessing.get_context("fork").Pool(options.jobs or None, maxtasksperchild=500) as pool:
+        yield pool.imap(work, seeds)
+
+
+def _simulate(seed: int, profile: Profile) -> Outcome:
+    outcome = simulate(seed, profile)
+    if not outcome.failures:
+        # Nobody will read it, and it is all that is large.
+        outcome.trace.lines.clear()
+    return outcome
 
 
 def _report(outcome: Outcome, bar: ProgressBar, shrinks: bool, trace: Path | None) -> None:
@@ -164,13 +196,16 @@ def replay_command(outcome: Outcome) -> str:
 # -- one ------------------------------------------------------------------------------------------------------------
 
 
-def _replay(profile: Profile, seed: int, actions: tuple[int, ...] | None, trace: Path | None) -> int:
-    outcome = simulate(seed, profile, actions)
-    if trace is None:
+def _replay(plan: Plan, options: argparse.Namespace) -> int:
+    if options.actions is not None:
+        plan = with_actions(plan, options.actions)
+    if options.keep is not None:
+        options.keep.write_text(plan_to_json(plan), encoding="utf-8")
+    outcome = simulate_plan(plan)
+    if options.trace is None:
         _say(outcome.trace.text())
     else:
-        trace.write_text(outcome.trace.text())
-    plan = outcome.plan
+        options.trace.write_text(outcome.trace.text())
     _say(
         f"{plan.shape} cluster of {len(plan.nodes)}, {plan.policy}, upstreams {plan.upstreams}, scopes {plan.scopes}\n"
     )
@@ -179,5 +214,6 @@ def _replay(profile: Profile, seed: int, actions: tuple[int, ...] | None, trace:
     _say(f"{outcome.simulated:.1f} s of the cluster, {outcome.operations} operations, trace {outcome.trace.digest()}\n")
     for failure in outcome.failures:
         _say(f"FAILED {failure}\n")
-    _say(f"replay: {replay_command(outcome)}\n")
+    again = replay_command(outcome) if options.plan is None else f"python -m tests.sim --plan {options.plan}"
+    _say(f"replay: {again}\n")
     return 1 if outcome.failures else 0

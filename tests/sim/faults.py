@@ -15,7 +15,7 @@ from sim.plan import Action, Plan
 from sim.records import Records
 from sim.talk import GONE, Connection, Refusal, Word
 from sim.traps import Traps
-from sim.world import CLIENT_PORT, REPLICATION_PORT, Death, World
+from sim.world import CLIENT_PORT, REPLICATION_PORT, Death, Life, World
 
 __all__ = ["Faults"]
 
@@ -49,6 +49,8 @@ class Faults:
             "lose": self._end,
             "kill in a call": self._end_in_a_call,
             "power in a call": self._end_in_a_call,
+            "freeze": self._freeze,
+            "freeze and end": self._freeze,
             "disk full": self._disk_full,
             "disk error": self._disk_error,
             "fail and end": self._fail_and_end,
@@ -58,6 +60,7 @@ class Faults:
             "move": self._move,
             "move struck": self._move_struck,
             "move trapped": traps.move_trapped,
+            "move unrecorded": traps.move_unrecorded,
             "flooded ship": traps.flooded_ship,
             "abort": self._abort,
             "promote": self._promote,
@@ -79,7 +82,10 @@ class Faults:
         world = self._world
         world.trace.add("world", "heal")
         world.network.calm()
+        world.network.on_sent.clear()
         for name in self._plan.nodes:
+            if name in world.lives:
+                world.thaw(world.lives[name])
             world.disks[name]._moment = None
             world.disks[name].repaired()
             world.disks[name].quick()
@@ -168,6 +174,32 @@ class Faults:
         disk._moment = None
         if died.is_set():
             await self._come_back(name, action.span)
+
+    async def _freeze(self, action: Action) -> None:
+        """A node does nothing for a while: from some moment on, or from that at which it has sent something."""
+        name, random, world = action.nodes[0], Random(action.seed), self._world
+        frozen = trio.Event()
+        lives: list[Life] = []
+
+        def freeze() -> None:
+            life = world.freeze(name)
+            lives.extend(() if life is None else (life,))
+            frozen.set()
+
+        if random.random() < 0.7:
+            world.network.on_sent[name] = random.choice((0, 1, 2, 5, 10, 30)), freeze
+            with trio.move_on_after(3):
+                await frozen.wait()
+            world.network.on_sent.pop(name, None)
+        else:
+            freeze()
+        for life in lives:
+            await trio.sleep(action.span)
+            if action.kind == "freeze and end" and world.lives[name] is life:
+                world.die(name, random.choice(("kill", "power")), action.seed)
+                await self._come_back(name, random.choice((0.05, 1.0)))
+            else:
+                world.thaw(life)
 
     async def _come_back(self, name: str, span: float) -> None:
         if self._plan.policy == "memory" and self._plan.shape == "replicated" and name == self._losses.primary:

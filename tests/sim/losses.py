@@ -80,7 +80,7 @@ class Losses:
             self._note_copies(life, prefix)
             self._add(Loss(now, prefix, -math.inf, why=why))
         elif policy == "everysec" and self._takes_what_is_not_synced(life, how):
-            since = now - EVERYSEC if trouble is None else min(now, trouble) - EVERYSEC
+            since = life.before(now if trouble is None else min(now, trouble), EVERYSEC)
             self._add(Loss(now, prefix, max(since, acquired), why=why))
         elif policy == "no" and self._takes_what_is_not_synced(life, how):
             self._add(Loss(now, prefix, acquired, why=why))

@@ -67,9 +67,12 @@ MUTATIONS = (
     ),
     Mutation(
         "acknowledge what has come before it is applied",
-        "replicate/replica.py",
-        "            held = self.position if self.state in (State.LIVE, State.SHIPPING_SCOPE) else 0\n",
-        "            held = self.expected if self.state in (State.LIVE, State.SHIPPING_SCOPE) else 0\n",
+        "replicate/upstream.py",
+        "                    events = link.feed(bytes(data), now)\n",
+        "                    events = link.feed(bytes(data), now)\n"
+        "                    if link.state is State.LIVE and link.expected != link.position:\n"
+        "                        link.applied(link.expected, now)\n"
+        "                        await self._send(link, stream, link.to_send(now))\n",
         "replication",
     ),
     Mutation(
@@ -106,6 +109,14 @@ MUTATIONS = (
         "scope/source_steps.py",
         "        self.shipping = False\n        self._record(SourceState.ABORTING,",
         "        self.shipping = False\n        output.append(Resume())\n        self._record(SourceState.ABORTING,",
+        "moves",
+    ),
+    Mutation(
+        "resume writes when the link is lost, whatever was sealed",
+        "scope/source_steps.py",
+        "    def _unlinked(self, event: LinkLost, now: float, output: _Output) -> None:\n",
+        "    def _unlinked(self, event: LinkLost, now: float, output: _Output) -> None:\n"
+        "        output.append(Resume())\n",
         "moves",
     ),
     Mutation(

@@ -12,7 +12,7 @@ import errno
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from random import Random
 from typing import Final
@@ -54,12 +54,14 @@ class Lane:
         "broken",
         "limit",
         "network",
+        "sender",
         "weather",
         "wire",
     )
 
     def __init__(self, network: Network, way: tuple[str, str], wire: Wire) -> None:
         self.network = network
+        self.sender = way[0]
         self.weather = network.weather(way)
         self.wire = wire
         # Bytes after which the connection breaks; None: it does not.
@@ -128,7 +130,7 @@ class Lane:
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Put bytes on their way; waits while there is no room."""
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         rest = bytes(data)
         while True:
             if self.broken:
@@ -149,8 +151,12 @@ class Lane:
                 if self._reader is not None and not weather.cut:
                     self._arrives(self._last)
             if not rest:
-                return
+                break
             await self._wait_to_write()
+        if self.network.on_sent:
+            self.network.sent(self.sender)
+        # They are on their way, and whoever sent them knows nothing of that yet.
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def receive(self, most: int | None) -> bytes:
         """The next bytes; none at the end."""
@@ -319,6 +325,8 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self.wires: list[Wire] = []
         self.dialled = 0
+        #: By name of a host: how many sends it still completes before something is called, once, and what.
+        self.on_sent: dict[str, tuple[int, Callable[[], object]]] = {}
         self._by_ip: dict[str, Host] = {}
         self._ways: dict[tuple[str, str], Weather] = {}
         self._ports = count(30000)
@@ -335,6 +343,16 @@ class Network:
         if found is None:
             found = self._ways[way] = Weather()
         return found
+
+    def sent(self, name: str) -> None:
+        """A host has sent something, and has not taken another step."""
+        found = self.on_sent.pop(name, None)
+        if found is not None:
+            left, then = found
+            if left:
+                self.on_sent[name] = left - 1, then
+            else:
+                then()
 
     def changed(self) -> None:
         """The weather is another one."""

@@ -6,12 +6,13 @@ left out is the same otherwise. That is how failures are shrunk.
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import Any, Final, Literal
 
 import attrs
 
-__all__ = ["PROFILES", "Action", "Plan", "Profile", "draw_plan"]
+__all__ = ["PROFILES", "Action", "Plan", "Profile", "draw_plan", "plan_from_json", "plan_to_json"]
 
 Profile = Literal["replication", "moves", "restarts", "all"]
 PROFILES: Final[tuple[Profile, ...]] = ("replication", "moves", "restarts", "all")
@@ -62,20 +63,38 @@ class Plan:
         return wanted == "all" or (wanted != "none" and prefix.decode() in wanted)
 
 
+def plan_to_json(plan: Plan) -> str:
+    """A plan as text, which means the same plan however plans are drawn by then."""
+    fields = attrs.asdict(plan)
+    fields["scopes"] = {prefix.decode(): writer for prefix, writer in plan.scopes.items()}
+    return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
+
+
+def plan_from_json(text: str) -> Plan:
+    """The plan that a text says. Raises ValueError, KeyError or TypeError if it says none."""
+    fields = json.loads(text)
+    fields["nodes"] = tuple(fields["nodes"])
+    fields["scopes"] = {prefix.encode(): writer for prefix, writer in fields["scopes"].items()}
+    actions = fields["actions"]
+    fields["actions"] = tuple(Action(**{**action, "nodes": tuple(action["nodes"])}) for action in actions)
+    return Plan(**fields)
+
+
 # What happens how often, by profile: weight of each kind of action.
 _NETWORK: Final = {"cut": 4, "cut one way": 4, "isolate": 2, "reset": 5, "break after": 4, "slow": 3, "narrow": 3}
 _ENDS: Final = {"stop": 2, "kill": 4, "power": 4, "kill in a call": 4, "power in a call": 4}
+_FREEZES: Final = {"freeze": 6, "freeze and end": 5}
 _FAILING: Final = {"disk full": 2, "disk error": 3, "fail and end": 3, "slow disk": 5}
-_DISK: Final = {**_FAILING, "flooded ship": 3, "rewrite": 3, "clock": 2}
-_MOVES: Final = {"move": 12, "move struck": 12, "move trapped": 12, "abort": 2}
+_DISK: Final = {**_FAILING, "flooded ship": 3, "rewrite": 3, "clock": 2, **_FREEZES}
+_MOVES: Final = {"move": 12, "move struck": 12, "move trapped": 12, "move unrecorded": 5, "abort": 2}
 _KINDS: Final[dict[str, dict[str, int]]] = {
     "replication": {**_NETWORK, **_ENDS, **_DISK, "promote": 6, "redirect": 4},
-    "moves": {**_NETWORK, **_ENDS, **_MOVES, "rewrite": 2, "lose": 2, "disk error": 2, "slow disk": 3},
+    "moves": {**_NETWORK, **_ENDS, **_MOVES, **_FREEZES, "rewrite": 2, "lose": 2, "disk error": 2, "slow disk": 3},
     "restarts": {**_NETWORK, **{kind: 3 * weight for kind, weight in _ENDS.items()}, **_DISK, "lose": 8},
     "all": {**_NETWORK, **_ENDS, **_DISK, **_MOVES, "lose": 2, "promote": 6, "redirect": 4},
 }
 _ONLY: Final = {
-    "scoped": frozenset({"move", "move struck", "move trapped", "abort", "lose"}),
+    "scoped": frozenset({*_MOVES, "lose"}),
     "replicated": frozenset({"promote", "redirect"}),
 }
 
@@ -143,7 +162,9 @@ def _actions(random: Random, profile: Profile, shape: str, nodes: tuple[str, ...
             kinds = {kind: weight for kind, weight in kinds.items() if kind not in only}
     if policy == "memory":
         kinds = {
-            kind: weight for kind, weight in kinds.items() if kind not in (*_DISK, *_ENDS, "lose") or kind == "clock"
+            kind: weight
+            for kind, weight in kinds.items()
+            if kind not in (*_DISK, *_ENDS, "lose") or kind in ("clock", "freeze")
         }
         kinds["kill"] = 4
     count = random.randrange(3, 14)

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, MutableSequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -22,7 +23,7 @@ import trio.testing
 from support.steady_run import scheduler_randomness
 from trio._core import _run
 
-__all__ = ["HASH_SEED", "call_at", "require_hash_seed", "run_by_seed"]
+__all__ = ["HASH_SEED", "call_at", "freeze", "join_group", "require_hash_seed", "run_by_seed", "thaw"]
 
 T = TypeVar("T")
 
@@ -112,11 +113,58 @@ class _RareLooks:
 
 
 class _Shuffler(Random):
-    """What Trio puts tasks that are ready together in order with: quick where there is one only."""
+    """What Trio puts tasks that are ready together in order with: quick where there is one only.
+
+    It keeps back those of frozen groups.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._frozen: set[object] = set()
+        self._kept: list[trio.lowlevel.Task] = []
 
     def shuffle(self, x: MutableSequence[Any]) -> None:
+        if self._frozen:
+            ready = list(x)
+            x[:] = [task for task in ready if task.context.get(_group) not in self._frozen]
+            self._kept += [task for task in ready if task.context.get(_group) in self._frozen]
         if len(x) > 1:
             super().shuffle(x)
+
+    def freeze(self, group: object) -> None:
+        """Let no task of a group do anything."""
+        self._frozen.add(group)
+
+    def thaw(self, group: object) -> None:
+        """Let them go on; what has happened meanwhile they find as it is."""
+        self._frozen.discard(group)
+        kept, self._kept = self._kept, []
+        _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(kept)
+
+
+_group: Final[ContextVar[object]] = ContextVar("group", default=None)
+
+
+def join_group(group: object) -> None:
+    """Make the task that calls this one of a group, with all tasks that it starts from now on."""
+    _group.set(group)
+
+
+def freeze(group: object) -> None:
+    """Let no task of a group take another step, as if its process was stopped; only in a run by seed."""
+    _shuffler().freeze(group)
+
+
+def thaw(group: object) -> None:
+    """Let a group that is frozen go on; nothing happens to others."""
+    _shuffler().thaw(group)
+
+
+def _shuffler() -> _Shuffler:
+    shuffler = scheduler_randomness()
+    if not isinstance(shuffler, _Shuffler):
+        raise RuntimeError("tasks can be frozen in a run by seed only")
+    return shuffler
 
 
 class _DeadlineChange:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sim.simulation import Outcome, simulate
+from sim.simulation import Outcome, simulate_plan, with_actions
 
 __all__ = ["shrink"]
 
@@ -45,5 +45,5 @@ def shrink(outcome: Outcome, told: Callable[[str], object] = lambda text: None) 
 
 
 def _try(outcome: Outcome, kept: Sequence[int]) -> Outcome | None:
-    found = simulate(outcome.seed, outcome.profile, kept)
+    found = simulate_plan(with_actions(outcome.plan, kept))
     return found if found.kinds & outcome.kinds else None

@@ -23,7 +23,7 @@ from sim.trace import Trace
 from sim.watch import Watch
 from sim.world import CLIENT_PORT, REPLICATION_PORT, World
 
-__all__ = ["Outcome", "simulate"]
+__all__ = ["Outcome", "simulate", "simulate_plan", "with_actions"]
 
 #: Seconds of the simulation after which it is taken for stuck.
 LIMIT: Final = 400.0
@@ -59,13 +59,20 @@ class Outcome:
         return frozenset(failure.partition(":")[0] for failure in self.failures)
 
 
-def simulate(seed: int, profile: Profile, actions: Collection[int] | None = None) -> Outcome:
-    """Run one simulation; ``actions`` are the numbers of those of its plan that happen, all of them unless given."""
-    plan = draw_plan(seed, profile)
-    if actions is not None:
-        plan = attrs.evolve(plan, actions=tuple(action for action in plan.actions if action.number in actions))
+def simulate(seed: int, profile: Profile) -> Outcome:
+    """Run the simulation that a seed means."""
+    return simulate_plan(draw_plan(seed, profile))
+
+
+def with_actions(plan: Plan, numbers: Collection[int]) -> Plan:
+    """A plan of which only the actions with these numbers happen."""
+    return attrs.evolve(plan, actions=tuple(action for action in plan.actions if action.number in numbers))
+
+
+def simulate_plan(plan: Plan) -> Outcome:
+    """Run one simulation. The plan's seed decides what the plan leaves open."""
     trace = Trace()
-    outcome = Outcome(seed, profile, plan, [], trace)
+    outcome = Outcome(plan.seed, plan.profile, plan, [], trace)
     began = time.process_time()
 
     async def main() -> None:
@@ -78,7 +85,7 @@ def simulate(seed: int, profile: Profile, actions: Collection[int] | None = None
 
     try:
         with simulated_threads():
-            run_by_seed(main, seed)
+            run_by_seed(main, plan.seed)
     except Exception as error:
         # Of the simulation itself, or of a node in a place where nothing else catches it.
         where = "".join(traceback.format_exception(error, chain=False, limit=-12))

@@ -14,12 +14,15 @@ from sim.plan import Action, Plan
 from sim.records import Records
 from sim.talk import GONE, Connection
 from sim.world import CLIENT_PORT, Death, Life, World
+from support.memory_disk import Call
 
+from kevynode.scope.ledger_file import LEDGER
 from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState
 
 __all__ = ["Traps"]
 
 _SOURCE, _TARGET = MoveRole.SOURCE, MoveRole.TARGET
+_DEATHS: Final[dict[str, Death]] = {"kill": "kill", "power": "power"}
 #: The records at which something may happen.
 _MOMENTS: Final = (
     (_SOURCE, MoveState.REQUESTED),
@@ -100,6 +103,46 @@ class Traps:
         disk.trouble()
         self._losses.trouble_begins(name)
         disk.fail_next("sync", errno.EIO, 500)
+
+    async def move_unrecorded(self, action: Action) -> None:
+        """A move whose source cannot make its records durable from a moment on, though all else is; then it ends."""
+        random = Random(f"trap {action.seed}")
+        state = random.choice((MoveState.REQUESTED, MoveState.QUIESCED, MoveState.SHIPPED, MoveState.SHIPPED))
+        ends = "kill" if self._plan.policy == "memory" else random.choice(("kill", "power"))
+        sprung: list[tuple[Life, trio.Event]] = []
+
+        def spring(life: Life, record: MoveRecord) -> None:
+            if not sprung and (record.role, record.state) == (_SOURCE, state):
+                self._world.trace.add("fault", f"trap at source {state.value}: the ledger of {life.name} fails")
+                sprung.append((life, self._fail_ledger(life.name)))
+
+        self._records.on_record.append(spring)
+        try:
+            await self._move(action)
+        finally:
+            self._records.on_record.remove(spring)
+        for life, mended in sprung:
+            await trio.sleep(random.choice((0.3, 1.0, 3.0)))
+            if random.random() < 0.8 and self._world.lives[life.name] is life:
+                self._world.die(life.name, _DEATHS[ends], action.seed)
+                await self._come_back(life.name, action.span)
+            mended.set()
+            self._world.disks[life.name].had_trouble = False
+
+    def _fail_ledger(self, name: str) -> trio.Event:
+        """Let every sync of the ledger's file fail, and nothing else, until the event."""
+        disk, mended = self._world.disks[name], trio.Event()
+        before = disk.before
+        assert before is not None
+
+        def fail(call: Call) -> None:
+            before(call)
+            if not mended.is_set() and call.method == "sync" and call.path.endswith(LEDGER):
+                disk.fail_next("sync")
+
+        disk.had_trouble = True
+        disk.before = fail
+        return mended
 
     # -- ships --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final, Literal
@@ -11,6 +12,7 @@ import trio
 from sim.clocks import SimClock
 from sim.disk import SimDisk
 from sim.network import Network
+from sim.scheduling import freeze, join_group, thaw
 from sim.trace import Trace, TraceLog
 
 from kevynode import Node, NodeConfig
@@ -37,8 +39,19 @@ class Life:
     node: Node | None = None
     dead: bool = False
     ready: bool = False
+    #: When it could do nothing: from when to when, the last of them to ``inf`` while it is frozen.
+    freezes: list[tuple[float, float]] = attrs.Factory(list)
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     ended: trio.Event = attrs.Factory(trio.Event)
+
+    def before(self, moment: float, seconds: float) -> float:
+        """When it was ``seconds`` before a moment, without the time in which it could do nothing."""
+        for begin, end in reversed(self.freezes):
+            if end <= moment - seconds or begin >= moment:
+                continue
+            seconds -= max(0.0, moment - end)
+            moment = begin
+        return moment - seconds
 
 
 class World:
@@ -121,6 +134,7 @@ class World:
 
     async def _run(self, life: Life, random: Random) -> None:
         disk = self.disks[life.name]
+        join_group(life)
         try:
             with life.scope:
                 node = Node(
@@ -181,6 +195,24 @@ class World:
         self._dies(life, how)
         self.network.down(name, silently=how == "power")
         life.scope.cancel()
+        self.thaw(life)
+
+    def freeze(self, name: str) -> Life | None:
+        """Let a node do nothing from this very moment on, as SIGSTOP does, until :meth:`thaw`; None: it is dead."""
+        life = self.lives.get(name)
+        if life is None or life.dead or (life.freezes and life.freezes[-1][1] == math.inf):
+            return None
+        self.trace.add("world", f"freeze {name}")
+        life.freezes.append((trio.current_time(), math.inf))
+        freeze(life)
+        return life
+
+    def thaw(self, life: Life) -> None:
+        """Let one that is frozen go on."""
+        if life.freezes and life.freezes[-1][1] == math.inf:
+            self.trace.add("world", f"thaw {life.name}")
+            life.freezes[-1] = life.freezes[-1][0], trio.current_time()
+            thaw(life)
 
     async def stop(self, name: str) -> None:
         """End a node as SIGTERM does."""
