@@ -126,6 +126,8 @@ class Upstream:
         self._chooser = FormChooser()
         # Set when the next connection is wanted at once.
         self._again = trio.Event()
+        # Why this node itself has ended the connection though nothing had gone wrong; empty: it has not.
+        self._parted = ""
         self._backoff = Backoff(follower.random)
         self._connecting = False
         # What was asked for on this connection: (history, next offset).
@@ -159,6 +161,11 @@ class Upstream:
     def ask_anew(self, reason: str) -> None:
         """End the connection, and make the next one at once: what is asked for is another thing than before."""
         self._again.set()
+        self.part(reason)
+
+    def part(self, reason: str) -> None:
+        """End the connection because this node wants something else, and not for anything that has gone wrong."""
+        self._parted = reason
         self.start_over(reason)
 
     def start_over(self, reason: str) -> None:
@@ -245,6 +252,7 @@ class Upstream:
         now = self._clock.monotonic()
         link = self._make_link(now)
         self._stopped = self._was_live = False
+        self._parted = ""
         self._connecting = True
         self._follower.sink.link_changed()
         reason = _STOPPED
@@ -313,6 +321,8 @@ class Upstream:
             self._backoff.reset()
         # The same trouble again and again is worth one line, and the end of the follower itself none.
         say = self._log.debug if reason in (self._problem, _STOPPED) else self._log.warning
+        if reason == self._parted:
+            say = self._log.info
         self._problem = reason
         say("upstream_lost", upstream=self.address, reason=reason, lived=round(lived, 3))
         self._follower.link_ended(self, reason)

@@ -153,8 +153,9 @@ class ScopeKeeper:
         self._askable: set[str] = set()
         self._asked: set[str] = set()
         self._restoring: dict[bytes, trio.CancelScope] = {}
-        # What was last said of each prefix, so that it is said once.
+        # What was last said of each prefix, so that it is said once, and of its owner by the ledger.
         self._said: dict[bytes, str] = {}
+        self._reported: dict[bytes, str] = {}
 
     # -- the start -----------------------------------------------------------------------------------------------------
 
@@ -178,10 +179,7 @@ class ScopeKeeper:
         self._apply(state.ledger)
         for entry in state.ledger.inert({scope.prefix for scope in self.table}):
             self._log.warning("ledger_entry_undeclared", prefix=entry.prefix, owner=entry.owner, epoch=entry.epoch)
-        for scope in self.table:
-            owner = state.ledger.owner(scope.prefix, scope.writer)
-            if owner != scope.writer:
-                self._log.warning("ledger_differs", prefix=scope.prefix, declared=scope.writer, owner=owner)
+        self._report_owners(state.ledger)
         self._opening = Opening(
             self.settings.node_id,
             self.table,
@@ -399,6 +397,7 @@ class ScopeKeeper:
         for entry in entries:
             if self.table.declared(entry.prefix) is None:
                 self._log.warning("ledger_entry_undeclared", prefix=entry.prefix, owner=entry.owner, epoch=entry.epoch)
+        self._report_owners(entries)
         for incident in self.state.ledger.incidents():
             if incident not in known:
                 self._log.warning(
@@ -408,6 +407,20 @@ class ScopeKeeper:
                     owner=incident.winner.owner,
                     losers=" ".join(sorted(incident.losing_owners)),
                 )
+
+    def _report_owners(self, entries: Iterable[LedgerEntry]) -> None:
+        """Say which prefixes of ``entries`` the configuration names another writer of than the ledger does now.
+
+        It is not wrong, and the ledger goes before it; but whoever reads the file reads what is not so any more.
+        """
+        for prefix in sorted({entry.prefix for entry in entries}):
+            scope = self.table.declared(prefix)
+            if scope is None:
+                continue
+            owner = self.state.ledger.owner(prefix, scope.writer)
+            if owner != scope.writer and self._reported.get(prefix) != owner:
+                self._log.warning("ledger_differs", prefix=prefix, declared=scope.writer, owner=owner)
+            self._reported[prefix] = owner
 
     # -- for the peer links --------------------------------------------------------------------------------------------
 

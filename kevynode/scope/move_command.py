@@ -107,13 +107,15 @@ class Standing:
     """What a node must know of itself to check a request.
 
     ``node_id`` is empty if none is configured, ``peers`` the ids that moves may go to, ``owners`` the owner of each
-    declared prefix by now, and ``moving`` the prefixes of moves that are under way here.
+    declared prefix by now, ``moving`` the prefixes of moves that are under way here, and ``declared_here`` those of
+    which this node is the declared writer.
     """
 
     node_id: str
     peers: Collection[str]
     owners: Mapping[bytes, str]
     moving: Collection[bytes]
+    declared_here: Collection[bytes] = ()
 
 
 def parse_move(argv: Sequence[bytes]) -> Request:
@@ -181,8 +183,10 @@ def check_move(request: MoveRequest, standing: Standing) -> None:
         raise _error("MOVE-SCOPE: prefix is not a declared scope")
     if request.prefix in standing.moving:
         raise _error("MOVE-SCOPE: migration for this prefix is already in flight")
-    if owner != node_id:
+    if owner != node_id and request.prefix in standing.declared_here:
         raise _error("MOVE-SCOPE: prefix has already been migrated")
+    if owner != node_id:
+        raise _error(f"MOVE-SCOPE: the writer of the prefix is {_quote(owner)}, not this node ({_quote(node_id)})")
     if request.target == node_id:
         raise _error(f"MOVE-SCOPE: {_quote(node_id)} is the writer of the prefix already")
 

@@ -207,7 +207,7 @@ async def test_requests_that_cannot_begin_say_why(cluster: Cluster) -> None:
         "a: FROM bert TO anna": 'ERR MOVE-SCOPE: from-id "bert" is not this node ("anna")',
         "a: FROM anna TO zz": 'ERR MOVE-SCOPE: target node "zz" not in [cluster] peers',
         "x: FROM anna TO bert": "ERR MOVE-SCOPE: prefix is not a declared scope",
-        "b: FROM anna TO bert": "ERR MOVE-SCOPE: prefix has already been migrated",
+        "b: FROM anna TO bert": 'ERR MOVE-SCOPE: the writer of the prefix is "bert", not this node ("anna")',
         "ABORT a:": "ERR MOVE-SCOPE: no move of this prefix from here is in flight",
         "ABORT x:": "ERR MOVE-SCOPE: prefix is not a declared scope",
         "RESOLVE a: COMMIT": "ERR MOVE-SCOPE: no move of this prefix to here is in doubt",

@@ -480,3 +480,23 @@ async def test_another_configuration_closes_what_it_is_about(nursery: trio.Nurse
     bench.keeper.on_table("bert", None)
     await trio.sleep(0.1)
     assert bench.detail() == ""
+
+
+@in_time
+async def test_an_owner_that_is_not_the_declared_one_is_told_of_when_it_comes_up(nursery: trio.Nursery) -> None:
+    bench = Bench()
+    bench.keeper.load()
+    assert bench.logged("ledger_differs") == []
+    differs = {"prefix": b"a:", "declared": "anna", "owner": "bert"}
+    await bench.keeper.append([LedgerEntry(b"a:", "bert", 1, "m1"), LedgerEntry(b"else:", "bert", 1, "m1")])
+    assert bench.logged("ledger_differs") == [differs]
+    # Another epoch of the same owner is nothing new; what is back where it is declared does not differ.
+    await bench.keeper.append([LedgerEntry(b"a:", "bert", 2, "m2")])
+    await bench.keeper.append([LedgerEntry(b"a:", "anna", 3, "m3")])
+    assert bench.logged("ledger_differs") == [differs]
+    await bench.keeper.append([LedgerEntry(b"a:", "bert", 4, "m4")])
+    assert bench.logged("ledger_differs") == [differs, differs]
+    bench.keeper.close()
+    again = Bench(bench.disk)
+    again.keeper.load()
+    assert again.logged("ledger_differs") == [differs]
