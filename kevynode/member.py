@@ -30,6 +30,7 @@ from .scope.ownership import Ownership
 from .scope.peer_state import DeclaredPeer, PeerFacts
 from .scope.peers import PeerLinks, PeerVisitor
 from .scope.scope import Scope
+from .scope.tails import given_away
 from .scope_requests import ScopeRequests
 from .scope_view import CopyState, PeerView
 from .serve.server import Server
@@ -164,7 +165,7 @@ class Member:
             self._log,
             monotonic=self._clock.monotonic,
             epoch=self.ownership.epoch,
-            is_sure=lambda prefix: self.ownership.state(prefix) != "waiting",
+            is_sure=lambda prefix: not self.ownership.is_closed(prefix),
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
             forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
@@ -265,10 +266,14 @@ class Member:
     def _is_withheld(self, prefix: bytes) -> bool:
         """Whether what is here under a prefix must not be shipped: it would take the place of better data.
 
-        It is this node's own and not open, or it is a copy that is not whole.
+        It is this node's own and not open, whatever move of it is under way besides; or another node's, and no whole
+        copy: who asks this one for it does not know yet whom to ask.
         """
-        if self.ownership.table.declared(prefix) is not None and self.ownership.state(prefix) == "waiting":
-            return True
+        if self.ownership.table.declared(prefix) is not None:
+            if self.ownership.is_closed(prefix):
+                return True
+            if self.ownership.owner(prefix) != self._settings.node_id:
+                return self._copy_of(prefix) is None
         return self.mesh is not None and self.mesh.lacks(prefix)
 
     # -- what scopes need of the node ----------------------------------------------------------------------------------
@@ -311,7 +316,8 @@ class Member:
         """What the copy of a prefix here stands for; None: it is not whole."""
         replication = self._replication
         if replication.role == "master":
-            return None if self.mesh is None else self.mesh.copy_of(prefix)
+            copy = None if self.mesh is None else self.mesh.copy_of(prefix)
+            return self._given_away(prefix) if copy is None else copy
         # A plain replica has all that the node has which it follows.
         owner = self.ownership.owner(prefix)
         followed = any(
@@ -323,6 +329,18 @@ class Member:
         lineage, epoch = replication.lineage, self.ownership.epoch(prefix)
         return ScopeCopy(lineage.history, replication.position, epoch, lineage.ancestors)
 
+    def _given_away(self, prefix: bytes) -> ScopeCopy | None:
+        """What a prefix of this node stands for that is the next owner's already, which the ledger is yet to say.
+
+        It is all that the next owner began with, in case that one has lost it.
+        """
+        state = self.keeper.state
+        if not self._wants(prefix) or self.keeper.opening.lacks(prefix):
+            # It will be dropped, or is not here.
+            return None
+        epoch = given_away(prefix, state)
+        return None if epoch is None else ScopeCopy(self._replication.history, 0, epoch)
+
     def number_above(self, offset: int) -> None:
         """Give entries that are made from now on numbers above ``offset``."""
         self._replication.number_above(offset)
@@ -333,6 +351,8 @@ class Member:
         mesh_peer = MeshPeer(node.node_id, *split_address(node.replication), node.kind)
         restorer = self._following(ScopeRestorer, mesh_peer, (prefix,), f"{self._replica_id()}.restore", {})
         assert isinstance(restorer, ScopeRestorer)
+        # What comes back builds on nothing. Who has something is to have all of it anew, and not as entries.
+        self._replication.number_above(self._replication.position)
         with trio.fail_after(RESTORE_SECONDS):
             await restorer.restore()
         if self._files.keeps_file:
@@ -381,7 +401,9 @@ class Member:
     def released(self, prefix: bytes, epoch: int, owner: str) -> None:
         """What is held under the prefix now is what its new owner begins with."""
         if self.mesh is not None:
-            self.mesh.released_here(Release(prefix, epoch, owner), *self.position())
+            # A writer that has lost its data since the move was decided has nothing that the new owner begins with.
+            whole = not self.keeper.opening.lacks(prefix)
+            self.mesh.released_here(Release(prefix, epoch, owner), *self.position(), whole=whole)
 
     def take(self, prefix: bytes) -> None:
         """Let no other node's stream change what is held under the prefix, until :meth:`leave`."""

@@ -124,13 +124,13 @@ class Mesh:
             follower.renew(prefix)
             self._log.info("scope_renewed", node=node_id, prefix=prefix)
 
-    def released_here(self, mark: Release, history: int, offset: int) -> None:
+    def released_here(self, mark: Release, history: int, offset: int, *, whole: bool = True) -> None:
         """This node has entered a mark into its own journal, where the next offset is ``offset`` now.
 
-        What it holds under the prefix is what the next owner begins with. Before anything of it is cleaned up; call
-        :meth:`refresh` then.
+        What it holds under the prefix is what the next owner begins with, if that is ``whole``. Before anything of it
+        is cleaned up; call :meth:`refresh` then.
         """
-        self._sources.released_here(mark, history, offset)
+        self._sources.released_here(Released(mark, (history, offset), whole))
 
     def _wanted(self, manners: dict[bytes, Manner]) -> dict[str, tuple[bytes, ...]]:
         """The prefixes to copy, by whom from; those whose owner is no declared peer cannot be.

@@ -160,13 +160,13 @@ class MeshFollower(MeshCopies):
 
         The keys stay as they are, and belong to nobody's stream from here on.
         """
-        self._upstream.start_over(reason)
+        self._upstream.part(reason)
         self.cursors.forget_all()
         self.cursors.leave({})
 
     def stop(self, reason: str) -> None:
         """As :meth:`retire`, but the copies can be continued later where they are: the node only stops to follow."""
-        self._upstream.start_over(reason)
+        self._upstream.part(reason)
 
     def facts(self, now: float) -> UpstreamFacts:
         """The link, as clients may see it. ``now`` is monotonic."""

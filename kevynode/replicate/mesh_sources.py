@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from ..store.marks import Release
 from .mesh_following import MeshFollowing, MeshPeer, Released
 
 __all__ = ["NOBODY", "PATIENCE", "Choice", "Manner", "MeshSources"]
@@ -92,15 +91,16 @@ class MeshSources:
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
-    def released_here(self, mark: Release, history: int, offset: int) -> None:
-        """This node has released a prefix, and its next offset is ``offset`` now.
+    def released_here(self, released: Released) -> None:
+        """This node has released a prefix.
 
         Said again when the copy follows its next owner already it means nothing: what is here is more than that by now.
         """
-        copy = self._copies.get(mark.prefix)
-        if copy is not None and copy.source != self._self_id and copy.epoch >= mark.epoch:
+        prefix = released.mark.prefix
+        copy = self._copies.get(prefix)
+        if copy is not None and copy.source != self._self_id and copy.epoch >= released.mark.epoch:
             return
-        self._copies[mark.prefix] = _Copy(self._self_id, 0, Released(mark, (history, offset)))
+        self._copies[prefix] = _Copy(self._self_id, 0, released)
 
     def found(self, prefix: bytes, released: Released) -> None:
         """The files say that what is here is what the last writer of a prefix released."""

@@ -298,6 +298,11 @@ class MoveDriver:
         link = move.link
         if link is None:
             return
+        if self._keeper.opening.lacks(move.prefix):
+            # The target asks again, and is not to take what is left here for all that there was.
+            await trio.lowlevel.checkpoint()
+            self._feed(move, moves.ShipFailed(attempt, "the data of the prefix are lost here, and not back yet"))
+            return
         try:
             sent = move.sent = Shipment()
             staged = await self.jobs.ship(move.prefix, move.move_id, attempt, link, sent)
@@ -386,9 +391,11 @@ class MoveDriver:
 
     def standing(self) -> Standing:
         """What requests are held against."""
-        owners = {row.prefix: row.owner for row in self._keeper.ownership.declared()}
+        rows = self._keeper.ownership.declared()
+        owners = {row.prefix: row.owner for row in rows}
         moving = {move.prefix for move in self._moves.values() if move.machine.busy}
-        return Standing(self._node_id, frozenset(self._addresses) | {self._node_id}, owners, moving)
+        declared_here = {row.prefix for row in rows if row.writer == self._node_id}
+        return Standing(self._node_id, frozenset(self._addresses) | {self._node_id}, owners, moving, declared_here)
 
     def _report(self, move: Move, outcome: Outcome) -> None:
         move.outcome = outcome

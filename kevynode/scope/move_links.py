@@ -239,4 +239,4 @@ class MoveLinks(MoveDriver):
         )
 
     def _is_waiting(self, prefix: bytes) -> bool:
-        return any(row.prefix == prefix and row.state == "waiting" for row in self._keeper.ownership.declared())
+        return self._is_declared(prefix) and self._keeper.ownership.is_closed(prefix)

@@ -10,7 +10,8 @@ one has the data. So it opens a prefix when none of these speaks against it:
   lost its newest state: nothing is open until every peer has answered, or with ``trust_config`` those that said so.
 - **Declarations.** A prefix that a peer declares for another writer is closed until both agree, or the ledger has an
   entry for it; one that shares keys with another prefix of another writer, until both agree.
-- **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side.
+- **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side. What has
+  gone there is restored all the same if it is lost here: the other side may have lost it, too, and asks for it again.
 - **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy
   (:mod:`copies`), and every peer must say what it holds before that is known. Where nobody holds a key it opens.
   ``start_empty`` opens it in any case.
@@ -140,7 +141,11 @@ class Opening:
         self._differing: dict[str, dict[bytes, _Difference]] = {}
         self._copies: dict[str, dict[bytes, HeldCopy | None]] = {}
         self._linked: set[str] = set()
+        # The moves to here that had put their data in place before the start: whether they are there is another matter.
+        self._placed_before: set[str] = set()
         for record in moves:
+            if _is_placed(record):
+                self._placed_before.add(record.move_id)
             if _holds_up(record):
                 self._moves.setdefault(record.prefix, {})[record.move_id] = record
 
@@ -188,7 +193,7 @@ class Opening:
 
     def moved(self, record: MoveRecord) -> None:
         """``record`` is durable. Moves that begin after the start have no say here: they quiesce the prefix."""
-        if record.role is MoveRole.TARGET and record.state is MoveState.ACTIVATED:
+        if _is_placed(record) and record.move_id not in self._placed_before:
             self._lacking.discard(record.prefix)
         moves = self._moves.get(record.prefix, {})
         if record.move_id in moves:
@@ -208,6 +213,10 @@ class Opening:
     def lacking(self) -> frozenset[bytes]:
         """The prefixes that each peer must be asked about: of which this node should have data, and has lost it."""
         return frozenset(prefix for prefix in self._lacking if self._owns(prefix))
+
+    def lacks(self, prefix: bytes) -> bool:
+        """Whether the data of a prefix that is this node's, or was until now, were lost, and may be got back."""
+        return not isinstance(self._data(prefix), Open)
 
     def deadline(self, now: float) -> float | None:
         """When to decide again though nothing has happened, later than ``now``; None: not before something does."""
@@ -255,7 +264,16 @@ class Opening:
         return scope is not None and self._ledger.owner(prefix, scope.writer) == self._self_id
 
     def _decide(self, prefix: bytes, wait: Waiting | None) -> Decision:
-        return self._wait_for_move(prefix) or wait or self._wait_for_agreement(prefix) or self._data(prefix)
+        move = self._wait_for_move(prefix)
+        decision = wait or self._wait_for_agreement(prefix) or self._data(prefix)
+        if move is None or (isinstance(decision, RestoreFrom) and self._is_given_away(prefix)):
+            return decision
+        return move
+
+    def _is_given_away(self, prefix: bytes) -> bool:
+        """Whether a move of it to another node is decided, which may ask for the data once more before it has them."""
+        records = self._moves.get(prefix, {}).values()
+        return any(record.role is MoveRole.SOURCE and record.decided is MoveState.FLIPPED for record in records)
 
     def _wait_for_answers(self, now: float) -> Waiting | None:
         """What concerns all prefixes."""
@@ -302,6 +320,11 @@ class Opening:
             if peer in self._linked:
                 return RestoreFrom(peer, held[peer])
         return Waiting(f"{_listed(frozenset(best))} with the newest copy of its data", frozenset(best))
+
+
+def _is_placed(record: MoveRecord) -> bool:
+    """Whether a move to here has put its data in place."""
+    return record.role is MoveRole.TARGET and record.state is MoveState.ACTIVATED
 
 
 def _holds_up(record: MoveRecord) -> bool:

@@ -120,6 +120,13 @@ class Ownership:
         """How the declared scope ``prefix`` stands. Raises KeyError if it is not declared."""
         return self._all_rows()[prefix].state
 
+    def is_closed(self, prefix: bytes) -> bool:
+        """Whether the declared scope ``prefix`` waits for something, be it quiesced besides or not: see :meth:`close`.
+
+        Raises KeyError if it is not declared.
+        """
+        return self._find(prefix).waits_for is not None
+
     def prefix_of(self, key: bytes) -> bytes | None:
         """The prefix of the declared scope that ``key`` is under, or None."""
         held = self._held.longest(key)

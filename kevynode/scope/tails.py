@@ -22,7 +22,7 @@ from .ledger_records import LedgerState, MoveRole, MoveState, Record, Tail
 from .peer_link import PeerLog
 from .table import OwnershipTable
 
-__all__ = ["TailWorld", "Tails"]
+__all__ = ["TailWorld", "Tails", "given_away"]
 
 #: Seconds until what has failed is tried again.
 RETRY_SECONDS: Final = 1.0
@@ -81,7 +81,10 @@ class Tails:
             scope = self._table.declared(entry.prefix)
             if scope is None or entry.owner == self._node_id:
                 continue
-            if state.ledger.owner(entry.prefix, scope.writer) == self._node_id and not _gave_away(entry.prefix, state):
+            if (
+                state.ledger.owner(entry.prefix, scope.writer) == self._node_id
+                and given_away(entry.prefix, state) is None
+            ):
                 self.losing[entry.prefix] = entry.owner
                 tails.append(Tail(entry.prefix, entry.epoch))
         return tuple(tails)
@@ -118,13 +121,17 @@ class Tails:
             self._wake()
 
 
-def _gave_away(prefix: bytes, state: LedgerState) -> bool:
-    """Whether this node has decided to give the prefix to another one since it became its owner."""
+def given_away(prefix: bytes, state: LedgerState) -> int | None:
+    """By which epoch this node has decided to give the prefix to another one since it became its owner; None: not."""
     epoch = state.ledger.epoch(prefix)
-    return any(
-        record.prefix == prefix
-        and record.role is MoveRole.SOURCE
-        and record.decided is MoveState.FLIPPED
-        and record.epoch > epoch
-        for record in state.moves.values()
+    return max(
+        (
+            record.epoch
+            for record in state.moves.values()
+            if record.prefix == prefix
+            and record.role is MoveRole.SOURCE
+            and record.decided is MoveState.FLIPPED
+            and record.epoch > epoch
+        ),
+        default=None,
     )

@@ -156,6 +156,24 @@ async def test_a_ship_that_breaks_off_leaves_everything_as_it_was(autojump_clock
         await accepted(primary, (HISTORY, 5))
 
 
+async def test_a_link_that_is_ended_for_another_is_no_trouble(autojump_clock: MockClock) -> None:
+    async with copying() as (copy, primary):
+        await shipped(primary)
+        copy.follower.follow_prefixes([A])
+        connection = await accepted(primary, (HISTORY, 5))
+        await connection.send(wire.ping(HISTORY, 5))
+        assert [line for line in copy.log.lines if line[1] == "upstream_lost"] == [
+            ("info", "upstream_lost", {"upstream": ADDRESS, "reason": "other scopes are followed", "lived": 1.0})
+        ]
+        assert copy.log.of("warning") == []
+        await connection.close()
+        await accepted(primary, (HISTORY, 5))
+        assert copy.log.of("warning") == ["upstream_lost"]
+        copy.follower.retire("none of its scopes is followed any more")
+        await accepted(primary, (0, 0))
+    assert copy.log.of("warning") == ["upstream_lost"]
+
+
 async def test_other_prefixes_take_effect_at_once(autojump_clock: MockClock) -> None:
     async with copying() as (copy, primary):
         connection = await shipped(primary)

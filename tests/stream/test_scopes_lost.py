@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import trio
 from support.cluster import HOST, Cluster, in_cluster
 from support.network import Wire
-from support.scoped import ALWAYS, ScopedCluster, closed
+from support.scoped import ALWAYS, PORTS, ScopedCluster, closed
 from support.store_harness import Content, content
+
+from kevynode.scope.ledger_records import MoveRecord, MoveState, Record
+from kevynode.store.prefix_keys import all_keys_under, drop_keys
 
 MEMORY_ONLY = {"aof": False}
 
@@ -110,6 +114,108 @@ async def test_the_most_advanced_copy_is_taken(cluster: Cluster) -> None:
     await world.settle()
     assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
     assert [facts["peer"] for facts in cluster.logged("anna", "scope_restored")] == ["cleo"]
+
+
+async def ended_in_a_move(world: ScopedCluster, state: MoveState, *names: str) -> None:
+    """Have anna move its scope to bert, end these nodes, with bert cut off, as soon as it has come to a state, and
+    start them again."""
+    keeper = world.member("anna").keeper
+    on_records, reached = keeper.on_records, trio.Event()
+
+    def recorded(records: tuple[Record, ...]) -> None:
+        on_records(records)
+        if any(isinstance(record, MoveRecord) and record.state is state for record in records):
+            world.cluster.network.separate(f"{HOST}:{world.ports['bert'] + 10000}")
+            reached.set()
+
+    keeper.on_records = recorded
+    mover = await world.connect("anna")
+    await mover.send("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert", "FORCE")
+    await reached.wait()
+    for name in names:
+        await world.kill(name)
+    await world.start(*names)
+    await trio.sleep(5)
+    world.cluster.network.unreachable.clear()
+    await world.settle()
+    await mover.aclose()
+
+
+@pytest.mark.parametrize("state", [MoveState.REQUESTED, MoveState.QUIESCED, MoveState.SHIPPED, MoveState.FLIPPED])
+@in_cluster
+async def test_a_writer_without_data_empties_no_copy_while_a_move_is_settled(
+    cluster: Cluster, state: MoveState
+) -> None:
+    """It comes back with the records of the move, by which it is quiesced at first, and with nothing else."""
+    world = ScopedCluster(cluster, persistence=MEMORY_ONLY)
+    expected = await filled(world, "anna", "bert", "cleo")
+    check = unharmed(world, expected, "bert", "cleo")
+    await world.watching(check, partial(ended_in_a_move, world, state, "anna"))
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == world.under("cleo", b"a:") == expected
+
+
+@pytest.mark.parametrize("state", [MoveState.QUIESCED, MoveState.SHIPPED, MoveState.FLIPPED])
+@in_cluster
+async def test_what_both_sides_of_a_move_have_lost_comes_from_a_third(cluster: Cluster, state: MoveState) -> None:
+    world = ScopedCluster(cluster, persistence=MEMORY_ONLY)
+    expected = await filled(world, "anna", "bert", "cleo")
+    check = unharmed(world, expected, "cleo")
+    await world.watching(check, partial(ended_in_a_move, world, state, "anna", "bert"))
+    assert world.owners("cleo")[b"a:"] == ("bert" if state is MoveState.FLIPPED else "anna")
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == world.under("cleo", b"a:") == expected
+
+
+@pytest.mark.parametrize("others", [(), ("cleo",)], ids=["two nodes", "three nodes"])
+@pytest.mark.parametrize("state", [MoveState.ACTIVATED, MoveState.DONE])
+@in_cluster
+async def test_a_new_writer_that_loses_what_it_has_just_got_has_it_back_from_the_old_one(
+    cluster: Cluster, state: MoveState, others: tuple[str, ...]
+) -> None:
+    """It is the owner by its ledger, and keeps nothing else; the source still has the slice, dropped or copied as it
+    may be when it hears."""
+    ports = {name: PORTS[name] for name in ("anna", "bert", *others)}
+    world = ScopedCluster(cluster, {b"a:": "anna"}, ports, MEMORY_ONLY)
+    expected = await filled(world, "anna", "bert", *others)
+    keeper = world.member("bert").keeper
+    on_records, reached = keeper.on_records, trio.Event()
+
+    def recorded(records: tuple[Record, ...]) -> None:
+        on_records(records)
+        if any(isinstance(record, MoveRecord) and record.state is state for record in records):
+            reached.set()
+
+    keeper.on_records = recorded
+
+    async def move() -> None:
+        mover = await world.connect("anna")
+        await mover.send("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert", "FORCE")
+        await reached.wait()
+        await world.kill("bert")
+        await trio.sleep(1)
+        await world.start("bert")
+        await world.settle()
+        await mover.aclose()
+
+    await world.watching(unharmed(world, expected, "anna", *others), move)
+    assert world.owners("anna")[b"a:"] == "bert"
+    assert world.under("bert", b"a:") == world.under("anna", b"a:") == expected
+
+
+@in_cluster
+async def test_who_goes_on_already_does_not_get_what_comes_back_on_top_of_what_it_has(cluster: Cluster) -> None:
+    """What builds a list adds to a list that is there, and who follows from a mark on has one."""
+    world = ScopedCluster(cluster, {b"a:": "anna"})
+    expected = await filled(world, "anna", "bert", "cleo")
+    store = world.nodes["anna"].store
+    drop_keys(store, all_keys_under(store, (b"a:",)))
+    store.settle()
+    # Nobody hears of it.
+    store.journal.pending.clear()
+    assert world.under("anna", b"a:") == {}
+    restore = partial(world.member("anna").restore, b"a:", "bert")
+    await world.watching(unharmed(world, expected, "bert", "cleo"), restore)
+    await world.settle()
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == world.under("cleo", b"a:") == expected
 
 
 @in_cluster

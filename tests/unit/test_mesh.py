@@ -435,6 +435,17 @@ def test_what_this_node_has_released_is_a_copy_if_it_wants_one() -> None:
     assert world.mesh.copy_of(A) == ScopeCopy(55, 0, 1)
 
 
+def test_what_this_node_released_when_it_had_lost_it_is_no_copy() -> None:
+    world = World({A: "me", b"b:": "s"})
+    world.own("me", 0)
+    world.mesh.released_here(Release(A, 1, "t"), 55, 200, whole=False)
+    assert (world.mesh.copy_of(A), world.mesh.lacks(A)) == (None, True)
+    world.own("t", 1)
+    # It is copied anew, though the new owner began with what this node wrote up to there.
+    world.acquire("t", 200, history=55)
+    assert (world.plan, world["t"].told) == ({"t": (A,), "s": (b"b:",)}, [])
+
+
 def test_what_this_node_has_released_and_did_not_want_for_a_while_is_copied_anew() -> None:
     world = World({A: "me"})
     world.own("me", 0)

@@ -399,6 +399,32 @@ def test_the_newest_copy_is_waited_for_when_its_node_is_gone() -> None:
     assert app(made) == RestoreFrom("c", copy(7))
 
 
+@pytest.mark.parametrize("state", list(MoveState))
+def test_what_is_lost_is_restored_for_who_it_is_given_to(state: MoveState) -> None:
+    made = opening(lacking=[APP], moves=[attrs.evolve(MOVE, state=state)])
+    answer(made, "b", "c")
+    waits = app(made)
+    assert made.lacks(APP)
+    made.copies("b", [APP], {APP: copy(9)})
+    made.copies("c", [APP], {APP: copy(8)})
+    assert made.lacks(APP)
+    over = state in (MoveState.ABORTED, MoveState.DONE)
+    assert app(made) == (RestoreFrom("b", copy(9)) if over or state is MoveState.FLIPPED else waits)
+    made.restored(APP)
+    assert not made.lacks(APP)
+    assert app(made) == (Open() if over else Waiting("move m1 to be settled with c", frozenset("c")))
+
+
+def test_what_nobody_has_is_not_waited_for_by_who_it_is_given_to() -> None:
+    made = opening(lacking=[APP], moves=[attrs.evolve(MOVE, state=MoveState.FLIPPED)])
+    answer(made, "b", "c")
+    for peer in "bc":
+        assert made.lacks(APP)
+        made.copies(peer, [APP], {})
+    assert not made.lacks(APP)
+    assert app(made) == Waiting("move m1 to be settled with c", frozenset("c"))
+
+
 def test_a_start_that_is_to_be_empty() -> None:
     made = opening(lacking=[APP], start_empty=True)
     assert made.lacking == frozenset()

@@ -246,8 +246,13 @@ def test_how_scopes_stand_is_looked_up_and_not_made_anew(ownership: Ownership) -
         assert ownership.state(b"app:") == "waiting"
         ownership.quiesce(b"app:", "b")
         assert ownership.state(b"app:") == "quiesced"
+        # What waits for something does so whatever else holds it.
+        assert ownership.is_closed(b"app:")
     with pytest.raises(KeyError):
         ownership.state(b"app")
+    with pytest.raises(KeyError):
+        ownership.is_closed(b"app")
+    assert not ownership.is_closed(b"web:")
     assert [row.state for row in ownership.declared()] == ["quiesced", *(row.state for row in before[1:])]
 
 
