@@ -7,6 +7,7 @@ nothing of each other.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from .clock import Clock
 from .config import NodeConfig
 from .config_values import split_address
 from .log import Logger
+from .persist.placing import Placing
 from .persist.service import PersistenceService
 from .replicate.mesh import Mesh, MeshFacts, MeshPeer, ScopeCopy
 from .replicate.mesh_follower import MeshFollower
@@ -443,6 +445,10 @@ class Member:
         """Whether there is a whole copy of the prefix here, taken from ``writer``."""
         follower = None if self.mesh is None else self.mesh.followers.get(writer)
         return follower is not None and prefix in follower.prefixes and prefix not in follower.missing
+
+    def placing(self) -> AbstractAsyncContextManager[Placing]:
+        """Have what is about to take the place of a slice written to the files beforehand, where files are kept."""
+        return self._files.placing()
 
     async def make_durable(self) -> None:
         """Wait until everything that was done so far is durable, where files are kept. May raise ReplyError."""

@@ -40,8 +40,9 @@ ANNOTATION_LIMIT: Final = 1023
 FORMAT_VERSION: Final = 1
 #: How every annotation begins.
 MARK: Final = b"#kevynode:"
-#: A file holds everything as of one position, or the entries from one position on.
-KINDS: Final = ("base", "incr")
+#: A file holds everything as of one position, the entries from one position on, or entries that were written before
+#: they had a position: they go on where the file before ends.
+KINDS: Final = ("base", "incr", "stage")
 
 _ANY_NUMBER: Final = 2**64 - 1
 _ANY_CHECKSUM: Final = 2**32 - 1
@@ -204,7 +205,7 @@ def _lineage(history: str, ancestors: str) -> Lineage:
 
 def _header(values: dict[str, str]) -> FileHeader:
     if values["kind"] not in KINDS:
-        raise AnnotationError(f"the kind of a file is base or incr, not {values['kind'][:40]!r}")
+        raise AnnotationError(f"the kind of a file is base, incr or stage, not {values['kind'][:40]!r}")
     if _number(values["version"]) != FORMAT_VERSION:
         raise AnnotationError(f"there is no format version {values['version']}")
     return FileHeader(values["kind"], _number(values["seq"]))

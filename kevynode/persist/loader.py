@@ -21,7 +21,7 @@ from .annotations import FileHeader, Local, MadeBy, Position, UpstreamCursor
 from .digests import CheckedReader, has_gap, is_synced_behind
 from .folder import FOLDER, AppendOnlyFolder, read_manifest
 from .manifest import Manifest, ManifestFile
-from .record_reader import Damaged, Entries, Newer, RecordEvent, Torn
+from .record_reader import Damaged, Entries, Newer, RecordEvent, RecordReader, Torn
 from .unproven import STEP, Checksums, Unproven
 
 __all__ = ["Cut", "FileReport", "LoadError", "Loaded", "check", "exhaust", "fix", "load"]
@@ -35,6 +35,8 @@ _SCAN: Final = 256 * 1024
 _OVERLAP: Final = 1024
 #: How every file begins.
 _START: Final = b"#kevynode:file "
+#: What a file goes on in where nobody asks whose entries it holds.
+_ANY_LINEAGE: Final = Lineage(1)
 
 
 class LoadError(Exception):
@@ -166,12 +168,9 @@ class _Load:
         )
 
     def _file(self, path: str, file: ManifestFile, is_last: bool) -> Generator[None, None, None]:
-        # Each file begins by saying where everything stands.
         self._origin = None
-        self._local = False
-        self._cursors = {}
         self._in_file = 0
-        disk, reader = self._folder.disk, CheckedReader()
+        disk, reader = self._folder.disk, _reader_behind(self._lineage, self._offset)
         # A base, and an increment that another one follows, had to be durable before the manifest could say so.
         sums = Checksums() if is_last and file.type == "i" else None
         is_first = True
@@ -185,7 +184,7 @@ class _Load:
                     self._position(path, event, begins_file=is_first, begins_set=begins_set, is_base=file.type == "b")
                     is_first = False
                 elif isinstance(event, FileHeader):
-                    _check_header(path, file, event)
+                    self._header(path, file, event)
                 elif isinstance(event, UpstreamCursor):
                     self._cursors[event.upstream] = (event.history, event.offset)
                 elif isinstance(event, MadeBy):
@@ -200,6 +199,15 @@ class _Load:
             self._unproven = sums.unproven(disk, path, reader.cut)
         if self._cut is not None:
             disk.truncate(path, self._cut.offset)
+
+    def _header(self, path: str, file: ManifestFile, header: FileHeader) -> None:
+        _check_header(path, file, header, begins_set=file is self._folder.manifest.files[0])
+        if header.kind == "stage":
+            self._file_offset = self._offset
+        else:
+            # It begins by saying where everything stands.
+            self._local = False
+            self._cursors = {}
 
     def _position(self, path: str, position: Position, *, begins_file: bool, begins_set: bool, is_base: bool) -> None:
         if begins_file:
@@ -260,8 +268,22 @@ def _foreign(path: str) -> LoadError:
     return LoadError(path, 0, "was not written by kevynode: bring its data in with `kevynode import`")
 
 
-def _check_header(path: str, file: ManifestFile, header: FileHeader) -> None:
+def _reader_behind(lineage: Lineage | None, offset: int) -> CheckedReader:
+    """What reads the next file of a set: those before end at ``offset``. Without a lineage there are none."""
+    return CheckedReader(RecordReader(behind=None if lineage is None else Position(lineage, offset)))
+
+
+def _is_stage(reader: CheckedReader) -> bool:
+    header = reader.reader.header
+    return header is not None and header.kind == "stage"
+
+
+def _check_header(path: str, file: ManifestFile, header: FileHeader, *, begins_set: bool) -> None:
     kind = "base" if file.type == "b" else "incr"
+    if header.kind == "stage" and file.type == "i":
+        if begins_set:
+            raise LoadError(path, 0, "goes on where the file before ends, and there is none")
+        kind = "stage"
     if (header.kind, header.sequence) != (kind, file.sequence):
         raise LoadError(
             path, 0, f"says that it is {header.kind} {header.sequence}, the manifest that it is {kind} {file.sequence}"
@@ -305,7 +327,7 @@ def _judge(
         return None
     if isinstance(error, Newer):
         raise LoadError(path, 0, str(error))
-    if file.type == "b" or not is_last or reader.cut == 0:
+    if file.type == "b" or _is_stage(reader) or not is_last or reader.cut == 0:
         raise LoadError(path, _place(error), str(error))
     torn = isinstance(error, Torn)
     place = reader.cut
@@ -373,24 +395,25 @@ def _report(
     begins_set, is_last = file is manifest.files[0], file is manifest.files[-1]
     commands = 0
     end: int | None = None
-    reader = CheckedReader()
+    reader = _reader_behind(None if expected is None else _ANY_LINEAGE, expected or 0)
     try:
         _found(disk, path, file)
         for events, _ in _read(disk, path, reader):
             for event in events:
                 if isinstance(event, FileHeader):
-                    _check_header(path, file, event)
+                    _check_header(path, file, event, begins_set=begins_set)
                 elif isinstance(event, Position):
                     if end is None and (begins_set or expected is not None):
                         _check_start(path, event, expected or 0, begins_set=begins_set, is_base=file.type == "b")
                     end = event.offset
                 elif isinstance(event, Entries):
                     commands += len(event.commands)
-                    end = event.next
+                    end = None if _is_stage(reader) and expected is None else event.next
         cut = exhaust(_judge(disk, path, file, reader, is_last))
     except LoadError as error:
         size = disk.size(path) if disk.exists(path) else 0
-        fixable = is_last and file.type == "i" and reader.cut > 0 and isinstance(reader.error, Torn | Damaged)
+        may_be_cut = is_last and file.type == "i" and not _is_stage(reader)
+        fixable = may_be_cut and reader.cut > 0 and isinstance(reader.error, Torn | Damaged)
         return FileReport(path, size, reader.cut, commands, error.reason, can_be_fixed=fixable), None
     reason = None if cut is None else cut.reason
     report = FileReport(path, disk.size(path), reader.cut, commands, reason, cut is not None, cut is not None)

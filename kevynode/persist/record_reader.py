@@ -111,11 +111,14 @@ class RecordReader:
     ``foreign``: the file was written by Valkey. It need not begin with a header, lines that start with ``#`` are passed
     over, a group may have any number of commands, and the commands are numbered from 0.
 
+    ``behind``: where the file before ends, from where a file of kind ``stage`` goes on; without it one is numbered
+    from 0, and its ``lineage`` stays None.
+
     ``header`` is the first line, ``lineage`` and ``offset`` are the position of the next entry, and ``cut`` is the byte
     behind the last whole group or annotation: where a torn or damaged file can be cut.
     """
 
-    def __init__(self, *, foreign: bool = False) -> None:
+    def __init__(self, *, foreign: bool = False, behind: Position | None = None) -> None:
         self.foreign = foreign
         self.error: FileError | None = None
         self.header: FileHeader | None = None
@@ -123,6 +126,9 @@ class RecordReader:
         self.offset = 0
         self.cut = 0
         self.ended = False
+        self._behind = behind
+        # Whether there is all that a file begins with.
+        self._is_started = foreign
         # The byte of the file at which the scanner's buffer begins.
         self._place = 0
         self._scanner = RecordScanner(foreign)
@@ -153,6 +159,7 @@ class RecordReader:
         reader.lineage = position.lineage
         reader.offset = position.offset
         reader.cut = reader._place = place
+        reader._is_started = True
         reader._commands = None
         return reader
 
@@ -189,7 +196,11 @@ class RecordReader:
     def _is_whole(self) -> bool:
         if self._scanner.buffer or self._zeros >= 0 or self._group is not None or self._span is not None:
             return False
-        return self.foreign or self.lineage is not None
+        return self._is_started and (self.ended or not self._is_stage)
+
+    @property
+    def _is_stage(self) -> bool:
+        return self.header is not None and self.header.kind == "stage"
 
     def _fail(self, wrong: Wrong) -> None:
         buffer = self._scanner.buffer
@@ -355,7 +366,7 @@ class RecordReader:
     def _check_started(self) -> None:
         if self.ended:
             raise _Misplaced(self._place, "more behind the end")
-        if self.lineage is None and not self.foreign:
+        if not self._is_started:
             raise _Misplaced(self._place, "a file begins with its header and a position")
 
     def _flush_lone(self) -> None:
@@ -380,11 +391,11 @@ class RecordReader:
             except AnnotationError as error:
                 raise _Misplaced(self._place, str(error)) from None
         self._place += len(line)
-        if self._group is None and self._span is None and (self.foreign or self.lineage is not None):
+        if self._group is None and self._span is None and self._is_started:
             self.cut = self._place
 
     def _take_annotation(self, annotation: Annotation) -> None:
-        if self.header is None or self.lineage is None:
+        if not self._is_started:
             self._take_start(annotation)
         elif self.ended:
             raise _Misplaced(self._place, "more behind the end")
@@ -412,12 +423,17 @@ class RecordReader:
         self._events.append(annotation)
 
     def _take_start(self, annotation: Annotation) -> None:
-        """Take one of the two lines that a file begins with."""
+        """Take one of the two lines that a file begins with, or the one of a stage."""
         if self.header is None and isinstance(annotation, FileHeader):
             self.header = annotation
+            if annotation.kind == "stage":
+                self._is_started = True
+                if self._behind is not None:
+                    self.lineage, self.offset = self._behind.lineage, self._behind.offset
         elif self.header is not None and isinstance(annotation, Position) and annotation.after is None:
             self.lineage = annotation.lineage
             self.offset = annotation.offset
+            self._is_started = True
         else:
             raise _Misplaced(self._place, "a file begins with its header and a position")
 
@@ -442,6 +458,8 @@ class RecordReader:
         assert self.header is not None
         if self.header.kind == "base":
             raise _Misplaced(self._place, "the commands of a base have one position")
+        if self.header.kind == "stage":
+            raise _Misplaced(self._place, "the commands of a stage are numbered one by one")
 
 
 def _size(lines: list[bytes], start: int, stop: int, left: int) -> int:

@@ -12,8 +12,8 @@ What takes long runs in threads, and always to its end: whoever is cancelled mea
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -32,6 +32,7 @@ from .instance import InstanceError, read_instance
 from .jobs import IncrementJob, Job, SyncJob
 from .loader import Loaded, LoadError, load
 from .persistence import INTERVAL, Persistence, PersistenceLog, Work
+from .placing import Placing
 from .record_reader import Entries
 from .rewriting import Rewrite
 from .unproven import Unproven
@@ -95,8 +96,10 @@ class PersistenceService:
         self.has_loaded = False
         self._sync_alarm = trio.Event()
         self._work_alarm = trio.Event()
-        # Held while a sync is under way, and while an increment is begun.
-        self._syncing = trio.Lock()
+        # Held while a sync is under way, and while an increment is begun; and while files come into use, by who may
+        # take the other one then.
+        self.syncing = trio.Lock()
+        self.changing = trio.Lock()
         self.on_progress: Callable[[LoadFacts], None] = self._log_progress
         #: Called when a load has ended, before anything is said about it.
         self.on_loaded: Callable[[], None] | None = None
@@ -292,7 +295,7 @@ class PersistenceService:
             while (job := self._begin_sync(each_second=passed)) is not None:
                 passed = False
                 try:
-                    async with self._syncing:
+                    async with self.syncing:
                         await self._run(job)
                 finally:
                     self._persistence.end_sync(job)
@@ -311,7 +314,7 @@ class PersistenceService:
         while True:
             self._work_alarm = trio.Event()
             await self._close_retired()
-            await self._sync_ahead()
+            await self.sync_ahead(lambda: persistence.rewrite_is_due)
             work = self._begin_work()
             if work is None:
                 with trio.move_on_after(persistence.seconds_until_work()):
@@ -328,14 +331,14 @@ class PersistenceService:
             if isinstance(work, Rewrite):
                 await self._measure()
 
-    async def _sync_ahead(self) -> None:
-        """Leave little to be synced when a rewrite begins an increment: answers to writes wait for that.
+    async def sync_ahead(self, is_due: Callable[[], bool]) -> None:
+        """Leave little to be synced when an increment is begun, if one is due: answers to writes wait for that.
 
         The first sync may take long, and much is written meanwhile; the second has that left.
         """
         for _ in range(2):
-            async with self._syncing:
-                job = self._begin_sync(ahead=True) if self._persistence.rewrite_is_due else None
+            async with self.syncing:
+                job = self._begin_sync(ahead=True) if is_due() else None
                 if job is None:
                     return
                 try:
@@ -351,17 +354,23 @@ class PersistenceService:
         """Take the steps of a rewrite or a dump until they are done, or another one has begun, and close it."""
         try:
             steps = iter(work.steps())
-            while not is_displaced() and (step := self._step(steps)) is not _END:
-                if isinstance(step, IncrementJob):
-                    # It syncs what a sync of its own may just be at work on.
-                    async with self._syncing:
-                        await self._run(step)
-                elif isinstance(step, Job):
-                    await self._run(step)
-                else:
-                    await trio.lowlevel.checkpoint()
+            goes_on = True
+            while goes_on:
+                async with self.changing:
+                    goes_on = not is_displaced() and await self._take_step(steps)
         finally:
             work.close()
+
+    async def _take_step(self, steps: Iterator[Job | None]) -> bool:
+        """Take the next step; whether there was one."""
+        step = self._step(steps)
+        if isinstance(step, IncrementJob):
+            # It syncs what a sync of its own may just be at work on.
+            async with self.syncing:
+                await self._run(step)
+        elif isinstance(step, Job):
+            await self._run(step)
+        return step is not _END
 
     @enable_ki_protection
     def _step(self, steps: Iterator[Job | None]) -> Job | object | None:
@@ -372,6 +381,16 @@ class PersistenceService:
 
     async def _run(self, job: Job) -> None:
         await self.in_thread(job.run)
+
+    @asynccontextmanager
+    async def placing(self) -> AsyncIterator[Placing]:
+        """A slice of data that takes the place of another one, on its way into the append-only file, if one is kept."""
+        placing = Placing(self._persistence, self)
+        try:
+            yield placing
+        finally:
+            placing.close()
+        await self._measure()
 
     async def _measure(self) -> None:
         try:
@@ -384,7 +403,7 @@ class PersistenceService:
         writer = self._persistence.retired
         if writer is None:
             return
-        async with self._syncing:
+        async with self.syncing:
             await self._sync_and_close(writer)
         self._persistence.retired_closed()
 

@@ -104,6 +104,8 @@ class Works(ABC):
     def __init__(self) -> None:
         #: What is being done in slices.
         self.work: Work | None = None
+        #: Slices that are on their way into a file of their own: no rewrite begins meanwhile.
+        self.placing = 0
         self._rewrites, self._dumps = _Outcome(), _Outcome()
         # The dump that was given up for a newer one.
         self._overtaken: Dump | None = None
@@ -198,7 +200,7 @@ class Works(ABC):
         if writer is not None and self._needs_fresh:
             if self._now() >= self._rewrites.retry_at:
                 return Rewrite(writer, self.store, fresh=True)
-        elif writer is not None and self._rewrite_due:
+        elif writer is not None and self._rewrite_due and not self.placing:
             self._rewrite_due = self._is_scheduled = False
             return Rewrite(writer, self.store)
         if self._dump_due:
@@ -209,7 +211,13 @@ class Works(ABC):
     @property
     def rewrite_is_due(self) -> bool:
         """Whether a rewrite that goes on from the present file is what :meth:`begin_work` will answer with."""
-        return self.writer is not None and self._rewrite_due and self.work is None and not self._needs_fresh
+        is_due = self._rewrite_due and self.work is None and not self.placing
+        return self.writer is not None and is_due and not self._needs_fresh
+
+    def rewrite_may_begin(self) -> None:
+        """A slice is in its place, or will not be."""
+        if not self.placing:
+            self._wake()
 
     @property
     def _needs_fresh(self) -> bool:

@@ -239,8 +239,37 @@ class AppendOnlyWriter(JournalRecorder):
         assert self._change is None
         return self._begin_change(self._file) if self.write() else None
 
+    def begin_stage_use(self, stage: LogFile, commands: int, commit: Callable[[], None]) -> IncrementJob | None:
+        """What brings ``stage``, complete and durable, into use, and behind it a new increment, as `begin_increment`.
+
+        ``commit`` is called to make the entries that the stage holds, so many ``commands`` in one group of the journal.
+        None: that is not possible now, and it was not called; the stage is not of use any more. A failure of the job is
+        one of the file: the data are in memory only. So it is, and RuntimeError is raised, if it made other entries.
+        """
+        may_use = self._change is None and not self._fresh and self.folder.may_use(stage)
+        if not may_use or not self.write() or self._stopped:
+            return None
+        expected = self.offset + commands
+        # It is in the file already.
+        self._records = False
+        try:
+            commit()
+        finally:
+            if self.offset == expected:
+                self._records = True
+            else:
+                self._fail(f"{commands} entries were staged, {self.offset - expected + commands} were made")
+        if not self._records:
+            raise RuntimeError(self.failed)
+        return self._begin_change(self._file, stage=stage)
+
     def _begin_change(
-        self, old: LogFile | None, *, instead_of_last: bool = False, unproven: Unproven | None = None
+        self,
+        old: LogFile | None,
+        *,
+        instead_of_last: bool = False,
+        unproven: Unproven | None = None,
+        stage: LogFile | None = None,
     ) -> IncrementJob:
         self._waits = True
         self.offset = self._journal.offset
@@ -252,6 +281,7 @@ class AppendOnlyWriter(JournalRecorder):
             self.offset,
             instead_of_last=instead_of_last,
             unproven=unproven,
+            stage=stage,
         )
         return self._change
 

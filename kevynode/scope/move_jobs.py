@@ -8,10 +8,10 @@ came of them.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 import trio
@@ -19,25 +19,27 @@ from trio.lowlevel import enable_ki_protection
 
 from ..disk import Disk, write_all
 from ..store.exchange import PrefixExchange
-from ..store.journal import Effect
+from ..store.journal import Effect, Observer
 from ..store.keyspace import KeyShard
-from ..store.marks import Mark
 from ..store.prefix_keys import drop_keys, keys_under
-from ..store.rebuild import rebuild_commands
+from ..store.rebuild import rebuild_commands, rebuilding
 from ..store.staging import PrefixStaging
 from ..store.store import Store
 from .move_link import MoveLink
 from .move_messages import Chunk
 from .move_wire import CHUNK_LIMIT
+from .move_world import MoveWorld, Placing
 from .moves import Staged
 from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command
 
-__all__ = ["KEPT", "Arrival", "KeyCount", "MoveJobs", "MoveWorld", "Shipment"]
+__all__ = ["KEPT", "Arrival", "KeyCount", "MoveJobs", "MoveWorld", "Placing", "Shipment"]
 
 #: Seconds between two looks at how far a copy has come.
 _LOOK: Final = 0.002
-#: Keys that are encoded between two turns of others: about a millisecond's work.
-_STEP: Final = 200
+#: Keys that are encoded, or dropped, between two turns of others: less than half of a millisecond's work.
+_STEP: Final = 100
+#: Words of commands that count as one key.
+_WORDS: Final = 8
 #: Keys that are looked at, and no more, between two turns of others; and as how many a shard without keys counts.
 _LOOKED_AT: Final = 4_000
 _EMPTY: Final = 50
@@ -47,70 +49,6 @@ _CHANGED: Final = 200_000
 KEPT: Final = "kevynode.kept."
 #: Bytes of a stage that may wait to be written, above which nothing more is read.
 _WAITING: Final = 1 << 20
-
-
-class MoveWorld(Protocol):
-    """The rest of the node, as far as moves need it."""
-
-    @property
-    def store(self) -> Store:
-        """The data."""
-        ...
-
-    @property
-    def is_persistent(self) -> bool:
-        """Whether the data are kept in files."""
-        ...
-
-    @property
-    def is_loading(self) -> bool:
-        """Whether the data are not all there yet."""
-        ...
-
-    @property
-    def is_replica(self) -> bool:
-        """Whether this node copies all of another one, and takes no writes of its own."""
-        ...
-
-    def unanswered(self) -> Collection[str]:
-        """The peers whose ledger is not known yet."""
-        ...
-
-    def position(self) -> tuple[int, int]:
-        """The running history, and the offset that the next entry gets."""
-        ...
-
-    def mark(self, mark: Mark) -> None:
-        """Enter a mark into the journal."""
-        ...
-
-    def released(self, prefix: bytes, epoch: int, owner: str) -> None:
-        """What is held under the prefix now is what its new owner begins with."""
-        ...
-
-    def take(self, prefix: bytes) -> None:
-        """Let no other node's stream change what is held under the prefix, until :meth:`leave`."""
-        ...
-
-    def leave(self, prefix: bytes) -> None:
-        """Copy the prefix again if another node owns it: anew, for what is held is no place in its stream."""
-        ...
-
-    def keeps_copy(self, prefix: bytes) -> bool:
-        """Whether this node wants a copy of the prefix where others write it."""
-        ...
-
-    def has_applied(self, prefix: bytes, writer: str, history: int, offset: int) -> bool:
-        """Whether the copy of a prefix is whole, and has all before ``offset`` of the history of ``writer``."""
-        ...
-
-    def follows(self, prefix: bytes, writer: str) -> bool:
-        """Whether there is a whole copy of the prefix here, taken from ``writer``."""
-        ...
-
-    async def make_durable(self) -> None:
-        """Wait until everything that was done so far is durable, where files are kept. May raise ReplyError."""
-        ...
 
 
 @attrs.define(eq=False)
@@ -293,15 +231,17 @@ class MoveJobs:
                 if not key.startswith(prefix):
                     continue
                 keys += 1
-                for command in rebuild_commands(key, value, deadlines.get(key)):
+                worked += 1
+                # The shard is frozen: nothing changes it in between.
+                for command in rebuilding(key, value, deadlines.get(key)):
                     buffer += encode_command(command)
                     commands += 1
-                    worked += 1
+                    worked += len(command) // _WORDS
                     while len(buffer) >= CHUNK_LIMIT:
                         await send(CHUNK_LIMIT)
-                if worked >= _STEP:
-                    worked = 0
-                    await trio.lowlevel.checkpoint()
+                    if worked >= _STEP:
+                        worked = 0
+                        await trio.lowlevel.checkpoint()
             worked += 20
             if worked >= _STEP:
                 worked = 0
@@ -320,18 +260,19 @@ class MoveJobs:
         """Delete all keys under a prefix that nobody writes here."""
         position = 0
         while True:
-            position = self._drop_some(prefix, position)
+            position, keys = keys_under(self.world.store, (prefix,), position)
+            for place in range(0, len(keys), _STEP):
+                self._drop(keys[place : place + _STEP])
+                await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
             if not position:
                 return
 
     @enable_ki_protection
-    def _drop_some(self, prefix: bytes, position: int) -> int:
+    def _drop(self, keys: list[bytes]) -> None:
         store = self.world.store
-        position, keys = keys_under(store, (prefix,), position)
         drop_keys(store, keys)
         store.commit()
-        return position
 
     # -- at the target ------------------------------------------------------------------------------------------------
 
@@ -403,25 +344,29 @@ class MoveJobs:
     async def exchange(self, prefix: bytes, staging: PrefixStaging) -> PrefixExchange:
         """Hold under a prefix exactly what is staged, in one step and one group of the journal: what is to be tidied.
 
+        It is in the files when this returns, if they can be written at all. Raises OSError before anything has changed.
         What its last owner still sends, a ship or entries that are in the stage already, changes nothing from here on.
         Cancelled, nothing has been put in place.
         """
         self.world.take(prefix)
         await trio.lowlevel.checkpoint()
-        exchange = PrefixExchange(self.world.store, staging)
-        try:
-            for _ in exchange.prepare():
-                await trio.lowlevel.checkpoint()
-            self._finish(exchange)
-        finally:
-            exchange.close()
+        async with self.world.placing() as placing:
+            exchange = PrefixExchange(self.world.store, staging, placing.passing)
+            try:
+                for _ in exchange.prepare():
+                    await placing.add(exchange.next_commands())
+                    await trio.lowlevel.checkpoint()
+                await placing.add(exchange.next_commands())
+                await placing.use(partial(self._finish, exchange), lambda: exchange.is_true)
+            finally:
+                exchange.close()
         return exchange
 
     @enable_ki_protection
-    def _finish(self, exchange: PrefixExchange) -> None:
+    def _finish(self, exchange: PrefixExchange, passing: tuple[Observer, ...]) -> None:
         store = self.world.store
         try:
-            exchange.finish()
+            exchange.finish(passing)
         finally:
             store.commit()
             store.discarded += exchange.staging.keyspace.shards()

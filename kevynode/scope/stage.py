@@ -16,10 +16,16 @@ from hashlib import blake2b
 from typing import Final
 
 from ..disk import Disk, DiskFile, write_all
-from ..replicate.parsing import CommandReader, Malformed
+from ..resp import RequestParser
 from ..store.apply import Applier, ApplyError
 from ..store.staging import PrefixStaging
 from ..store.store import Store
+from ..twins import COMPILED
+
+if COMPILED:
+    from ..compiled.requests import take_plain
+else:
+    from ..resp import take_plain
 
 __all__ = ["StageDigest", "StageError", "StageFile", "StageReplay", "encode_command", "remove_strays"]
 
@@ -27,8 +33,10 @@ __all__ = ["StageDigest", "StageError", "StageFile", "StageReplay", "encode_comm
 STAGE: Final = "kevynode.stage."
 #: Bytes of the file that are read at once.
 _PIECE: Final = 1 << 20
-#: Commands that are applied between two places at which a replay can be interrupted: about a millisecond's work.
-_STEP: Final = 200
+#: Bytes that are read, and commands that are applied, between two places at which a replay can be interrupted: less
+#: than half of a millisecond's work.
+_READ: Final = 16 * 1024
+_STEP: Final = 100
 #: What rebuilds a key; the word that is the key is the second, of XGROUP the third.
 _REBUILDS: Final = frozenset(b"SET HSET RPUSH SADD ZADD XADD XTRIM XSETID XGROUP XCLAIM PEXPIREAT HPEXPIREAT".split())
 
@@ -137,8 +145,7 @@ class StageReplay:
         self._aside = Store(store.random)
         self._aside.epoch = store.epoch
         self._applier = Applier(self._aside)
-        self._reader = CommandReader()
-        self._pending = bytearray()
+        self._parser = RequestParser(take_plain=take_plain)
         self._digest = StageDigest()
         self.commands = 0
 
@@ -150,30 +157,23 @@ class StageReplay:
     def feed(self, data: bytes) -> Iterator[None]:
         """Apply what ``data`` completes; yields now and then. Raises StageError."""
         self._digest.add(data)
-        pending = self._pending
-        pending += data
-        place = 0
-        ready: list[list[bytes]] = []
-        try:
-            while True:
-                place, command = self._reader.read(pending, place)
-                if command is None:
-                    break
-                self._check(command)
-                ready.append(command)
-                if len(ready) >= _STEP:
-                    self.apply(ready)
-                    ready = []
+        parser = self._parser
+        for place in range(0, len(data), _READ):
+            if place:
+                yield
+            commands = parser.feed(data[place : place + _READ])
+            for start in range(0, len(commands), _STEP):
+                if start:
                     yield
-        except Malformed as error:
-            raise StageError(f"a stage with what is no command: {error}") from None
-        finally:
-            del pending[:place]
-        self.apply(ready)
+                some = commands[start : start + _STEP]
+                self._check(some)
+                self.apply(some)
+            if parser.error is not None:
+                raise StageError(f"a stage with what is no command: {parser.error.decode('latin-1')}")
 
     def finish(self) -> PrefixStaging:
         """The data. Raises StageError if the last command is cut off."""
-        if self._pending or not self._reader.idle:
+        if not self._parser.plain:
             raise StageError("a stage ends in the midst of a command")
         aside = self._aside
         staging = PrefixStaging((self._prefix,), aside.epoch)
@@ -181,12 +181,14 @@ class StageReplay:
         staging.field_deadline_keys = aside.field_deadline_keys
         return staging
 
-    def _check(self, command: list[bytes]) -> None:
-        place = 2 if command and command[0] == b"XGROUP" else 1
-        if len(command) <= place or command[0] not in _REBUILDS:
-            raise StageError(f"a stage with a command that rebuilds nothing: {command[:1]!r}"[:200])
-        if not command[place].startswith(self._prefix):
-            raise StageError(f"a stage with the key {command[place][:64]!r}, which is not under its prefix")
+    def _check(self, commands: list[list[bytes]]) -> None:
+        prefix = self._prefix
+        for command in commands:
+            place = 2 if command[0] == b"XGROUP" else 1
+            if len(command) <= place or command[0] not in _REBUILDS:
+                raise StageError(f"a stage with a command that rebuilds nothing: {command[:1]!r}"[:200])
+            if not command[place].startswith(prefix):
+                raise StageError(f"a stage with the key {command[place][:64]!r}, which is not under its prefix")
 
     def apply(self, commands: list[list[bytes]]) -> None:
         """Apply commands, each of which must make exactly one change. Raises StageError."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from .sharded import Shard, ShardedDict, is_roomy
+from .untracked import untrack
 from .values import Value
 
 __all__ = ["KeyShard", "Keyspace"]
@@ -29,6 +30,7 @@ class KeyShard(Shard[Value]):
         super().__init__(epoch, bits)
         self.deadlines: dict[bytes, int] = {}
         self.access: dict[bytes, int] = {}
+        untrack(self)
 
     def take(self, key: bytes, source: Shard[Value]) -> None:
         source = cast(KeyShard, source)

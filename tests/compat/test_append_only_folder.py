@@ -16,6 +16,7 @@ from kevynode.persist.annotations import UpstreamCursor
 from kevynode.persist.base import encode_base
 from kevynode.persist.folder import FOLDER
 from kevynode.persist.manifest import manifest_name
+from kevynode.persist.records import encode_commands
 from kevynode.serve.digest import data_digest
 from kevynode.store.apply import Applier
 from kevynode.store.journal import Effect, Origin
@@ -58,7 +59,7 @@ def expect_same(node: Node, data_dir: Path) -> None:
                 assert client.call(b"PEXPIRETIME", key) == Reply("integer", deadline), key
 
 
-@pytest.mark.parametrize("stage", ["increment", "rewritten", "fresh", "restarted"])
+@pytest.mark.parametrize("stage", ["increment", "rewritten", "fresh", "staged", "restarted"])
 def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
     node = start(tmp_path)
     groups = everything().groups_together(seed=5)
@@ -76,6 +77,8 @@ def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
         assert node.rewrite(between=node.writer.write).done
     elif stage == "fresh":
         assert node.rewrite(fresh=True, between=node.writer.write).done
+    elif stage == "staged":
+        use_stage(node, ("DEL", "beside"), ("RPUSH", "list:staged", "a", "b"), ("SET", "staged", "v" * 100_000))
     elif stage == "restarted":
         node.writer.write()
         before = content(node.store)
@@ -89,6 +92,21 @@ def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
     assert any(b"#kevynode:local yes\r\n" in text for text in texts)
     assert all(b"#kevynode:digest " in text for text in texts)
     expect_same(node, tmp_path)
+
+
+def use_stage(node: Node, *commands: tuple[str, ...]) -> None:
+    """Have these come into use with a file that holds them already."""
+    words = [[word.encode() for word in command] for command in commands]
+    node.store.journal.origin = None
+    stage = node.folder.create_stage()
+    for argv in words:
+        stage.write(encode_commands([argv]))
+    stage.end(len(words))
+    stage.sync()
+    job = node.writer.begin_stage_use(stage, len(words), lambda: node.do_together(*commands))
+    assert job is not None
+    job.run()
+    assert node.writer.end_increment(job)
 
 
 def read_folder_of(node: Node, data_dir: Path) -> Store:

@@ -75,7 +75,7 @@ async def moved(cluster: Cluster, replicate: Any, name: str, failing: Failing, h
 
 
 #: Calls that a move costs a node, with the one or two writes of a client beside it.
-CALLS = 28
+CALLS = 40
 #: How calls fail: one only, or all of them for three seconds.
 WAYS = {"once": (1, errno.EIO), "full": (float("inf"), errno.ENOSPC)}
 COPIES = {"follows": "all", "empty": []}

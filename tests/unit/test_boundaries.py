@@ -45,7 +45,7 @@ SCOPE_DRIVERS = {"peers", "peer_link", "coordinator", "keeper", "move_jobs", "mo
 #: The modules of ``scope`` that are a library of their own.
 SCOPE_LIBRARY = {"__init__", "migration", "prefixes", "routing", "scope", "table", "value"}
 #: The same in the rooms of files and their formats: the disk is handed in, but somebody has to wait for it.
-FILE_DRIVERS: dict[str, set[str]] = {"persist": {"service"}, "rdb": set(), "transfer": set()}
+FILE_DRIVERS: dict[str, set[str]] = {"persist": {"placing", "service"}, "rdb": set(), "transfer": set()}
 
 
 def modules(room: str) -> Iterator[Path]:

@@ -64,7 +64,16 @@ def run(store: Store, seed: int, staging: PrefixStaging) -> tuple[int, list[Effe
     exchange = PrefixExchange(store, staging)
     before = {key: held for key, held in content(store).items() if key.startswith(P)}
     groups: list[list[Effect]] = []
+    commands: list[tuple[bytes, ...]] = []
+
+    def listen(_: int, group: list[Effect]) -> None:
+        groups.append(group)
+
+    if seed % 2:
+        # Somebody listens from the start; otherwise nobody does while it is worked out.
+        store.journal.observers.append(listen)
     for _ in exchange.prepare():
+        commands += map(tuple, exchange.next_commands())
         match chance.randrange(8):
             case 0:
                 store.freeze()
@@ -81,12 +90,18 @@ def run(store: Store, seed: int, staging: PrefixStaging) -> tuple[int, list[Effe
             case 4:
                 # Nobody sees half of it.
                 assert {key: held for key, held in content(store).items() if key.startswith(P)} == before
-    store.journal.observers.append(lambda _, group: groups.append(group))
+    commands += map(tuple, exchange.next_commands())
+    if not seed % 2:
+        store.journal.observers.append(listen)
+    assert exchange.is_true
+    groups.clear()
     changed = exchange.finish()
     store.commit()
     for _ in exchange.tidy():
         pass
     (group,) = groups or [[]]
+    # What was told beforehand is what was done, in that order.
+    assert commands == [tuple(command) for command, _, _ in group]
     assert not [observer for observer in store.journal.observers if getattr(observer, "__self__", None) is exchange]
     return changed, group
 
@@ -170,6 +185,7 @@ def test_who_listens_hears_of_new_keys_and_of_accesses() -> None:
     accessed: list[bytes] = []
     store.on_event = lambda _flag, name, key: heard.append(name + b" " + key)
     store.tracker = lambda _shard, key: accessed.append(key)
+    store.journal.observers.append(lambda _first, _group: None)
     staging = PrefixStaging(P)
     staging.put(b"a:old", b"w")
     staging.put(b"a:new", b"w")
@@ -183,6 +199,30 @@ def test_who_listens_hears_of_new_keys_and_of_accesses() -> None:
         ((notify.GENERIC, b"restore", b"a:old"),),
         ((notify.GENERIC, b"restore", b"a:new"),),
     }
+
+
+def test_effects_that_only_are_counted_are_not_made() -> None:
+    store, staging = build(4, held=50, arrived=100, others=10, span=200)
+    wanted, other = build(4, held=50, arrived=100, others=10, span=200)
+    replace_keys(wanted, all_keys_under(wanted, P), other)
+    count = len(wanted.journal.pending)
+    offset = store.journal.offset
+    sizes: list[int] = []
+
+    def count_only(_first: int, group: list[Effect]) -> None:
+        sizes.append(len(group))
+        assert len({id(effect) for effect in group}) == 1
+
+    store.journal.observers.append(count_only)
+    exchange = PrefixExchange(store, staging, (count_only,))
+    for _ in exchange.prepare():
+        pass
+    exchange.finish((count_only,))
+    store.commit()
+    assert sizes == [count]
+    assert store.journal.offset == offset + count
+    assert content(store) == content(wanted)
+    check_memory(store)
 
 
 def test_one_that_is_given_up_leaves_everything_as_it_was() -> None:

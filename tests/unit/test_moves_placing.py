@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import trio
@@ -17,12 +19,29 @@ KEYS = 5_000
 PREFIX = b"a:"
 
 
+class Memory:
+    """A node that keeps no files."""
+
+    async def add(self, commands: Sequence[Sequence[bytes]]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    passing = ()
+
+    async def use(self, commit: Callable[[tuple[Any, ...]], None], is_true: Callable[[], bool]) -> None:
+        await trio.lowlevel.checkpoint()
+        commit(())
+
+
 class World:
     """As much of a node as placing needs. ``taken`` are the prefixes that no stream may change any more."""
 
     def __init__(self) -> None:
         self.store = Store(random.Random(1))
         self.taken: list[bytes] = []
+
+    @asynccontextmanager
+    async def placing(self) -> AsyncIterator[Memory]:
+        yield Memory()
 
     def take(self, prefix: bytes) -> None:
         self.taken.append(prefix)

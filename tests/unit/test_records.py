@@ -113,7 +113,7 @@ def lineages(draw: st.DrawFn) -> Lineage:
 
 
 ANNOTATIONS: st.SearchStrategy[Annotation] = st.one_of(
-    st.builds(FileHeader, st.sampled_from(["base", "incr"]), NUMBERS),
+    st.builds(FileHeader, st.sampled_from(["base", "incr", "stage"]), NUMBERS),
     st.builds(Position, lineages(), NUMBERS, st.none() | NUMBERS),
     st.builds(UpstreamCursor, ADDRESSES, ANY_HISTORY, NUMBERS),
     st.builds(MadeBy, st.none() | st.builds(Origin, ADDRESSES, ANY_HISTORY)),
