@@ -12,13 +12,14 @@ from typing import Final, Literal
 
 from ..store.journal import Effect
 from ..store.keyspace import KeyShard
-from ..store.marks import Mark, Release
+from ..store.marks import Mark
 from ..store.store import Store
 from .backlog import Backlog
 from .decision import Held, Refuse, Resume, Snapshot, decide
 from .handshake import Request
 from .lineage import HISTORY_LIMIT, Lineage
 from .primary import PrimaryLink
+from .released import ReleasedPrefixes
 from .ships import ShipGate
 from .slots import Refusal, Slot, Slots, SyncRecord
 from .surroundings import FilesSide, NodeSide, OwnedPrefixes, Refused, ReplicationLog, ReplicationSettings
@@ -62,7 +63,7 @@ class Replicas(ABC):
         # from a copy, or it is a copy that is not whole.
         self.is_withheld: Callable[[bytes], bool] | None = None
         # Where this node has released prefixes that it has not acquired again.
-        self._released: dict[bytes, int] = {}
+        self._released = ReleasedPrefixes()
         # Whether what the files hold is still being loaded: until then there is nothing to copy.
         self.loading = False
         # What this node calls itself as a replica; empty: nothing yet.
@@ -307,7 +308,7 @@ class Replicas(ABC):
 
     def released_before(self, offset: int) -> list[bytes]:
         """The prefixes that this node released by a mark before ``offset``, and has not acquired again."""
-        return [prefix for prefix, at in self._released.items() if at < offset]
+        return self._released.before(offset)
 
     def mark(self, mark: Mark) -> int:
         """Enter a mark into the journal, as an entry of its own; its offset. Not in the midst of a command.
@@ -319,14 +320,10 @@ class Replicas(ABC):
         command = mark.command()
         self._store.emit(command, command[1])
         self._store.commit()
-        self._passed_mark(mark, offset)
+        self._released.passed(mark, offset)
+        if self.files is not None:
+            self._released.note(mark, self.lineage.history, self.files.cursor_moved)
         return offset
-
-    def _passed_mark(self, mark: Mark, offset: int) -> None:
-        if isinstance(mark, Release):
-            self._released[mark.prefix] = offset
-        else:
-            self._released.pop(mark.prefix, None)
 
     def ownership_changed(self) -> None:
         """This node owns other prefixes than before, or more of them are good to be given to others.

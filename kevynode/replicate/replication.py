@@ -291,7 +291,7 @@ class Replication(Replicas):
             for offset, command in enumerate(commands, first):
                 mark = parse_mark(command) if command[0] == MARK_COMMAND else None
                 if mark is not None:
-                    self._passed_mark(mark, offset)
+                    self._released.passed(mark, offset)
         if self.settings.standalone or first == next:
             # What took no number was written beside the stream, and replicas never get it.
             return
@@ -333,8 +333,9 @@ class Replication(Replicas):
             branches = opens or self._renumbers
             self.lineage = self._branched(lineage, offset, local) if branches else lineage
             journal.outside = local and not branches
-            self._found_cursors = {} if opens else dict(cursors)
-            self.found_scopes = dict(cursors) if opens else {}
+            found = self._released.find(cursors)
+            self._found_cursors = {} if opens else found
+            self.found_scopes = found if opens else {}
             self._expects_until = self.now() + self.reconnect_window
             if not self.settings.standalone:
                 self._hold()

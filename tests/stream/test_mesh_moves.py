@@ -9,7 +9,7 @@ import trio
 from support.cluster import HOST, Cluster, in_cluster
 from support.mesh import PORTS, MeshCluster, three, write_some
 
-from kevynode.store.marks import Release
+from kevynode.store.marks import Acquire, Release
 from kevynode.store.prefix_keys import drop_keys
 
 
@@ -263,3 +263,40 @@ async def test_whoever_follows_other_scopes_asks_for_them_at_once(cluster: Clust
         mesh.move(b"b:", "anna" if turn % 2 == 0 else "bert")
         await mesh.settle()
         assert trio.current_time() - began < 0.5, turn
+
+
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+@pytest.mark.parametrize("rewritten", [False, True])
+@in_cluster
+async def test_what_is_cleaned_up_behind_a_release_goes_to_no_follower_after_a_restart_either(
+    cluster: Cluster, rewritten: bool, ends: str
+) -> None:
+    mesh = three(cluster, persistence={"aof": True, "appendfsync": "always"})
+    await mesh.start(*PORTS)
+    anna, bert, _ = mesh.members.values()
+    anna.run("SET", "a:1", "x")
+    await mesh.settle()
+    mesh.move(b"a:", "bert")
+    at = anna.node.replication.position
+    if rewritten:
+        anna.run("BGREWRITEAOF")
+        await cluster.until(lambda: anna.node.server.persistence.append_only().rewrites, "the rewrite")
+    # The clean-up, as entries of its own.
+    drop_keys(anna.node.store, [b"a:1"])
+    anna.node.store.commit()
+    await trio.sleep(0.1)
+    await mesh.end("anna", getattr(cluster, ends))
+    await mesh.restart("anna")
+    replication = mesh.members["anna"].node.replication
+    assert (replication.released_before(at), replication.released_before(at - 1)) == ([b"a:"], [])
+    assert not any(name.startswith("released") for name in replication.found_scopes)
+    # Until it has it back.
+    bert.node.replication.mark(Release(b"a:", 2, "anna"))
+    replication.mark(Acquire(b"a:", 2, bert.node.replication.history, bert.node.replication.position))
+    if rewritten:
+        mesh.members["anna"].run("BGREWRITEAOF")
+        node = mesh.members["anna"].node
+        await cluster.until(lambda: node.server.persistence.append_only().rewrites, "the rewrite")
+    await mesh.end("anna", cluster.stop)
+    await mesh.restart("anna")
+    assert mesh.members["anna"].node.replication.released_before(1 << 40) == []

@@ -9,6 +9,7 @@ from support.store_harness import Harness, content
 
 from kevynode.replicate import wire
 from kevynode.replicate.backlog import Backlog
+from kevynode.replicate.released import ReleasedPrefixes
 from kevynode.store.apply import Applier
 from kevynode.store.marks import MARK_KEY, Acquire, Mark, Release, parse_mark
 
@@ -94,3 +95,36 @@ def test_behind_a_release_nothing_of_the_prefix_is_sent_until_it_is_acquired() -
     commands += [MARKS[0].command(), (b"SET", b"a:3", b"v")]
     backlog.seal()
     assert sent(6, []) == [7]
+
+
+def test_what_was_released_is_told_to_the_files_and_found_again() -> None:
+    files: dict[str, tuple[int, int]] = {}
+
+    def note(name: str, history: int, offset: int) -> None:
+        files[name] = (history, offset)
+        if not history:
+            del files[name]
+
+    released = ReleasedPrefixes()
+    for offset, mark in enumerate([Release(b"a:", 1, "n2"), Release(b"b:", 1, "n2"), Release(b"p" * 257, 1, "n2")]):
+        released.passed(mark, offset)
+        released.note(mark, 77, note)
+    assert released.before(1) == [b"a:"]
+    assert released.before(3) == [b"a:", b"b:", b"p" * 257]
+    assert files == {"released/613a": (77, 0), "released/623a": (77, 1)}
+    again = ReleasedPrefixes()
+    assert again.find(files | {"h:1": (5, 5), "released/zz": (5, 5)}) == {"h:1": (5, 5)}
+    assert again.before(3) == [b"a:", b"b:"]
+    released.passed(Acquire(b"a:", 2, 5, 9), 5)
+    released.note(Acquire(b"a:", 2, 5, 9), 77, note)
+    assert (released.before(9), files) == ([b"b:", b"p" * 257], {"released/623a": (77, 1)})
+
+
+def test_a_mark_among_the_entries_is_newer_than_the_cursor_beside_it() -> None:
+    """The files may end between an entry and what is said of it."""
+    released = ReleasedPrefixes()
+    released.passed(Acquire(b"a:", 2, 5, 9), 40)
+    released.passed(Release(b"b:", 2, "n2"), 41)
+    released.find({"released/613a": (77, 10), "released/623a": (77, 11), "released/633a": (77, 12)})
+    assert sorted(released.before(100)) == [b"b:", b"c:"]
+    assert released.before(41) == [b"c:"]
