@@ -35,7 +35,7 @@ from .disk import Disk, SystemDisk
 from .errors import ReplyError, text
 from .in_process import InProcess
 from .log import Logger
-from .no_scopes import NoScopes
+from .no_scopes import NoScopes, left_ledger
 from .node_parameters import watch_parameters
 from .node_work import NodeWork
 from .persist.persistence import Persistence, PersistenceSettings
@@ -304,6 +304,11 @@ class Node(InProcess):
         except StartFailure as failure:
             raise StartError(str(failure)) from failure
         self._instance = instance
+        if self.member is None:
+            ledger = partial(left_ledger, self.files.disk, self.config.server.data_dir)
+            if path := await self.files.in_thread(ledger):
+                # What is written under its scopes now stays here, and no other node hears of it.
+                self.log.warning("ledger_without_scopes", ledger=path)
         # It is the same node after a restart, and replicas and upstreams are to know that.
         node_id = self.config.cluster.node_id
         self._own_name = f"{node_id}.{instance[:8]}" if node_id else instance

@@ -56,6 +56,8 @@ _WORD_LIMIT: Final = 1024
 
 # How ports for clients of Redis servers begin their answer to a handshake.
 _CLIENT_PORT_ANSWERS: Final = ("ERR unknown command", "NOAUTH", "NOPERM", "ERR Protocol error", "DENIED")
+# What nodes with scopes say to each other here.
+_OTHER_NODES: Final = frozenset({b"PEER", b"INGEST"})
 _REDIS_REPLICA: Final = frozenset({b"PSYNC", b"SYNC", b"PING", b"AUTH", b"REPLCONF"})
 
 
@@ -141,6 +143,8 @@ def parse_request(words: Sequence[bytes]) -> Request:
         if command in _REDIS_REPLICA:
             who = "a Redis or Valkey replica or client"
             hint = f"{who} sent {command.decode()}: this port is for replicas of kevynode and kevy"
+        elif command in _OTHER_NODES:
+            hint = f"a node that shares scopes with this one sent {command.decode()}: no scopes are declared here"
         else:
             hint = f"got {words[0][:32]!r}: is this a client that wants the client port?"
         raise HandshakeError("expected REPLICATE command", hint)

@@ -172,6 +172,8 @@ def test_malformed(data: bytes, reason: str, step: int) -> None:
         (multibulk(b"psync", b"?", b"-1"), "a Redis or Valkey replica or client sent PSYNC"),
         (b"PING\r\n", "a Redis or Valkey replica or client sent PING"),
         (multibulk(b"GET", b"k"), "wants the client port"),
+        (multibulk(b"PEER", b"1", b"a", b"i", b"b"), "no scopes are declared here"),
+        (multibulk(b"INGEST", b"1", b"m", b"p", b"FROM", b"a", b"TO", b"b"), "no scopes are declared here"),
     ],
 )
 def test_who_is_wrong_here_is_told_apart_in_the_log(data: bytes, hint: str) -> None:

@@ -1,0 +1,34 @@
+"""A node that had scopes, and comes back with a configuration that declares none."""
+
+from __future__ import annotations
+
+from support.cluster import Cluster, in_cluster
+from support.scoped import ScopedCluster
+
+from kevynode.no_scopes import LEDGER
+from kevynode.scope import ledger_file
+
+
+@in_cluster
+async def test_a_node_that_has_lost_its_scopes_says_so(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    await cluster.stop(world.nodes["bert"])
+    tables = {"server": {"port": 7001, "bind": "127.0.0.1", "data_dir": "/data"}, "persistence": {"aof": True}}
+    await cluster.start_with("bert", tables)
+    assert cluster.logged("bert", "ledger_without_scopes") == [{"ledger": "/data/kevynode.ledger"}]
+    await cluster.until(lambda: cluster.logged("bert", "replica_refused"), "a peer that knocks")
+    assert "no scopes are declared here" in cluster.logged("bert", "replica_refused")[0]["reason"]
+
+
+@in_cluster
+async def test_a_node_that_never_had_any_says_nothing(cluster: Cluster) -> None:
+    node = await cluster.start("alone", port=7000, persistence={"aof": True})
+    await cluster.stop(node)
+    await cluster.restart(node)
+    assert not cluster.logged("alone", "ledger_without_scopes")
+
+
+def test_the_ledger_has_one_name() -> None:
+    assert LEDGER == ledger_file.LEDGER
