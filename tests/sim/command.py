@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -108,7 +108,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, metavar="FILE", help="run this plan only, and say what happened")
     parser.add_argument("--actions", type=_numbers, metavar="I,J,…", help="with --seed: only these actions of its plan")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="where the trace goes (standard output)")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="with --seed: where its plan goes, to be kept")
+    keeps = "the folder in which the plans of failures are kept; with --seed: the file for that plan"
+    parser.add_argument("--keep", type=Path, metavar="PATH", help=keeps)
     return parser.parse_args(arguments)
 
 
@@ -128,7 +129,7 @@ def _search(options: argparse.Namespace) -> int:
     totals = Totals()
     bar = ProgressBar(sys.stderr)
     end = totals.began + options.minutes * 60
-    with _outcomes(options) as outcomes:
+    with suppress(KeyboardInterrupt), _outcomes(options) as outcomes:
         for outcome in outcomes:
             totals.add(outcome)
             if bar.is_wanted:
@@ -136,7 +137,7 @@ def _search(options: argparse.Namespace) -> int:
                 bar.show("simulating", totals.seeds, options.seeds, facts)
             if outcome.failures:
                 bar.clear()
-                _report(outcome, bar, not options.no_shrink, options.trace)
+                _report(outcome, bar, options)
             if time.monotonic() >= end or len(totals.failed) >= options.failures:
                 break
     bar.clear()
@@ -164,20 +165,28 @@ def _simulate(seed: int, profile: Profile) -> Outcome:
     return outcome
 
 
-def _report(outcome: Outcome, bar: ProgressBar, shrinks: bool, trace: Path | None) -> None:
+def _report(outcome: Outcome, bar: ProgressBar, options: argparse.Namespace) -> None:
     _say(f"seed {outcome.seed} of {outcome.profile} fails: {_first(outcome)}\n")
     found = outcome
-    if shrinks and outcome.plan.actions:
+    if not options.no_shrink and outcome.plan.actions:
         found = shrink(outcome, lambda text: bar.show("shrinking", 0, 1, text) if bar.is_wanted else None)
         bar.clear()
     for failure in found.failures[:6]:
         _say(f"  {failure}\n")
     for action in found.plan.actions:
         _say(f"  {action}\n")
-    if trace is not None:
-        trace.write_text(found.trace.text())
-        _say(f"  trace: {trace}\n")
+    if options.trace is not None:
+        options.trace.write_text(found.trace.text())
+        _say(f"  trace: {options.trace}\n")
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        _keep(found.plan, options.keep / f"{found.profile}-{found.seed}.json", _first(found))
     _say(f"  replay: {replay_command(found)}\n\n")
+
+
+def _keep(plan: Plan, file: Path, about: str = "") -> None:
+    file.write_text(plan_to_json(attrs.evolve(plan, about=plan.about or about)), encoding="utf-8")
+    _say(f"  plan: {file}\n")
 
 
 def _first(outcome: Outcome) -> str:
@@ -199,8 +208,6 @@ def replay_command(outcome: Outcome) -> str:
 def _replay(plan: Plan, options: argparse.Namespace) -> int:
     if options.actions is not None:
         plan = with_actions(plan, options.actions)
-    if options.keep is not None:
-        options.keep.write_text(plan_to_json(plan), encoding="utf-8")
     outcome = simulate_plan(plan)
     if options.trace is None:
         _say(outcome.trace.text())
@@ -214,6 +221,8 @@ def _replay(plan: Plan, options: argparse.Namespace) -> int:
     _say(f"{outcome.simulated:.1f} s of the cluster, {outcome.operations} operations, trace {outcome.trace.digest()}\n")
     for failure in outcome.failures:
         _say(f"FAILED {failure}\n")
+    if options.keep is not None:
+        _keep(plan, options.keep, _first(outcome) if outcome.failures else "")
     again = replay_command(outcome) if options.plan is None else f"python -m tests.sim --plan {options.plan}"
     _say(f"replay: {again}\n")
     return 1 if outcome.failures else 0

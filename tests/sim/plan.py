@@ -39,7 +39,10 @@ class Action:
 
 @attrs.frozen
 class Plan:
-    """All that a seed decides before the first node starts."""
+    """All that a seed decides before the first node starts.
+
+    Plans are kept as text: a field that is added has a default, so that older ones still say what they said.
+    """
 
     seed: int
     profile: Profile
@@ -56,6 +59,8 @@ class Plan:
     policy: Literal["always", "everysec", "no", "memory"]
     clients: int
     actions: tuple[Action, ...]
+    #: Of a plan that is kept: what it has shown.
+    about: str = ""
 
     def wants(self, name: str, prefix: bytes) -> bool:
         """Whether a node copies what is under a prefix, where another one writes it."""
