@@ -75,8 +75,8 @@ class KevyIngest:
     async def _replace(self, request: IngestRequest, move_id: str) -> Status:
         prefix, keeper, driver = request.prefix, self._keeper, self._driver
         staging = await driver.jobs.rebuild(prefix, [words for _, words in request.commands])
-        exchange = await driver.jobs.exchange(prefix, staging)
         try:
+            exchange = await driver.jobs.exchange(prefix, staging)
             await self._become_owner(prefix, move_id)
         finally:
             if keeper.ownership.owner(prefix) == keeper.settings.node_id:

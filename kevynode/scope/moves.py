@@ -88,6 +88,7 @@ from .move_messages import Message
 
 __all__ = [
     "ASK_SECONDS",
+    "LINK_SECONDS",
     "QUIET_SECONDS",
     "REPEAT_SECONDS",
     "RETRY_SECONDS",
@@ -133,6 +134,8 @@ __all__ = [
 
 #: Seconds after which a message that has had no answer is said again.
 REPEAT_SECONDS: Final = 1.0
+#: Seconds without a link after which a source calls off what its target cannot have all of.
+LINK_SECONDS: Final = 2.0
 #: Seconds after a failed record, or a failed placing, until the next try.
 RETRY_SECONDS: Final = 1.0
 #: Seconds of silence from the source after which a target asks what has become of the move.

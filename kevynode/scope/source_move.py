@@ -115,7 +115,9 @@ class SourceMove(SourceSteps):
         """When to feed a ``Tick``."""
         if self.state in _WRITING:
             return self._retry_at
-        if self.state in (SourceState.ASKING, SourceState.QUIESCED, SourceState.CAPTURING):
+        if self.state is SourceState.QUIESCED:
+            return min(self._deadline, self._repeat_at, self.gone_at)
+        if self.state in (SourceState.ASKING, SourceState.CAPTURING):
             return min(self._deadline, self._repeat_at)
         if self.state is SourceState.FLIPPED:
             return self._repeat_at if self.outcome else min(self._deadline, self._repeat_at)

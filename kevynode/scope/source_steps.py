@@ -27,12 +27,14 @@ from .move_messages import (
     Unknown,
 )
 from .moves import (
+    LINK_SECONDS,
     REPEAT_SECONDS,
     AbortWanted,
     Action,
     Capture,
     Captured,
     LedgerChanged,
+    Linked,
     LinkLost,
     Outcome,
     Quiesce,
@@ -129,6 +131,8 @@ class SourceSteps(Machine[SourceState]):
         self._shipped = Staged(0, 0, 0, 0, 0, "")
         self._quiesced_at = math.nan
         self._window = 0.0
+        # Since when there is no link; infinity while there is one.
+        self._lost_at = math.inf
         # Why the move is to be aborted once the record under way is durable, and that an operator said so.
         self._unwanted = ""
         self._abort_asked = False
@@ -158,6 +162,10 @@ class SourceSteps(Machine[SourceState]):
             decision=decision,
             detail=remark(self._reason),
         )
+
+    def _notice(self, event: object, now: float) -> None:
+        if isinstance(event, Linked | LinkLost):
+            self._lost_at = now if isinstance(event, LinkLost) else math.inf
 
     # -- before the decision ----------------------------------------------------------------------------------------
 
@@ -281,8 +289,15 @@ class SourceSteps(Machine[SourceState]):
     def _quiesced_tick(self, event: Tick, now: float, output: _Output) -> None:
         if now >= self._deadline:
             self._abort(self._too_late(), now, output)
+        elif now >= self.gone_at:
+            self._abort(f"the link to {self.order.target} was lost before it had the whole slice", now, output)
         elif now >= self._repeat_at and not self.shipping:
             self._offer(event, now, output)
+
+    @property
+    def gone_at(self) -> float:
+        """When a target that is not there any more, and cannot have sealed, is waited for no longer."""
+        return math.inf if self.following or self._staged is not None else self._lost_at + LINK_SECONDS
 
     def _capturing_tick(self, event: Tick, now: float, output: _Output) -> None:
         if now >= self._deadline:

@@ -176,6 +176,28 @@ async def test_a_bulk_that_ends_anywhere_leaves_nothing_behind(cluster: Cluster)
 
 
 @in_cluster
+async def test_a_large_bulk_that_finds_the_disk_full_leaves_nothing_behind(cluster: Cluster) -> None:
+    world = await started(cluster)
+    bulk = b"".join(request("SET", f"k:{number}", "x" * 1000) for number in range(100))
+
+    def fail(call: Call) -> None:
+        if "/stage-" in call.path and call.method in ("create", "write"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), call.path)
+
+    cluster.disk("anna").before = fail
+    reply = await world.write("anna", "MOVE-SCOPE-INGEST", "k:", bulk)
+    cluster.disk("anna").before = None
+    assert isinstance(reply, ErrorReply)
+    assert "it cannot be recorded" in reply.text
+    assert world.under("anna", PREFIX) == {}
+    # It is copied from its writer again.
+    assert not world.member("anna")._taken
+    assert await world.write("anna", "SET", "a:1", "v") == "OK"
+    assert await world.write("anna", "MOVE-SCOPE-INGEST", "k:", bulk) == "OK 100"
+    assert len(world.under("anna", PREFIX)) == 100
+
+
+@in_cluster
 async def test_two_bulks_at_a_time_are_one_and_a_refusal(cluster: Cluster) -> None:
     world = await started(cluster)
     first, second, third = [await world.connect("anna") for _ in range(3)]

@@ -154,3 +154,44 @@ async def test_whoever_watches_hears_of_each_key(cluster: Cluster) -> None:
     keys = set(world.under("bert", PREFIX))
     assert keys <= set(seen)
     assert world.under("bert", PREFIX) == under(await opened(cluster, cluster.disk("bert").crash()))
+
+
+@in_cluster
+async def test_a_target_that_dies_in_the_midst_of_a_slice_does_not_hold_writes_up(cluster: Cluster) -> None:
+    world = await begun(cluster)
+    client = await world.connect("anna")
+    for part in range(30):
+        words = [word for number in range(100) for word in (f"a:{part}:{number}", "x" * 1000)]
+        assert await client.call("MSET", *words) == "OK"
+    await client.aclose()
+    is_staging = trio.Event()
+
+    def look() -> None:
+        moves = world.member("bert").coordinator.status() if "bert" in world.nodes else []
+        if any(move.state == "staging" for move in moves):
+            is_staging.set()
+
+    answer: Any = None
+    took = 0.0
+
+    async def work() -> None:
+        nonlocal answer, took
+        async with trio.open_nursery() as nursery:
+
+            async def kill() -> None:
+                await is_staging.wait()
+                await world.kill("bert")
+
+            nursery.start_soon(kill)
+            began = trio.current_time()
+            answer = await world.write("anna", *MOVE)
+            took = trio.current_time() - began
+
+    await world.watching(look, work)
+    assert answer.text == ("ERR MOVE-SCOPE ship failed: the link to bert was lost before it had the whole slice")
+    assert took < 5
+    assert await world.write("anna", "SET", "a:0", "y") == "OK"
+    await world.start("bert", replicate=[])
+    await at_rest(cluster, world)
+    assert world.owners("bert")[PREFIX] == "anna"
+    assert world.under("bert", PREFIX) == {}

@@ -11,6 +11,7 @@ from support.move_harness import (
     FLIPPED,
     FLIPPING,
     ORDER,
+    QUIESCED,
     STAGED,
     M,
     P,
@@ -35,6 +36,7 @@ from kevynode.scope.move_messages import (
     Unknown,
 )
 from kevynode.scope.moves import (
+    LINK_SECONDS,
     REPEAT_SECONDS,
     RETRY_SECONDS,
     AbortWanted,
@@ -182,6 +184,38 @@ def test_what_was_lost_is_said_again() -> None:
     move.handle(Staged(2, 3, 6, 5, 99, "aa"), 2.0)
     assert move.handle(NeedStage(M, 2, "lost"), 2.1) == []
     assert move.handle(Tick(), 3.0) == [Send(Stage(M, 3, 7, 9)), Ship(3)]
+
+
+def test_a_target_that_is_gone_in_the_midst_of_a_slice_is_not_waited_for() -> None:
+    move, _ = source(*QUIESCED)
+    assert move.handle(LinkLost(), 1.0) == []
+    assert move.wake_at <= 1.0 + LINK_SECONDS
+    move.handle(Tick(), 1.0 + LINK_SECONDS - 0.1)
+    assert move.state is SourceState.QUIESCED
+    # A link that comes in time, and is lost again, begins a time of its own.
+    assert move.handle(Linked(), 2.9) == [Send(Stage(M, 2, 7, 9)), Ship(2)]
+    move.handle(LinkLost(), 3.0)
+    move.handle(Tick(), 4.9)
+    assert move.state is SourceState.QUIESCED
+    assert move.wake_at <= 3.0 + LINK_SECONDS
+    (record,) = move.handle(Tick(), 3.0 + LINK_SECONDS)
+    assert isinstance(record, Record)
+    assert states(record) == [MoveState.ABORTED]
+    actions = move.handle(Recorded(), 5.0)
+    assert actions[0] == Resume()
+    assert isinstance(actions[-1], Report)
+    assert actions[-1].outcome.reason == "the link to b was lost before it had the whole slice"
+
+
+@pytest.mark.parametrize("following", [False, True])
+def test_a_target_that_may_have_sealed_has_all_of_the_time(following: bool) -> None:
+    move, _ = source(*((Accepted(M, 4, True), *QUIESCED[1:]) if following else STAGED))
+    move.handle(LinkLost(), 1.0)
+    move.handle(Tick(), 29.9)
+    assert move.state is SourceState.QUIESCED
+    (record,) = move.handle(Tick(), 30.0)
+    assert isinstance(record, Record)
+    assert states(record) == [MoveState.ABORTED]
 
 
 # -- the source: behind the decision ----------------------------------------------------------------------------------
