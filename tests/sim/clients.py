@@ -71,13 +71,13 @@ class Client:
             await trio.sleep(self._random.expovariate(1 / PAUSE))
             prefix = self._random.choice(self._prefixes)
             draw = self._random.random()
-            if draw < 0.70:
+            if draw < 0.62:
                 await self._operate(prefix)
-            elif draw < 0.80:
+            elif draw < 0.72:
                 await self._noise(prefix)
-            elif draw < 0.88:
+            elif draw < 0.80:
                 await self._write_pair(prefix)
-            elif draw < 0.94:
+            elif draw < 0.86:
                 await self._read_pair(prefix)
             else:
                 await self._session(prefix)

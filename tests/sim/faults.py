@@ -375,10 +375,12 @@ class Faults:
             life_node = life.node
             assert life_node is not None
             replicas = len(self._plan.nodes) - 1
-            reply = await self._ask(name, "REPLICAOF", "NO", "ONE")
-            if life_node.replication.role != "master":
-                return
-            self._world.trace.add("operator", f"{name} is the primary now ({reply!r})")
+            while life_node.replication.role != "master":
+                # Who has been asked may do it long after nobody waits for the answer any more.
+                await self._ask(name, "REPLICAOF", "NO", "ONE")
+                if life.dead:
+                    return
+            self._world.trace.add("operator", f"{name} is the primary now")
             losses.promoted(replicas)
             losses.primary = name
             for other in self._plan.nodes:
