@@ -8,6 +8,7 @@ code to what it sees; then it goes through the door :data:`PASSES` times. Nothin
 import gc
 import itertools
 import json
+import math
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -19,11 +20,14 @@ from kevynode import NodeConfig, twins
 from kevynode.log import open_log
 from kevynode.node import Node
 from kevynode.replicate import wire
+from kevynode.replicate.follower import Follower
 from kevynode.replicate.handshake import Form, Request, format_answer
 from kevynode.replicate.lineage import Lineage
 from kevynode.replicate.replica import ReplicaLink
+from kevynode.replicate.replica_events import Resumed
 from kevynode.replicate.snapshot import encode_snapshot
 from kevynode.replicate.snapshot_decoder import SnapshotDecoder
+from kevynode.replicate.upstream import Upstream
 from kevynode.scope import OwnershipTable, Scope
 from kevynode.serve.session import Session
 from kevynode.serve.table import TABLE
@@ -43,8 +47,8 @@ KEYSPACE = 1000
 CYCLE = 8
 """Batches of clients between two turns of a link to a replica."""
 
-FRAMES = 1024
-FRAMES_AT_ONCE = 256
+FRAMES = 2048
+FRAMES_AT_ONCE = 512
 """About as many as a read from a socket holds."""
 
 SNAPSHOT_KEYS = 2000
@@ -173,14 +177,26 @@ def _set_frames(first: int) -> list[bytes]:
 
 
 def replica_apply() -> Counted:
-    """A stream of SETs: decode, apply, number. Each pass goes on where the one before it ended."""
+    """A stream of SETs: decode, apply, number, pass on. Each pass goes on where the one before it ended."""
     node = make_node()
-    store = node.store
-    store.now = 1
-    applier = Applier(store, TABLE)
+    store, replication = node.store, node.replication
+    replication.follow("bench", 1)
+    follower = Follower(
+        "bench",
+        1,
+        store=store,
+        applier=Applier(store, TABLE),
+        transport=node.transport,
+        clock=node.clock,
+        random=node.random,
+        log=node.log,
+        sink=replication,
+        replica_id="bench",
+    )
     capabilities = frozenset({"txn", "ackreq", "lineage"})
     request = Request(Form.EXTENDED, 7, 1, "bench", capabilities)
-    link = ReplicaLink(request, "bench")
+    upstream = Upstream(follower, 0, 1)
+    link = upstream.link = ReplicaLink(request, "bench")
     link.start(0.0)
     link.feed(format_answer(request, Lineage(7), capabilities), 0.0)
     passes = (_set_frames(1 + FRAMES * index) for index in itertools.count())
@@ -192,14 +208,12 @@ def replica_apply() -> Counted:
         for data in next(streams):
             for event in link.feed(data, 0.0):
                 if isinstance(event, wire.Frames):
-                    applier.apply_all(event.commands)
-                    if store.touched:
-                        store.settle()
-                    store.journal.commit(event.next)
-                    link.applied(event.next, 0.0)
+                    follower.apply(upstream, event, 0, math.inf)
+                elif isinstance(event, Resumed):
+                    follower.resumed(upstream, event, "")
 
     work()
-    if link.position != 1 + FRAMES or not store.keyspace.count:
+    if link.position != 1 + FRAMES or not store.keyspace.count or replication.backlog.next != 1 + FRAMES:
         raise ValueError(f"the replica is at {link.position}, {link.state}: {link.reason}")
     return Counted(work, FRAMES)
 

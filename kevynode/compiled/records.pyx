@@ -27,15 +27,22 @@ cdef inline char* put_line(char* end, char kind, unsigned long long number) noex
     cdef char[24] digits
     cdef int place = 24
     end[0] = kind
-    end += 1
-    while True:
-        place -= 1
-        digits[place] = <char>(48 + number % 10)
-        number //= 10
-        if not number:
-            break
-    memcpy(end, &digits[place], 24 - place)
-    end += 24 - place
+    if number < 10:
+        # What nearly all lengths and counts are, and the next.
+        end[1] = <char>(48 + number)
+        end += 2
+    elif number < 100:
+        end[1] = <char>(48 + number // 10)
+        end[2] = <char>(48 + number % 10)
+        end += 3
+    else:
+        end += 1
+        while number:
+            place -= 1
+            digits[place] = <char>(48 + number % 10)
+            number //= 10
+        memcpy(end, &digits[place], 24 - place)
+        end += 24 - place
     end[0] = 13
     end[1] = 10
     return end + 2
@@ -75,8 +82,8 @@ cdef bytes encode(object command, long long offset):
         start = PyBytes_AS_STRING(large)
     end = start
     if offset >= 0:
-        end = put_line(end, 42, 2)
-        end = put_line(end, 58, offset)
+        memcpy(end, b"*2\r\n", 4)
+        end = put_line(end + 4, 58, offset)
     end = put_line(end, 42, count)
     for place in range(count):
         word = words[place]

@@ -48,7 +48,7 @@ SLICE_SECONDS: Final = 0.002
 STEADY_SECONDS: Final = 1.0
 
 # About as many small entries as fit into a slice: a batch that is applied in one go passes on the bytes it came in.
-_READ_SIZE: Final = 131072 if COMPILED else 32768
+_READ_SIZE: Final = 65536 if COMPILED else 32768
 # Bytes of a snapshot built in one step: a millisecond or two, whatever is in it.
 _STEP_SIZE: Final = 16384
 # Why a link ends when the follower is cancelled.
