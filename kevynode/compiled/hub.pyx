@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""One round of the hub: read, run, answer. Twin of the methods of the same names in ``kevynode.serve.hub``. Linux only.
+"""One round of the hub: look, read, run, answer. Twin of ``kevynode.serve.hub_rounds``. Linux only.
 
-Sockets are read and written without a call into Python, and without letting go of the interpreter: they do not block.
+The system is called without a call into Python, and without letting go of the interpreter: nothing of it blocks.
 """
 
 import os
@@ -9,15 +9,19 @@ from time import perf_counter
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_Append
+from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from .counts cimport count_sent, enter_counts
 from .loop cimport run_turn
 from .objects cimport PyDict_GetItemWithError, PyList_GET_ITEM, PyList_GET_SIZE, add_to_field, field, set_field, slot_offset
 
 from ..serve.hub_connection import HubConnection
+from ..serve.server import Server
 from ..serve.session import Session
 
 cdef extern from "sys/socket.h" nogil:
@@ -25,11 +29,24 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t send(int fd, const void* data, size_t size, int flags)
     int MSG_NOSIGNAL
 
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    int epoll_wait(int epoll, epoll_event* events, int most, int timeout)
+    int EPOLLIN
+
 cdef object _true = True
 cdef object _false = False
 cdef object _perf_counter = perf_counter
 cdef object _Session = Session
+cdef object _Server = Server
 cdef object _zero = 0
+cdef Py_ssize_t FD = slot_offset(HubConnection, "fd")
 cdef Py_ssize_t PLAIN = slot_offset(HubConnection, "plain")
 cdef Py_ssize_t CLOSED = slot_offset(HubConnection, "closed")
 cdef Py_ssize_t ENDED = slot_offset(HubConnection, "ended")
@@ -38,33 +55,39 @@ cdef Py_ssize_t OUTPUT = slot_offset(Session, "output")
 cdef Py_ssize_t OUTPUT_BYTES = slot_offset(Session, "output_bytes")
 cdef Py_ssize_t PRODUCED = slot_offset(Session, "produced")
 cdef Py_ssize_t SERVER = slot_offset(Session, "server")
-
-# EPOLLIN.
-cdef int READABLE = 1
+cdef Py_ssize_t STATISTICS = slot_offset(Server, "statistics")
 
 
 cdef class Rounds:
-    """Serves the ready sockets of one hub. ``size`` bytes are read from one socket in one turn."""
+    """Serves the ready sockets of one hub, as its twin does."""
 
     cdef object hub, connections, timer
+    cdef int epoll
     cdef bint is_system_clock
     cdef double turn
     cdef char* data
     cdef size_t size
+    # What the last look has found, how many that is, and the first of them that had no turn yet.
+    cdef epoll_event* events
+    cdef int most, found, place
 
-    def __cinit__(self, hub, connections, timer, double turn, size_t size):
+    def __cinit__(self, hub, connections, epoll, timer, double turn, size_t size, int most):
         self.hub = hub
         self.connections = connections
+        self.epoll = epoll.fileno()
         self.timer = timer
         self.is_system_clock = timer is _perf_counter
         self.turn = turn
         self.size = size
+        self.most = most
         self.data = <char*>malloc(size)
-        if self.data == NULL:
+        self.events = <epoll_event*>malloc(most * sizeof(epoll_event))
+        if self.data == NULL or self.events == NULL:
             raise MemoryError()
 
     def __dealloc__(self):
         free(self.data)
+        free(self.events)
 
     cdef inline double now(self) except? -1:
         cdef timespec moment
@@ -73,23 +96,42 @@ cdef class Rounds:
             return <double>moment.tv_sec + <double>moment.tv_nsec * 1e-9
         return self.timer()
 
-    def serve_sockets(self, list events, double deadline):
-        """Read and run for each of ``events`` until the deadline; how many had their turn, and two lists of
-        connections: those that have nothing but answers, and those to settle."""
+    @property
+    def left(self):
+        """How many sockets that the last look has found ready had no turn yet."""
+        return self.found - self.place
+
+    def look(self):
+        """See which sockets are ready, and how many that are."""
+        cdef int found = epoll_wait(self.epoll, self.events, self.most, 0)
+        while found < 0 and errno == EINTR:
+            found = epoll_wait(self.epoll, self.events, self.most, 0)
+        if found < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.found = found
+        self.place = 0
+        return found
+
+    def serve_sockets(self, double deadline):
+        """Read and run for each socket that is left, until the deadline; two lists of connections: those that have
+        nothing but answers, and those to settle."""
         cdef object hub = self.hub
         cdef list answered = []
         cdef list unsettled = []
-        cdef Py_ssize_t served = 0
         cdef PyObject* found
-        cdef object connection, session
+        cdef object connection, session, descriptor
         cdef double now = self.now()
+        cdef uint32_t mask
         cdef ssize_t size
-        cdef int failure
+        cdef int fd, failure
         cdef bint special
-        for fd, mask in events:
-            served += 1
-            found = PyDict_GetItemWithError(self.connections, fd)
-            if found == NULL or mask != READABLE or field(<object>found, PLAIN) != <PyObject*>_true:
+        while self.place < self.found:
+            fd = self.events[self.place].data.fd
+            mask = self.events[self.place].events
+            self.place += 1
+            descriptor = fd
+            found = PyDict_GetItemWithError(self.connections, descriptor)
+            if found == NULL or mask != <uint32_t>EPOLLIN or field(<object>found, PLAIN) != <PyObject*>_true:
                 connection = None if found == NULL else <object>found
                 if hub.serve_other(fd, connection, mask, now + self.turn):
                     unsettled.append(connection)
@@ -128,7 +170,8 @@ cdef class Rounds:
             now = self.now()
             if now > deadline:
                 break
-        return served, answered, unsettled
+        enter_counts()
+        return answered, unsettled
 
     def send_answers(self, list answered):
         """Send what sessions have to say, one after the other."""
@@ -145,7 +188,7 @@ cdef class Rounds:
                 size = PyBytes_GET_SIZE(data)
                 if size == 0:
                     continue
-                fd = connection.fd
+                fd = PyLong_AsLong(<object>field(connection, FD))
                 sent = send(fd, PyBytes_AS_STRING(data), size, MSG_NOSIGNAL)
                 while sent < 0 and errno == EINTR:
                     sent = send(fd, PyBytes_AS_STRING(data), size, MSG_NOSIGNAL)
@@ -161,11 +204,12 @@ cdef class Rounds:
                     self.hub.settle(connection)
             except Exception as error:
                 self.hub.fail(connection, error)
+        enter_counts()
 
 
 cdef bytes take_output(object session):
     """As ``Session.take_output``."""
-    cdef object output, server, statistics
+    cdef object output, server
     cdef bytes data
     if type(session) is not _Session:
         return session.take_output()
@@ -177,6 +221,8 @@ cdef bytes take_output(object session):
     set_field(session, OUTPUT, [])
     set_field(session, PRODUCED, _zero)
     add_to_field(session, OUTPUT_BYTES, PyBytes_GET_SIZE(data))
-    statistics = (<object>field(session, SERVER)).statistics
-    statistics.output_bytes += PyBytes_GET_SIZE(data)
+    server = <object>field(session, SERVER)
+    if type(server) is not _Server:
+        raise TypeError("the compiled hub serves nothing but sessions of a Server")
+    count_sent(<object>field(server, STATISTICS), PyBytes_GET_SIZE(data))
     return data

@@ -36,10 +36,10 @@ cdef class Turn:
     cdef Buffer out
     # Bytes that were put into the session's output, beside those in ``out``.
     cdef Py_ssize_t flushed
-    # The command that came last, and the one whose statistics have not been entered yet.
+    # The command that came last, and the one that ran last without being noted in the session.
     cdef object last_name, last_facts, counted
-    cdef long calls
-    cdef double spent
+    # Commands that are not counted in the session yet.
+    cdef Py_ssize_t calls
     # Where the journal stood when the session's last write was noted.
     cdef object noted
 
@@ -56,5 +56,6 @@ cdef class Turn:
     cdef bint take_turn(self, const char* data, Py_ssize_t size, double deadline) except -1
 
 
-# Run what is queued, and then what ``data`` holds; true if the driver has to look at the session.
+# Run what is queued, and then what ``data`` holds; true if the driver has to look at the session. Whoever calls it
+# enters the counts in the end.
 cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline) except -1

@@ -16,6 +16,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .buffer cimport Buffer
 from .commands cimport Handler, twin_of
+from .counts cimport count_call, count_received, enter_counts
 from .objects cimport (
     PENDING,
     STORE,
@@ -28,7 +29,7 @@ from .objects cimport (
     set_field,
     slot_offset,
 )
-from .observers cimport tell
+from .observers cimport commit
 from .replies cimport write_reply
 from .requests cimport take_command
 
@@ -36,6 +37,7 @@ from .. import errors as _errors
 from ..resp import RequestParser
 from ..serve import dispatch as _dispatch
 from ..serve.loop import PENDING_OUTPUT, TURN_OUTPUT
+from ..serve.roles import Roles
 from ..serve.session import MOST_WRITTEN_KEYS, Session
 from ..store.journal import Journal
 from ..store.store import Store
@@ -47,14 +49,14 @@ cdef object _perf_counter = (
     perf_counter if get_clock_info("perf_counter").implementation == "clock_gettime(CLOCK_MONOTONIC)" else None
 )
 cdef object _Session = Session
+# Known when the first session comes: their module needs this one.
+cdef object _Server = None
 cdef object _Store = Store
 cdef object _Journal = Journal
 cdef object _ReplyError = _errors.ReplyError
 cdef Py_ssize_t MOST_OUTPUT = TURN_OUTPUT
 cdef Py_ssize_t MOST_PENDING = PENDING_OUTPUT
 cdef Py_ssize_t JOURNAL_OFFSET = slot_offset(Journal, "offset")
-cdef Py_ssize_t JOURNAL_OBSERVERS = slot_offset(Journal, "observers")
-cdef Py_ssize_t JOURNAL_FOLLOWS = slot_offset(Journal, "follows")
 cdef Py_ssize_t WAITING = slot_offset(Session, "waiting")
 cdef Py_ssize_t PAUSED = slot_offset(Session, "paused")
 cdef Py_ssize_t CLOSING = slot_offset(Session, "closing")
@@ -66,18 +68,23 @@ cdef Py_ssize_t PARSER = slot_offset(Session, "parser")
 cdef Py_ssize_t LAST_ACTIVE = slot_offset(Session, "last_active")
 cdef Py_ssize_t LAST_COMMAND = slot_offset(Session, "last_command")
 cdef Py_ssize_t INPUT_BYTES = slot_offset(Session, "input_bytes")
+cdef Py_ssize_t COMMANDS_RUN = slot_offset(Session, "commands_run")
+cdef Py_ssize_t WROTE = slot_offset(Session, "wrote")
 cdef Py_ssize_t WRITTEN = slot_offset(Session, "written")
 cdef Py_ssize_t WAIT_FULFILLED = slot_offset(Session, "wait_fulfilled")
 cdef Py_ssize_t MOST_KEYS = MOST_WRITTEN_KEYS
 cdef Py_ssize_t TURN = slot_offset(Session, "turn")
+cdef Py_ssize_t NEEDED = slot_offset(Roles, "needed_by_every_command")
+cdef Py_ssize_t TRACKS_WRITTEN_KEYS = slot_offset(Roles, "_tracks_written_keys")
+cdef Py_ssize_t CURRENT, SLOW_AFTER, STATISTICS
 cdef Py_ssize_t IS_PLAIN = slot_offset(RequestParser, "plain")
 cdef Py_ssize_t BULK_LIMIT = slot_offset(RequestParser, "bulk_limit")
 
 cdef extern from "Python.h":
     Py_ssize_t PySet_GET_SIZE(object members) noexcept
 
-# Buffers for the output of a turn that nobody uses now: turns do not nest, save through what a command calls.
-cdef list _buffers = []
+# A buffer for the output of a turn that nobody uses now: turns do not nest, save through what a command calls.
+cdef Buffer _spare = None
 # What a buffer may keep for the next turn.
 cdef Py_ssize_t KEPT_ROOM = 1 << 20
 
@@ -114,37 +121,18 @@ cdef inline double seconds(object perf, bint is_system) except? -1:
     return perf()
 
 
-cdef int commit(object journal) except -1:
-    """As ``Journal.commit`` without an offset."""
-    cdef object observers = <object>field(journal, JOURNAL_OBSERVERS)
-    cdef Py_ssize_t count = PyList_GET_SIZE(observers)
-    cdef list group
-    cdef object first
-    if field(journal, JOURNAL_FOLLOWS) != <PyObject*>_false:
-        journal.commit()
-        return 0
-    group = <list>field(journal, PENDING)
-    first = <object>field(journal, JOURNAL_OFFSET)
-    set_field(journal, JOURNAL_OFFSET, first + PyList_GET_SIZE(group))
-    set_field(journal, PENDING, [])
-    if count == 1:
-        tell(<object>PyList_GET_ITEM(observers, 0), first, group)
-    elif count:
-        tell_all(tuple(observers), first, group)
-    return 0
+cdef int know_server(object server) except -1:
+    """Find the places of a server's fields. Raises TypeError for what is no server."""
+    global _Server, CURRENT, SLOW_AFTER, STATISTICS
+    if _Server is None:
+        from ..serve.server import Server
 
-
-cdef int tell_all(tuple observers, object first, list group) except -1:
-    """Each observer hears of the group, also if another one fails; the first failure is raised when all have heard."""
-    cdef object failure = None
-    for observer in observers:
-        try:
-            tell(observer, first, group)
-        except Exception as error:
-            if failure is None:
-                failure = error
-    if failure is not None:
-        raise failure
+        CURRENT = slot_offset(Server, "current")
+        SLOW_AFTER = slot_offset(Server, "slow_after")
+        STATISTICS = slot_offset(Server, "statistics")
+        _Server = Server
+    if type(server) is not _Server:
+        raise TypeError("the compiled loop serves nothing but a session of a Server")
     return 0
 
 
@@ -171,6 +159,7 @@ cdef class Turn:
 
     def __cinit__(self, session):
         server = session.server
+        know_server(server)
         self.session = None
         self.server = server
         self.queue = session.queue
@@ -183,7 +172,7 @@ cdef class Turn:
 
     cdef int look_up_anew(self) except -1:
         """Take what the server says that every command needs; a command that takes the careful way may change it."""
-        cdef object needed = self.server.needed_by_every_command
+        cdef object needed = <object>field(self.server, NEEDED)
         if needed is self.needed:
             return 0
         store, journal, self.ready, self.find, guard = needed
@@ -222,18 +211,14 @@ cdef class Turn:
             PyList_Append(<object>field(session, OUTPUT), self.out.take())
             self.flushed += size
         if self.calls:
-            command = (<Facts>self.counted).command
-            command.calls += self.calls
-            command.seconds += self.spent
-            session.commands_run += self.calls
+            add_to_field(session, COMMANDS_RUN, self.calls)
             self.calls = 0
-            self.spent = 0.0
         if PyDict_Size(<object>field(self.store, STORE.touched)):
             self.store.settle()
         offset = field(self.journal, JOURNAL_OFFSET)
         if offset != <PyObject*>self.noted:
             self.noted = <object>offset
-            session.wrote = self.noted
+            set_field(session, WROTE, self.noted)
         return 0
 
     cdef int note_written(self) except -1:
@@ -271,6 +256,7 @@ cdef class Turn:
         if self.counted is not None:
             set_field(session, LAST_COMMAND, (<Facts>self.counted).command)
             self.counted = None
+        enter_counts()
         _dispatch.process(session, argv)
         self.noted = <object>field(self.journal, JOURNAL_OFFSET)
         output = <object>field(session, OUTPUT)
@@ -354,13 +340,6 @@ cdef class Turn:
                     return True
                 continue
             if facts is not self.counted:
-                if self.calls:
-                    command = (<Facts>self.counted).command
-                    command.calls += self.calls
-                    command.seconds += self.spent
-                    self.session.commands_run += self.calls
-                    self.calls = 0
-                    self.spent = 0.0
                 self.counted = facts
             reply = self.call(facts, argv)
             if PyList_GET_SIZE(<object>field(self.journal, PENDING)):
@@ -372,7 +351,7 @@ cdef class Turn:
             self.now = seconds(self.perf, self.is_system_clock)
             elapsed = self.now - before
             self.calls += 1
-            self.spent += elapsed
+            count_call(facts.command, elapsed)
             if elapsed > self.slow_after and self.server.on_slow is not None:
                 self.server.on_slow(self.session, argv, elapsed)
             if self.ready:
@@ -387,34 +366,35 @@ cdef class Turn:
 
     cdef bint run(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1:
         """Whether it broke off before everything had run."""
+        global _spare
         cdef object session = self.session
         cdef object server = self.server
         cdef object now
         cdef bint stopped
         self.look_up_anew()
-        self.slow_after = server.slow_after
-        self.tracks_written_keys = server._tracks_written_keys
+        self.slow_after = <object>field(server, SLOW_AFTER)
+        self.tracks_written_keys = <object>field(server, TRACKS_WRITTEN_KEYS)
         self.protocol = PyLong_AsLongLong(<object>field(session, PROTOCOL))
         self.parser = <object>field(session, PARSER)
         self.noted = <object>field(self.journal, JOURNAL_OFFSET)
         self.counted = None
         self.calls = 0
-        self.spent = 0.0
         self.flushed = 0
         self.now = seconds(self.perf, self.is_system_clock)
         now = self.now
         set_field(session, LAST_ACTIVE, now)
-        server.current = session
-        self.out = <Buffer>_buffers.pop() if _buffers else Buffer()
+        set_field(server, CURRENT, session)
+        self.out = _spare if _spare is not None else Buffer()
+        _spare = None
         try:
             stopped = self.run_commands(data, place, size)
         finally:
-            server.current = None
+            set_field(server, CURRENT, None)
             if self.counted is not None:
                 set_field(session, LAST_COMMAND, (<Facts>self.counted).command)
             self.flush()
             if self.out.room <= KEPT_ROOM:
-                _buffers.append(self.out)
+                _spare = self.out
             self.out = None
         return stopped
 
@@ -435,7 +415,6 @@ cdef class Turn:
         cdef Py_ssize_t place = 0
         cdef Py_ssize_t total
         cdef bint stopped
-        cdef object statistics
         self.special = False
         self.deadline = deadline
         if size and (
@@ -457,8 +436,7 @@ cdef class Turn:
             place = size
         if place:
             add_to_field(session, INPUT_BYTES, place)
-            statistics = self.server.statistics
-            statistics.input_bytes += place
+            count_received(<object>field(self.server, STATISTICS), place)
         if place < size:
             # Incomplete, unusual or wrong; or there was no time left for it.
             session.receive(PyBytes_FromStringAndSize(data + place, size - place))
@@ -484,9 +462,15 @@ cdef bint run_turn(object session, const char* data, Py_ssize_t size, double dea
 
 def run_commands(session, double deadline):
     """As ``kevynode.serve.loop.run_commands``."""
-    return run_turn(session, NULL, 0, deadline)
+    try:
+        return run_turn(session, NULL, 0, deadline)
+    finally:
+        enter_counts()
 
 
 def receive_and_run(session, bytes data, double deadline):
     """What ``receive`` and ``run_commands`` come to together: what the hub does with the bytes it has read."""
-    return run_turn(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), deadline)
+    try:
+        return run_turn(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), deadline)
+    finally:
+        enter_counts()

@@ -6,6 +6,7 @@ has. Who reads a field must know that the object is of that very class.
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.limits cimport LLONG_MAX, LLONG_MIN
 
 
 cdef extern from "Python.h":
@@ -15,6 +16,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(object things) noexcept
     PyObject* PyList_GET_ITEM(object things, Py_ssize_t place) noexcept
     long long PyLong_AsLongLong(object number) except? -1
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
 
 
 cdef Py_ssize_t slot_offset(object owner, str name) except -1
@@ -52,7 +54,13 @@ cdef inline void set_field(object owner, Py_ssize_t offset, object value) noexce
 
 # Add to a field that holds an int.
 cdef inline int add_to_field(object owner, Py_ssize_t offset, Py_ssize_t amount) except -1:
-    set_field(owner, offset, <object>field(owner, offset) + amount)
+    cdef int overflow = 0
+    cdef long long number = PyLong_AsLongLongAndOverflow(<object>field(owner, offset), &overflow)
+    if overflow or number > LLONG_MAX >> 1 or number < LLONG_MIN >> 1:
+        # The sum may be more than C can hold.
+        set_field(owner, offset, <object>field(owner, offset) + amount)
+    else:
+        set_field(owner, offset, number + amount)
     return 0
 
 

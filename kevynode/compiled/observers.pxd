@@ -2,3 +2,6 @@
 
 # Tell one observer of the journal of a group; as calling it.
 cdef int tell(object observer, object first, list group) except -1
+
+# Close the open group of a journal; as ``Journal.commit`` without an offset.
+cdef int commit(object journal) except -1

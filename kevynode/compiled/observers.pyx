@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Who hears of every write, for what nearly every write is: one command of a few words that was made here.
 
-Twins of ``JournalRecorder.observe``, ``Backlog.observe`` and ``kevynode.replicate.wire.frame``. What is not that simple
+Twins of ``Journal.commit``, ``JournalRecorder.observe``, ``Backlog.observe`` and ``kevynode.replicate.wire.frame``. What is not that simple
 is left to them before anything has changed.
 """
 
@@ -14,6 +14,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 
 from .records cimport encode
 from .objects cimport (
+    PENDING,
     PyList_GET_ITEM,
     PyList_GET_SIZE,
     PyLong_AsLongLong,
@@ -33,9 +34,12 @@ cdef object _MethodType = MethodType
 cdef object _recorder_observe = JournalRecorder.observe
 cdef object _backlog_observe = Backlog.observe
 cdef object _true = True
+cdef object _false = False
 
 cdef Py_ssize_t JOURNAL_OFFSET = slot_offset(Journal, "offset")
 cdef Py_ssize_t JOURNAL_ORIGIN = slot_offset(Journal, "origin")
+cdef Py_ssize_t JOURNAL_OBSERVERS = slot_offset(Journal, "observers")
+cdef Py_ssize_t JOURNAL_FOLLOWS = slot_offset(Journal, "follows")
 
 cdef Py_ssize_t RECORDER_JOURNAL = slot_offset(JournalRecorder, "_journal")
 cdef Py_ssize_t RECORDER_OFFSET = slot_offset(JournalRecorder, "offset")
@@ -132,6 +136,40 @@ cdef int tell(object observer, object first, list group) except -1:
         if function == <PyObject*>_backlog_observe:
             return observe_backlog(<object>PyMethod_GET_SELF(observer), first, group)
     observer(first, group)
+    return 0
+
+
+cdef int commit(object journal) except -1:
+    """As ``Journal.commit`` without an offset."""
+    cdef object observers = <object>field(journal, JOURNAL_OBSERVERS)
+    cdef Py_ssize_t count = PyList_GET_SIZE(observers)
+    cdef list group
+    cdef object first
+    if field(journal, JOURNAL_FOLLOWS) != <PyObject*>_false:
+        journal.commit()
+        return 0
+    group = <list>field(journal, PENDING)
+    first = <object>field(journal, JOURNAL_OFFSET)
+    set_field(journal, JOURNAL_OFFSET, first + PyList_GET_SIZE(group))
+    set_field(journal, PENDING, [])
+    if count == 1:
+        tell(<object>PyList_GET_ITEM(observers, 0), first, group)
+    elif count:
+        tell_all(tuple(observers), first, group)
+    return 0
+
+
+cdef int tell_all(tuple observers, object first, list group) except -1:
+    """Each observer hears of the group, also if another one fails; the first failure is raised when all have heard."""
+    cdef object failure = None
+    for observer in observers:
+        try:
+            tell(observer, first, group)
+        except Exception as error:
+            if failure is None:
+                failure = error
+    if failure is not None:
+        raise failure
     return 0
 
 

@@ -6,7 +6,7 @@ from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
 from .buffer cimport Buffer
-from .objects cimport PyList_GET_ITEM, PyList_GET_SIZE, PyLong_AsLongLong, field, slot_offset
+from .objects cimport PyList_GET_ITEM, PyList_GET_SIZE, PyLong_AsLongLongAndOverflow, field, slot_offset
 
 from .. import reply as _pure
 
@@ -15,9 +15,6 @@ cdef object _Status = _pure.Status
 cdef Py_ssize_t STATUS_WIRE = slot_offset(_pure.Status, "wire")
 # Nested arrays that are followed here; what goes deeper is left to the twin.
 cdef int DEEPEST = 8
-
-cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
 
 
 cdef int write_reply(Buffer out, object reply, int protocol) except -1:

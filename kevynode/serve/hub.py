@@ -111,9 +111,8 @@ class Hub:
         self._turn_seconds = turn
         self._epoll = select.epoll()
         self._connections: dict[int, HubConnection] = {}
-        self._rounds = Rounds(self, self._connections, timer, turn, READ_SIZE)
-        # Events of the last look that had no turn yet, and the number of that look.
-        self._left: list[tuple[int, int]] = []
+        self._rounds = Rounds(self, self._connections, self._epoll, timer, turn, READ_SIZE, _BATCH)
+        # The number of the last look at the epoll object.
         self._looks = 0
         # Connections to look at without an event, and how many of them come before the next look.
         self._queue: deque[HubConnection] = deque()
@@ -227,23 +226,25 @@ class Hub:
         self.cycles += 1
         self._in_cycle = True
         before_batch = self._before_batch
+        rounds = self._rounds
         now = self._timer()
         deadline = now + self._cycle_seconds
         more = True
         try:
             while True:
-                if not self._left and not self._owed:
+                if not rounds.left and not self._owed:
                     self._looks += 1
-                    self._left = self._epoll.poll(0, _BATCH)
+                    found = rounds.look()
                     self._owed = len(self._queue)
-                    if not self._left and not self._owed:
+                    if not found and not self._owed:
                         more = False
                         break
                 if before_batch is not None:
                     before_batch(now)
-                if self._left:
-                    now = self._serve_sockets(deadline)
-                    if not self._left:
+                if rounds.left:
+                    self._answer(*rounds.serve_sockets(deadline))
+                    now = self._timer()
+                    if not rounds.left:
                         self._owed = len(self._queue)
                 else:
                     now = self._serve_queue(deadline)
@@ -257,13 +258,6 @@ class Hub:
             if self._ending:
                 self._close_ending()
         return more
-
-    def _serve_sockets(self, deadline: float) -> float:
-        """Read and run for each socket in ``_left`` until the deadline, then answer; the time when it stopped."""
-        served, answered, unsettled = self._rounds.serve_sockets(self._left, deadline)
-        self._left = self._left[served:]
-        self._answer(answered, unsettled)
-        return self._timer()
 
     def _answer(self, answered: list[HubConnection], unsettled: list[HubConnection]) -> None:
         """Once everybody had a turn: let leave what may, of those who have nothing but answers, and of the others."""

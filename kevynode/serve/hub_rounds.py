@@ -20,28 +20,42 @@ _IN: Final = select.EPOLLIN
 
 class Rounds:
     """Serves the ready sockets of one hub. ``turn`` is how long a session may run, in seconds on the ``timer``'s clock;
-    ``size`` bytes are read from one socket in one turn."""
+    ``size`` bytes are read from one socket in one turn. One look at ``epoll`` reports ``most`` sockets at most."""
 
     def __init__(
         self,
         hub: Hub,
         connections: dict[int, HubConnection],
+        epoll: select.epoll,
         timer: Callable[[], float],
         turn: float,
         size: int,
+        most: int,
     ) -> None:
         self._hub = hub
         self._connections = connections
+        self._epoll = epoll
         self._timer = timer
         self._turn = turn
         self._size = size
+        self._most = most
+        # What the last look has found and nobody has served: pairs of a descriptor and what is the matter with it.
+        self._events: list[tuple[int, int]] = []
 
-    def serve_sockets(
-        self, events: list[tuple[int, int]], deadline: float
-    ) -> tuple[int, list[HubConnection], list[HubConnection]]:
-        """Read and run for each of ``events`` until the deadline.
+    @property
+    def left(self) -> int:
+        """How many sockets that the last look has found ready had no turn yet."""
+        return len(self._events)
 
-        How many had their turn, and two lists of connections: those that have nothing but answers, and those to settle.
+    def look(self) -> int:
+        """See which sockets are ready, and how many that are. Does not block."""
+        self._events = self._epoll.poll(0, self._most)
+        return len(self._events)
+
+    def serve_sockets(self, deadline: float) -> tuple[list[HubConnection], list[HubConnection]]:
+        """Read and run for each socket that is left, until the deadline.
+
+        Two lists of connections: those that have nothing but answers, and those to settle.
         """
         hub = self._hub
         find = self._connections.get
@@ -52,7 +66,7 @@ class Rounds:
         served = 0
         answered: list[HubConnection] = []
         unsettled: list[HubConnection] = []
-        for fd, mask in events:
+        for fd, mask in self._events:
             served += 1
             connection = find(fd)
             if connection is None or mask != _IN or not connection.plain:
@@ -83,7 +97,8 @@ class Rounds:
             now = timer()
             if now > deadline:
                 break
-        return served, answered, unsettled
+        del self._events[:served]
+        return answered, unsettled
 
     def send_answers(self, answered: list[HubConnection]) -> None:
         """Send the answers of a round, one connection after the other.

@@ -45,6 +45,22 @@ LINK_STATES: Final = ("connect", "connecting", "handshake", "sync", "connected")
 class Roles:
     """The part of a server that knows its role. The node calls these methods between two commands."""
 
+    __slots__ = (
+        "_make_room_as_primary",
+        "_owners",
+        "_ownership",
+        "_tracks_written_keys",
+        "fast_commands",
+        "foreign_count",
+        "loading_reasons",
+        "make_room",
+        "needed_by_every_command",
+        "replica_read_only",
+        "role",
+        "stale",
+        "write_refusals",
+    )
+
     store: Store
     table: Table
     waiters: Waiters

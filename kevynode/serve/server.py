@@ -23,6 +23,7 @@ from .pubsub import KeyspaceEvents, PubSub
 from .rates import Rates
 from .roles import Roles
 from .slowlog import SlowLog
+from .statistics import Statistics
 from .timers import Timer, Timers
 from .watch import Watches
 
@@ -59,27 +60,6 @@ class Shutdown:
     force: bool = False
 
 
-@attrs.define
-class Statistics:
-    """Counters that INFO shows and CONFIG RESETSTAT zeroes; per-command counters live in the command table."""
-
-    connections: int = 0
-    rejected_connections: int = 0
-    input_bytes: int = 0
-    output_bytes: int = 0
-    unexpected_errors: int = 0
-    output_limit_disconnections: int = 0
-    query_limit_disconnections: int = 0
-    error_replies: int = 0
-    unblocked_by_timeout: int = 0
-    pubsub_commands: int = 0
-    evicted_keys: int = 0
-    denied_logins: int = 0
-    # Error prefix -> how often it was answered.
-    errors: dict[str, int] = attrs.field(factory=dict)
-    # Statistics of the sweeper and the evictor live with them.
-
-
 class CopyTraffic(NamedTuple):
     """Counters of replication, as its view has them."""
 
@@ -100,6 +80,58 @@ class Server(Roles):
 
     ``wall_ms`` gives unix milliseconds, ``monotonic`` seconds for timers, ``perf`` seconds for measuring durations.
     """
+
+    # Slots, because each turn of each session reads several of these.
+    __slots__ = (
+        "_copy_traffic_before",
+        "_next_id",
+        "active_expire",
+        "advertise",
+        "block_for",
+        "current",
+        "events",
+        "gates",
+        "in_exec",
+        "listeners",
+        "local_sessions",
+        "log",
+        "lone_primary",
+        "monitors",
+        "monotonic",
+        "node_id",
+        "on_shutdown",
+        "on_slow",
+        "output_limits",
+        "parameters",
+        "password",
+        "pause",
+        "pause_end",
+        "pause_timer",
+        "perf",
+        "persistence",
+        "process",
+        "pubsub",
+        "query_limit",
+        "rates",
+        "redis_version",
+        "replication",
+        "run_commands",
+        "run_id",
+        "scopes",
+        "sessions",
+        "slow_after",
+        "slow_log",
+        "started",
+        "started_at",
+        "statistics",
+        "store",
+        "table",
+        "timers",
+        "version",
+        "waiters",
+        "wall_ms",
+        "watches",
+    )
 
     def __init__(
         self,

@@ -1,0 +1,14 @@
+"""What is counted for each command and each read, and entered into the statistics once for many of them.
+
+It has to be entered before anybody can ask: ahead of commands that take the careful way, and by whoever ran turns.
+"""
+
+# A command has run, and took so many seconds.
+cdef int count_call(object command, double seconds) except -1
+
+# So many bytes came from, or went to, a client of the server whose statistics these are.
+cdef int count_received(object statistics, Py_ssize_t size) except -1
+cdef int count_sent(object statistics, Py_ssize_t size) except -1
+
+# Enter all of it.
+cdef int enter_counts() except -1
