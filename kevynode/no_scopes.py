@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from .reply import Reply
 from .scope_view import CopyState, MoveFacts, PeerView, Ticket
 
 if TYPE_CHECKING:
-    from .disk import Disk
     from .scope_requests import ScopeRequests
 
-__all__ = ["LEDGER", "NoScopes", "left_ledger"]
-
-#: The ledger's file, as :mod:`kevynode.scope.ledger_file` calls it, which is not loaded here.
-LEDGER: Final = "kevynode.ledger"
-
-
-def left_ledger(disk: Disk, data_dir: str) -> str | None:
-    """The path of a ledger in the data directory: this node had scopes when it ran last. May block."""
-    path = posixpath.join(data_dir, LEDGER)
-    return path if disk.exists(path) else None
+__all__ = ["NoScopes"]
 
 
 class NoScopes:

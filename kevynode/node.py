@@ -34,8 +34,9 @@ from .config_values import join_address, split_address
 from .disk import Disk, SystemDisk
 from .errors import ReplyError, text
 from .in_process import InProcess
+from .leftovers import leftovers
 from .log import Logger
-from .no_scopes import NoScopes, left_ledger
+from .no_scopes import NoScopes
 from .node_parameters import watch_parameters
 from .node_work import NodeWork
 from .persist.persistence import Persistence, PersistenceSettings
@@ -299,16 +300,17 @@ class Node(InProcess):
         if self._opened or not (keeps_file or self.config.cluster.scopes):
             return
         self._opened = True
+        look = partial(leftovers, self.files.disk, self.config.server.data_dir, has_scopes=self.member is not None)
         try:
+            left = await self.files.in_thread(look)
             instance = await self.files.open(self.random.getrandbits, keeps_file=keeps_file)
         except StartFailure as failure:
             raise StartError(str(failure)) from failure
+        except OSError as error:
+            raise StartError(f"{error.filename or self.config.server.data_dir}: {error.strerror or error}") from error
         self._instance = instance
-        if self.member is None:
-            ledger = partial(left_ledger, self.files.disk, self.config.server.data_dir)
-            if path := await self.files.in_thread(ledger):
-                # What is written under its scopes now stays here, and no other node hears of it.
-                self.log.warning("ledger_without_scopes", ledger=path)
+        for event, path in left:
+            self.log.warning(event, file=path)
         # It is the same node after a restart, and replicas and upstreams are to know that.
         node_id = self.config.cluster.node_id
         self._own_name = f"{node_id}.{instance[:8]}" if node_id else instance

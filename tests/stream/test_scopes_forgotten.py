@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.cluster import Cluster, in_cluster
 from support.scoped import ScopedCluster
 
-from kevynode.no_scopes import LEDGER
+from kevynode.leftovers import LEDGER
 from kevynode.scope import ledger_file
 
 
@@ -17,7 +17,7 @@ async def test_a_node_that_has_lost_its_scopes_says_so(cluster: Cluster) -> None
     await cluster.stop(world.nodes["bert"])
     tables = {"server": {"port": 7001, "bind": "127.0.0.1", "data_dir": "/data"}, "persistence": {"aof": True}}
     await cluster.start_with("bert", tables)
-    assert cluster.logged("bert", "ledger_without_scopes") == [{"ledger": "/data/kevynode.ledger"}]
+    assert cluster.logged("bert", "ledger_without_scopes") == [{"file": "/data/kevynode.ledger"}]
     await cluster.until(lambda: cluster.logged("bert", "replica_refused"), "a peer that knocks")
     assert "no scopes are declared here" in cluster.logged("bert", "replica_refused")[0]["reason"]
 
