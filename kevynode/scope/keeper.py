@@ -27,7 +27,7 @@ from ..disk import Disk
 from .copies import HeldCopy
 from .ledger import Incident, LedgerEntry
 from .ledger_file import LedgerFile, LedgerFileError, load
-from .ledger_records import Announced, LedgerState, MoveRecord, Opened, Record
+from .ledger_records import Announced, LedgerState, MoveRecord, Record
 from .opening import Decision, Open, Opening, RestoreFrom
 from .ownership import Ownership
 from .peer_link import PeerLog, PeerUnreachable
@@ -249,7 +249,7 @@ class ScopeKeeper:
                 return True
             decisions, due = self._decide()
             if due:
-                await self.append(map(Opened, due))
+                await self.append(due)
                 return True
         except OSError as error:
             self._log.error("ledger_failed", reason=str(error))
@@ -261,9 +261,9 @@ class ScopeKeeper:
         return False
 
     @enable_ki_protection
-    def _decide(self) -> tuple[dict[bytes, Decision], list[bytes]]:
-        """Open and close by what is known: all decisions, and the prefixes to be written down as opened first."""
-        due: list[bytes] = []
+    def _decide(self) -> tuple[dict[bytes, Decision], list[Record]]:
+        """Open and close by what is known: all decisions, and what is to be written down before more can be opened."""
+        due: list[Record] = []
         decisions = self.opening.decide(self._clock.monotonic())
         with self.ownership.together():
             for prefix, decision in decisions.items():
@@ -271,11 +271,11 @@ class ScopeKeeper:
                     self._close(prefix, f"the entry of {self._tails.losing[prefix]} to be written down")
                 elif not isinstance(decision, Open):
                     self._close(prefix, decision.reason)
-                elif prefix in self.state.opened:
-                    self._open(prefix)
-                else:
+                elif records := self.opening.opening_records(prefix, was_opened=prefix in self.state.opened):
                     self._close(prefix, "its opening to be written down")
-                    due.append(prefix)
+                    due += records
+                else:
+                    self._open(prefix)
             self._send_on()
         return decisions, due
 

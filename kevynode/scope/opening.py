@@ -14,7 +14,8 @@ one has the data. So it opens a prefix when none of these speaks against it:
   gone there is restored all the same if it is lost here: the other side may have lost it, too, and asks for it again.
 - **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy
   (:mod:`copies`), and every peer must say what it holds before that is known. Where nobody holds a key it opens.
-  ``start_empty`` opens it in any case.
+  ``start_empty`` opens it in any case. Copies may be from a later epoch than any ledger knows; then it opens at one
+  above that.
 
 And it sends writes of a prefix to another node (:meth:`Opening.unclear`) only where that one cannot send them back: two
 nodes that each take the other one for the owner would, for ever. So a node that does not know the ledger redirects to
@@ -33,8 +34,7 @@ Who calls what, and when (all of it in the thread of the node):
 - *After each append to the ledger's file*: :meth:`Opening.appended`; for each record of a move :meth:`Opening.moved`.
 - *After each of these, and at* :meth:`Opening.deadline`: :meth:`Opening.decide`, and :meth:`Opening.unclear` for what
   others own. What was open closes again if something turns up. ``RestoreFrom``: take a scope ship of the prefix from
-  that peer, make it durable, then :meth:`Opening.restored`. ``Open``: append ``ledger_records.Opened`` first, unless
-  the state's ``opened`` has the prefix.
+  that peer, make it durable, then :meth:`Opening.restored`. ``Open``: append :meth:`Opening.opening_records` first.
 - *Whenever* :meth:`Opening.records_due` *has records*: append them.
 - A scope that is not open yet must not be streamed or shipped to followers: an empty one would wipe their copies. When
   it opens, this node's numbering goes on above :attr:`Opening.highest_offset`, so that of two copies the one with the
@@ -50,15 +50,18 @@ from typing import Final, TypeAlias
 import attrs
 
 from .copies import HeldCopy, newest_copies
-from .ledger import Ledger
-from .ledger_records import MoveRecord, MoveRole, MoveState, Record, Settled, VersionFloor
+from .ledger import Ledger, LedgerEntry
+from .ledger_records import MoveRecord, MoveRole, MoveState, Opened, Record, Settled, VersionFloor
+from .ledger_text import MAX_NUMBER
 from .prefixes import PrefixMap
 from .table import OwnershipTable
 
-__all__ = ["PATIENCE", "Decision", "Open", "Opening", "RestoreFrom", "Waiting", "lacks_data"]
+__all__ = ["PATIENCE", "RESTORED", "Decision", "Open", "Opening", "RestoreFrom", "Waiting", "lacks_data"]
 
 #: Seconds for which a node with a settled ledger waits for answers.
 PATIENCE: Final = 2.0
+#: The move id of entries by which nothing has moved: the owner goes on above an epoch that nobody's ledger knows.
+RESTORED: Final = "restored"
 
 
 @attrs.frozen
@@ -237,6 +240,28 @@ class Opening:
         lost = max(self._lost.values(), default=0)
         floor = (VersionFloor(lost),) if lost > self._version else ()
         return floor if self._is_settled else (*floor, Settled())
+
+    def opening_records(self, prefix: bytes, *, was_opened: bool) -> tuple[Record, ...]:
+        """What to append before a prefix for which :class:`Open` was decided takes writes; nothing: it may at once.
+
+        ``was_opened``: the ledger's file says that it was open here (``LedgerState.opened``).
+        """
+        epoch = self._forgotten(prefix)
+        entry = () if epoch is None else (LedgerEntry(prefix, self._self_id, epoch, RESTORED),)
+        return entry if was_opened else (*entry, Opened(prefix))
+
+    def _forgotten(self, prefix: bytes) -> int | None:
+        """The epoch at which this node is to be the owner of a prefix anew, above one that a copy of it is from.
+
+        Every ledger is known here, and none has heard of that move: who had are without their ledgers now. Whoever
+        has heard of it in their streams would wait for them, and what is written here would count as older. None: no
+        copy is from a later epoch than the ledger's.
+        """
+        if self._peers - self._answered:
+            return None
+        told = [copy.epoch for known in self._copies.values() if (copy := known.get(prefix)) is not None]
+        highest = max(told, default=0)
+        return highest + 1 if self._ledger.epoch(prefix) < highest < MAX_NUMBER else None
 
     def decide(self, now: float) -> dict[bytes, Decision]:
         """What to do with each prefix that this node owns, in order. Changes nothing."""

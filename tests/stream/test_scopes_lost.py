@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import trio
-from support.cluster import HOST, Cluster, in_cluster
+from support.cluster import HOST, Cluster, ClusterClient, in_cluster
 from support.network import Wire
 from support.scoped import ALWAYS, PORTS, ScopedCluster, closed
 from support.store_harness import Content, content
@@ -116,9 +116,8 @@ async def test_the_most_advanced_copy_is_taken(cluster: Cluster) -> None:
     assert [facts["peer"] for facts in cluster.logged("anna", "scope_restored")] == ["cleo"]
 
 
-async def ended_in_a_move(world: ScopedCluster, state: MoveState, *names: str) -> None:
-    """Have anna move its scope to bert, end these nodes, with bert cut off, as soon as it has come to a state, and
-    start them again."""
+async def moving_until(world: ScopedCluster, state: MoveState) -> ClusterClient:
+    """Have anna move its scope to bert, and cut bert off as soon as it has come to a state; who asked for the move."""
     keeper = world.member("anna").keeper
     on_records, reached = keeper.on_records, trio.Event()
 
@@ -132,6 +131,12 @@ async def ended_in_a_move(world: ScopedCluster, state: MoveState, *names: str) -
     mover = await world.connect("anna")
     await mover.send("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert", "FORCE")
     await reached.wait()
+    return mover
+
+
+async def ended_in_a_move(world: ScopedCluster, state: MoveState, *names: str) -> None:
+    """End these nodes in the midst of a move of anna's scope to bert, and start them again, with bert cut off."""
+    mover = await moving_until(world, state)
     for name in names:
         await world.kill(name)
     await world.start(*names)
@@ -163,6 +168,27 @@ async def test_what_both_sides_of_a_move_have_lost_comes_from_a_third(cluster: C
     await world.watching(check, partial(ended_in_a_move, world, state, "anna", "bert"))
     assert world.owners("cleo")[b"a:"] == ("bert" if state is MoveState.FLIPPED else "anna")
     assert world.under("anna", b"a:") == world.under("bert", b"a:") == world.under("cleo", b"a:") == expected
+
+
+@in_cluster
+async def test_a_move_that_both_sides_have_forgotten_keeps_no_copy_waiting(cluster: Cluster) -> None:
+    """Both lose their disks, with what they knew of the move. cleo has heard of it in anna's stream, from where it
+    waits for bert's."""
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    mover = await moving_until(world, MoveState.FLIPPED)
+    await cluster.until(lambda: cluster.logged("cleo", "mark_passed"), "the mark")
+    await world.lose_disk("anna")
+    await world.lose_disk("bert")
+    cluster.network.unreachable.clear()
+    await world.start("anna", "bert")
+    await world.opened(b"a:")
+    assert await world.write("anna", "SET", "a:after", "v") == "OK"
+    await world.settle()
+    assert world.under("cleo", b"a:") == world.under("bert", b"a:") == expected | {b"a:after": (b"v", None)}
+    # Above what cleo has heard of.
+    assert world.row("cleo", b"a:").epoch == 2
+    await mover.aclose()
 
 
 @pytest.mark.parametrize("others", [(), ("cleo",)], ids=["two nodes", "three nodes"])

@@ -500,3 +500,20 @@ async def test_an_owner_that_is_not_the_declared_one_is_told_of_when_it_comes_up
     again = Bench(bench.disk)
     again.keeper.load()
     assert again.logged("ledger_differs") == [differs]
+
+
+@in_time
+async def test_a_scope_that_comes_back_from_a_later_epoch_is_open_at_one_above_it(nursery: trio.Nursery) -> None:
+    bench = Bench()
+    bench.world.lost = (b"a:",)
+    bench.links.held = {b"a:": HeldCopy(7, 42, 3, 4)}
+    bench.world.arrived.set()
+    bench.keeper.load()
+    nursery.start_soon(bench.keeper.run)
+    bench.connect()
+    await trio.sleep(1)
+    assert (bench.detail(), bench.keeper.ownership.epoch(b"a:")) == ("", 5)
+    assert bench.keeper.state.ledger.entry(b"a:") == LedgerEntry(b"a:", "anna", 5, "restored")
+    assert b"a:" in bench.keeper.state.opened
+    # Others hear of it like of any other.
+    assert any(bench.links.announced)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kevynode.scope import OwnershipTable, Scope
 from kevynode.scope.copies import HeldCopy, newest_copies
 from kevynode.scope.ledger import Ledger, LedgerEntry
-from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState, Settled, VersionFloor
+from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState, Opened, Settled, VersionFloor
+from kevynode.scope.ledger_text import MAX_NUMBER
 from kevynode.scope.opening import PATIENCE, Decision, Open, Opening, RestoreFrom, Waiting, lacks_data
 
 APP, WEB, ELSE = b"app:", b"web:", b"else:"
@@ -611,3 +612,41 @@ def test_no_two_nodes_open_what_shares_a_key(first: dict[bytes, str], second: di
             assert not theirs.startswith(mine)
     if declared["a"] == declared["b"]:
         assert {prefix: node for node, prefixes in opened.items() for prefix in prefixes} == declared["a"]
+
+
+# -- moves that nobody knows of any more ------------------------------------------------------------------------------
+
+
+def test_an_owner_goes_on_above_an_epoch_that_only_a_copy_knows() -> None:
+    made = opening(lacking=[APP])
+    answer(made, "b", "c")
+    made.copies("b", [APP], {APP: copy(9, epoch=4)})
+    made.copies("c", [APP], {})
+    made.restored(APP)
+    assert app(made) == Open()
+    entry = LedgerEntry(APP, "a", 5, "restored")
+    assert made.opening_records(APP, was_opened=False) == (entry, Opened(APP))
+    assert made.opening_records(APP, was_opened=True) == (entry,)
+    assert made.opening_records(WEB, was_opened=False) == (Opened(WEB),)
+
+
+@pytest.mark.parametrize(("known", "told"), [(4, 4), (5, 4), (0, 0), (0, MAX_NUMBER)])
+def test_what_the_ledger_knows_needs_no_new_epoch(known: int, told: int) -> None:
+    made = opening(ledger=Ledger([LedgerEntry(APP, "a", known, "m1")] if known else []), lacking=[APP])
+    answer(made, "b", "c")
+    made.copies("b", [APP], {APP: copy(9, epoch=told)})
+    made.copies("c", [APP], {})
+    assert made.opening_records(APP, was_opened=True) == ()
+
+
+def test_no_epoch_is_taken_before_every_ledger_is_known() -> None:
+    """The one that knows of the move may be among them."""
+    made = opening(lacking=[APP], trust_config=True)
+    answer(made, "b")
+    made.copies("b", [APP], {APP: copy(9, epoch=4)})
+    made.copies("c", [APP], {})
+    made.restored(APP)
+    assert app(made) == Open()
+    assert made.opening_records(APP, was_opened=True) == ()
+    answer(made, "c")
+    assert made.opening_records(APP, was_opened=True) == (LedgerEntry(APP, "a", 5, "restored"),)
