@@ -378,6 +378,11 @@ class Member:
         return self._files.keeps_file
 
     @property
+    def disk_trouble(self) -> str:
+        """Why nothing can be kept in files now, in the system's words; empty while it can, and where nothing is kept."""
+        return self._files.problem.rpartition(": ")[2]
+
+    @property
     def is_loading(self) -> bool:
         """Whether the data are not all there yet."""
         return self._server.loading

@@ -119,6 +119,11 @@ class PersistenceService:
         """Whether an append-only file is kept."""
         return self._persistence.writer is not None
 
+    @property
+    def problem(self) -> str:
+        """Why nothing can be stored; empty while it can."""
+        return self._persistence.problem
+
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Call what may take long, and wait for it whatever happens."""
         if self._persistence.disk.blocks:

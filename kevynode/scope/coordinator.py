@@ -30,7 +30,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from ..errors import ReplyError
+from ..errors import DISK_TROUBLE, ReplyError
 from ..reply import Status
 from . import moves
 from .kevy_ingest import KevyIngest
@@ -200,6 +200,9 @@ class Coordinator(MoveLinks):
             raise refusal
         if self._nursery is None:
             raise ReplyError("LOADING", "this node is not ready for moves yet")
+        if self.world.disk_trouble:
+            # What is not stored is told to nobody, so no target could come to the tail.
+            raise DISK_TROUBLE(self.world.disk_trouble)
         agreed = self._keeper.state.agreed.get(request.prefix)
         epoch = self._keeper.state.ledger.epoch(request.prefix)
         order = MoveOrder(

@@ -233,6 +233,7 @@ class MoveLinks(MoveDriver):
             replica=self.world.is_replica,
             dropping=dropping,
             persistent=self.world.is_persistent,
+            disk_trouble=self.world.disk_trouble,
             following=declared and self.world.follows(prefix, hello.source),
             highest_epoch=max(epoch, 0 if agreed is None else agreed.epoch),
             other_move=others[0].move_id if others else "",

@@ -27,6 +27,11 @@ class MoveWorld(Protocol):
         ...
 
     @property
+    def disk_trouble(self) -> str:
+        """Why nothing can be kept in files now, in the system's words; empty while it can, and where nothing is kept."""
+        ...
+
+    @property
     def is_loading(self) -> bool:
         """Whether the data are not all there yet."""
         ...

@@ -86,6 +86,7 @@ class TargetFacts:
     None if it is not declared here. ``epoch``: the ledger's; ``highest_epoch``: of that and of what was agreed to
     before. ``other_move``: the id of another move of the prefix that is still busy here. ``dropping``: this node still
     cleans up what moved away. ``following``: it keeps a live copy. ``replica``: it copies all of another node.
+    ``disk_trouble``: why it can keep nothing in its files now; it could take the prefix over, and then no writes.
     """
 
     node_id: str
@@ -101,6 +102,7 @@ class TargetFacts:
     highest_epoch: int
     other_move: str = ""
     replica: bool = False
+    disk_trouble: str = ""
 
 
 def consider(request: Request, facts: TargetFacts, now: float) -> tuple[TargetMove, list[Action]] | Refused:
@@ -135,6 +137,8 @@ def _obstacle(request: Request, facts: TargetFacts) -> tuple[str, bool]:
         return f"it has not finished the move {facts.other_move} of the prefix", True
     if request.persistent and not request.force and not facts.persistent:
         return "it keeps no files, and the source does; FORCE moves the prefix all the same", False
+    if facts.disk_trouble:
+        return f"it cannot write its files: {facts.disk_trouble}", False
     return "", False
 
 

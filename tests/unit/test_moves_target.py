@@ -137,6 +137,7 @@ def test_a_live_copy_is_waited_for_and_kept() -> None:
         ({"dropping": True}, "it is still cleaning up what moved away", True),
         ({"other_move": "m0"}, "it has not finished the move m0 of the prefix", True),
         ({"persistent": False}, "it keeps no files, and the source does; FORCE moves the prefix all the same", False),
+        ({"disk_trouble": "No space left on device"}, "it cannot write its files: No space left on device", False),
         ({"highest_epoch": 2**53 - 1}, f"there is no epoch above {2**53 - 1}", False),
     ],
 )
