@@ -379,7 +379,7 @@ class Member:
 
     @property
     def disk_trouble(self) -> str:
-        """Why nothing can be kept in files now, in the system's words; empty while it can, and where nothing is kept."""
+        """Why files cannot be written now, in the system's words; empty while they can, and where there are none."""
         return self._files.problem.rpartition(": ")[2]
 
     @property

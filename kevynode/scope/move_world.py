@@ -28,7 +28,7 @@ class MoveWorld(Protocol):
 
     @property
     def disk_trouble(self) -> str:
-        """Why nothing can be kept in files now, in the system's words; empty while it can, and where nothing is kept."""
+        """Why files cannot be written now, in the system's words; empty while they can, and where there are none."""
         ...
 
     @property
