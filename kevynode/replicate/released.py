@@ -56,6 +56,7 @@ class ReleasedPrefixes:
                 prefix = bytes.fromhex(name[len(_START) :])
             except ValueError:
                 continue
-            if prefix not in self._met:
+            # No history: the files say that it was acquired again.
+            if history and prefix not in self._met:
                 self._offsets[prefix] = offset
         return others

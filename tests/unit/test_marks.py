@@ -120,6 +120,19 @@ def test_what_was_released_is_told_to_the_files_and_found_again() -> None:
     assert (released.before(9), files) == ([b"b:", b"p" * 257], {"released/623a": (77, 1)})
 
 
+def test_what_was_acquired_again_is_not_released_after_a_restart() -> None:
+    """The files keep such a cursor, without a history: they may have begun with one that had it."""
+    files: dict[str, tuple[int, int]] = {}
+    released = ReleasedPrefixes()
+    for offset, mark in enumerate((Release(b"a:", 1, "n2"), Acquire(b"a:", 2, 5, 9))):
+        released.passed(mark, offset)
+        released.note(mark, 77, lambda name, history, offset: files.update({name: (history, offset)}))
+    assert files == {"released/613a": (0, 0)}
+    again = ReleasedPrefixes()
+    assert again.find(files) == {}
+    assert again.before(100) == []
+
+
 def test_a_mark_among_the_entries_is_newer_than_the_cursor_beside_it() -> None:
     """The files may end between an entry and what is said of it."""
     released = ReleasedPrefixes()
