@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from support.cluster import Cluster, in_cluster
+from support.durable_clients import SlowJobs
 from support.kept_files import files, opened
 from support.memory_disk import Call, MemoryDisk
 from support.moving import at_rest
@@ -137,6 +138,38 @@ async def test_others_write_and_rewrite_while_a_slice_takes_its_place(cluster: C
     assert {key: found[key.encode()][0] for key in acknowledged} == {
         key: world.under("bert", b"b:")[key.encode()][0] for key in acknowledged
     }
+
+
+@in_cluster
+async def test_answers_to_others_wait_for_one_change_of_files_and_no_more(cluster: Cluster) -> None:
+    world = await begun(cluster, "everysec")
+    # Whatever bert does in a thread takes this long, on the clock of the test.
+    job = 0.1
+    SlowJobs(world.nodes["bert"], lambda: job)
+    waits: dict[str, list[float]] = {"SET": [], "GET": []}
+
+    async def ask(*words: str) -> None:
+        client = await world.connect("bert")
+        while True:
+            began = trio.current_time()
+            await client.call(*words)
+            waits[words[0]].append(trio.current_time() - began)
+            await trio.sleep(0.001)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "SET", "b:k", "v")
+        nursery.start_soon(ask, "GET", "b:k")
+        await trio.sleep(0.01)
+        assert str(await world.write("anna", *MOVE)).startswith("OK ")
+        nursery.cancel_scope.cancel()
+    assert b"kind=stage" in kinds(cluster.disk("bert"))
+    # There were many jobs, and writes were answered in their midst but for one.
+    assert len(waits["SET"]) > 100
+    held = [wait for wait in waits["SET"] if wait >= job / 2]
+    assert len(held) == 1
+    assert held[0] < 2 * job
+    assert max(waits["GET"]) < job / 2
+    await at_rest(cluster, world)
 
 
 @in_cluster
