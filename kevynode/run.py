@@ -19,6 +19,7 @@ from .node import Node, StartError
 from .persistence_view import LoadFacts
 from .progress import ProgressBar
 from .serve.limits import fit_descriptor_limit
+from .twins import OUTDATED
 
 __all__ = ["StartError", "run"]
 
@@ -38,6 +39,8 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
     ``ready`` is called with the one line that tells the world where the node is. Raises StartError.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
+    if OUTDATED:
+        log.warning("compiled_parts_outdated", running="pure", advice="build them again: python hatch_build.py")
     # Nothing that is made while data are loaded is garbage, and nobody needs to look at it again afterwards.
     gc.disable()
     gc.set_threshold(*COLLECT_AFTER)
