@@ -209,7 +209,7 @@ def test_an_address_that_is_too_long_is_refused() -> None:
         (b"#kevynode:end commands=1 more=2\r\n", "not spelled"),
         (b"#kevynode:cursor upstream=%41 history=1 offset=2\r\n", "not spelled"),
         (b"#kevynode:origin own=1\r\n", "not spelled"),
-        (b"#kevynode:file version=1 kind=rdb seq=1\r\n", "base or incr, not 'rdb'"),
+        (b"#kevynode:file version=1 kind=rdb seq=1\r\n", "base, incr or stage, not 'rdb'"),
         (b"#kevynode:file version=0 kind=base seq=1\r\n", "no format version 0"),
         (b"#kevynode:position history=0 offset=1 lineage=\r\n", "at least 1"),
         (b"#kevynode:position history=3 offset=1 lineage=3@4\r\n", "stands twice"),
