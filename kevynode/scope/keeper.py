@@ -152,7 +152,7 @@ class ScopeKeeper:
         # Peers that are up and could be asked, those that are being asked, and prefixes that are being restored.
         self._askable: set[str] = set()
         self._asked: set[str] = set()
-        self._restoring: dict[bytes, trio.CancelScope] = {}
+        self._restoring: dict[bytes, tuple[str, trio.CancelScope]] = {}
         # What was last said of each prefix, so that it is said once, and of its owner by the ledger.
         self._said: dict[bytes, str] = {}
         self._reported: dict[bytes, str] = {}
@@ -290,13 +290,16 @@ class ScopeKeeper:
                 self.ownership.open(prefix)
 
     def _restore_by(self, decisions: Mapping[bytes, Decision], nursery: trio.Nursery) -> None:
-        """Restore what is to be restored, and nothing else any more: it may be another node's by now."""
-        for prefix, scope in self._restoring.items():
-            if not isinstance(decisions.get(prefix), RestoreFrom):
+        """Restore what is to be restored, and nothing else any more: it may be another node's by now, or come anew."""
+        for prefix, (peer, scope) in self._restoring.items():
+            decision = decisions.get(prefix)
+            if not isinstance(decision, RestoreFrom) or decision.peer != peer:
                 scope.cancel()
         for prefix, decision in decisions.items():
             if isinstance(decision, RestoreFrom) and prefix not in self._restoring:
-                scope = self._restoring[prefix] = trio.CancelScope()
+                scope = trio.CancelScope()
+                self._restoring[prefix] = decision.peer, scope
+                self.opening.restores_from(prefix, decision.peer)
                 nursery.start_soon(self._restore, prefix, decision.peer, scope)
 
     def _open(self, prefix: bytes) -> None:

@@ -33,8 +33,9 @@ Who calls what, and when (all of it in the thread of the node):
   :attr:`Opening.lacking`, :meth:`Opening.disconnected` when the link ends.
 - *After each append to the ledger's file*: :meth:`Opening.appended`; for each record of a move :meth:`Opening.moved`.
 - *After each of these, and at* :meth:`Opening.deadline`: :meth:`Opening.decide`, and :meth:`Opening.unclear` for what
-  others own. What was open closes again if something turns up. ``RestoreFrom``: take a scope ship of the prefix from
-  that peer, make it durable, then :meth:`Opening.restored`. ``Open``: append :meth:`Opening.opening_records` first.
+  others own. What was open closes again if something turns up. ``RestoreFrom``: say so (:meth:`Opening.restores_from`),
+  take a scope ship of the prefix from that peer, and from no other, make it durable, then :meth:`Opening.restored`.
+  ``Open``: append :meth:`Opening.opening_records` first.
 - *Whenever* :meth:`Opening.records_due` *has records*: append them.
 - A scope that is not open yet must not be streamed or shipped to followers: an empty one would wipe their copies. When
   it opens, this node's numbering goes on above :attr:`Opening.highest_offset`, so that of two copies the one with the
@@ -143,6 +144,10 @@ class Opening:
         # By peer: what it declares otherwise, by our prefix.
         self._differing: dict[str, dict[bytes, _Difference]] = {}
         self._copies: dict[str, dict[bytes, HeldCopy | None]] = {}
+        # Peers, and the prefixes, whose copies may be others than they said.
+        self._outdated: set[tuple[str, bytes]] = set()
+        # From whom prefixes are being restored.
+        self._sources: dict[bytes, str] = {}
         self._linked: set[str] = set()
         # The moves to here that had put their data in place before the start: whether they are there is another matter.
         self._placed_before: set[str] = set()
@@ -185,10 +190,19 @@ class Opening:
             known = self._copies.setdefault(peer, {})
             for prefix in asked:
                 known[prefix] = held.get(prefix)
+                self._outdated.discard((peer, prefix))
 
     def disconnected(self, peer: str) -> None:
-        """The link with ``peer`` ended. What it said still holds; nothing can be got from it."""
+        """The link with ``peer`` ended. What it said still holds; nothing can be got from it.
+
+        Of copies it holds as what there was: when it is back it may have lost some, and is to be asked again.
+        """
         self._linked.discard(peer)
+        self._outdated.update((peer, prefix) for prefix in self._copies.get(peer, {}))
+
+    def restores_from(self, prefix: bytes, peer: str) -> None:
+        """The data of ``prefix`` are being got from ``peer``: as long as nobody has a newer copy it stays the one."""
+        self._sources[prefix] = peer
 
     def restored(self, prefix: bytes) -> None:
         """The data of ``prefix`` is here and durable."""
@@ -341,8 +355,8 @@ class Opening:
         if held[best[0]].keys == 0:
             # It is known to be empty.
             return Open()
-        for peer in best:
-            if peer in self._linked:
+        for peer in sorted(best, key=lambda peer: peer != self._sources.get(prefix)):
+            if peer in self._linked and (peer, prefix) not in self._outdated:
                 return RestoreFrom(peer, held[peer])
         return Waiting(f"{_listed(frozenset(best))} with the newest copy of its data", frozenset(best))
 

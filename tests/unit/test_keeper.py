@@ -113,13 +113,20 @@ class Links:
 class Bench:
     """A keeper with everything around it."""
 
-    def __init__(self, disk: MemoryDisk | None = None, *, trusts: bool = False, is_empty: bool = False) -> None:
+    def __init__(
+        self,
+        disk: MemoryDisk | None = None,
+        *,
+        trusts: bool = False,
+        is_empty: bool = False,
+        nodes: tuple[DeclaredNode, ...] = NODES,
+    ) -> None:
         self.disk = MemoryDisk() if disk is None else disk
         self.world = World()
         self.links = Links()
         self.log = MemoryLog()
         self.keeper = ScopeKeeper(
-            ScopeSettings("anna", NODES, SCOPES, trust_config=trusts, start_empty=is_empty),
+            ScopeSettings("anna", nodes, SCOPES, trust_config=trusts, start_empty=is_empty),
             self.disk,
             "/data",
             self.world,
@@ -134,13 +141,13 @@ class Bench:
         await trio.lowlevel.checkpoint()
         return call()
 
-    def connect(self, *, answers: bool = True) -> None:
-        """bert is there, and says the same as this node."""
-        self.keeper.on_peer_state(facts(up=True))
-        self.keeper.on_remembered("bert", 0)
-        self.keeper.on_table("bert", None)
+    def connect(self, peer: str = "bert", *, answers: bool = True) -> None:
+        """A peer is there, and says the same as this node."""
+        self.keeper.on_peer_state(facts(up=True, peer=peer))
+        self.keeper.on_remembered(peer, 0)
+        self.keeper.on_table(peer, None)
         if answers:
-            self.keeper.on_answered("bert")
+            self.keeper.on_answered(peer)
 
     def detail(self, prefix: bytes = b"a:") -> str:
         """What a scope waits for; empty if it is open."""
@@ -151,8 +158,8 @@ class Bench:
         return [found for _, name, found in self.log.records if name == event]
 
 
-def facts(*, up: bool) -> PeerFacts:
-    return PeerFacts("bert", "h:17001", up, 0.0, 0.0, "", "i", "serving", "h:7001", 1, True, True, True, 0)
+def facts(*, up: bool, peer: str = "bert") -> PeerFacts:
+    return PeerFacts(peer, "h:17001", up, 0.0, 0.0, "", "i", "serving", "h:7001", 1, True, True, True, 0)
 
 
 def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -289,6 +296,31 @@ async def test_a_peer_that_cannot_be_asked_is_asked_again_and_not_too_often(nurs
     bench.world.arrived.set()
     await trio.sleep(2)
     assert bench.detail() == ""
+
+
+@in_time
+async def test_a_restore_is_from_who_has_the_newest_copy_still(nursery: trio.Nursery) -> None:
+    bench = Bench(nodes=(*NODES, DeclaredNode("cleo", "h:7002", "h:17002")))
+    bench.world.lost = (b"a:",)
+    bench.links.held = {b"a:": HeldCopy(7, 42, 3)}
+    bench.keeper.load()
+    nursery.start_soon(bench.keeper.run)
+    bench.connect()
+    bench.connect("cleo")
+    await trio.sleep(1)
+    assert bench.detail() == "its data from bert"
+    # What it comes back with may be less than it said.
+    bench.keeper.on_peer_state(facts(up=False))
+    await trio.sleep(0.1)
+    assert (bench.detail(), bench.world.cancelled) == ("its data from cleo", 1)
+    # Who has the same is no reason to begin anew.
+    bench.connect()
+    await trio.sleep(2)
+    assert (bench.detail(), bench.world.cancelled) == ("its data from cleo", 1)
+    assert [peer for peer, _ in bench.links.asked] in (["bert", "cleo", "bert"], ["cleo", "bert", "bert"])
+    bench.world.arrived.set()
+    await trio.sleep(1)
+    assert (bench.detail(), bench.world.restored) == ("", [(b"a:", "cleo")])
 
 
 @in_time

@@ -124,7 +124,8 @@ def test_what_was_acquired_again_is_not_released_after_a_restart() -> None:
     """The files keep such a cursor, without a history: they may have begun with one that had it."""
     files: dict[str, tuple[int, int]] = {}
     released = ReleasedPrefixes()
-    for offset, mark in enumerate((Release(b"a:", 1, "n2"), Acquire(b"a:", 2, 5, 9))):
+    marks: tuple[Mark, ...] = (Release(b"a:", 1, "n2"), Acquire(b"a:", 2, 5, 9))
+    for offset, mark in enumerate(marks):
         released.passed(mark, offset)
         released.note(mark, 77, lambda name, history, offset: files.update({name: (history, offset)}))
     assert files == {"released/613a": (0, 0)}

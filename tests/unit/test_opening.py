@@ -393,6 +393,9 @@ def test_the_newest_copy_is_waited_for_when_its_node_is_gone() -> None:
         made.disconnected("c")
         made.disconnected("b")
         back("b")
+        # It may have lost some of it since it said what it has.
+        assert app(made) == Waiting("b, c with the newest copy of its data", frozenset("bc"))
+        made.copies("b", [APP], {APP: copy(9)})
         assert app(made) == RestoreFrom("b", copy(9))
     # It came back, and has lost it.
     made.copies("b", [APP], {})
