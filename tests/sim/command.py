@@ -55,7 +55,17 @@ class Totals:
         self.faults.update(outcome.faults)
         self.moves.update(outcome.moves)
         self.answers.update(outcome.answers)
-        for name in ("operations", "unanswered", "undecided", "compared", "records", "reads", "waits", "pairs"):
+        for name in (
+            "operations",
+            "unanswered",
+            "undecided",
+            "compared",
+            "records",
+            "counted",
+            "reads",
+            "waits",
+            "pairs",
+        ):
             self.checked[name] += getattr(outcome, name)
         if outcome.failures:
             self.failed.append(outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,8 @@ class Records:
         #: Moves that an operator has decided, by prefix.
         self.resolved: set[bytes] = set()
         self.looked = 0
+        #: By prefix, the latest epoch at which somebody has opened it.
+        self.opened: Mapping[bytes, int] = {}
         self._world = world
         self._seen: dict[str, set[tuple[MoveRole, MoveState]]] = {}
         self._epochs: dict[bytes, int] = {}
@@ -63,7 +65,9 @@ class Records:
 
     def _check_given_up(self, life: Life, record: MoveRecord) -> None:
         is_off = self._is(record.move_id, MoveRole.SOURCE, "off")
-        overtaken = self._epochs.get(record.prefix, 0) >= record.epoch
+        # Who had lost its disk opens above all epochs that anybody knows of, this one too.
+        latest = max(self._epochs.get(record.prefix, 0), self.opened.get(record.prefix, 0))
+        overtaken = latest >= record.epoch
         if not is_off and not overtaken and record.prefix not in self.resolved:
             self._world.fail(
                 f"moves: {life.name} gives up {record.prefix!r}, which it has sealed, and nobody has called it off"

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 import trio
 from sim.clients import Client, Sessions, keys_of
+from sim.counted import Counted
 from sim.faults import Faults
 from sim.history import History
 from sim.linear import check_key
@@ -49,6 +50,7 @@ class Outcome:
     undecided: int = 0
     compared: int = 0
     records: int = 0
+    counted: int = 0
     reads: int = 0
     waits: int = 0
     pairs: int = 0
@@ -115,6 +117,8 @@ class _Simulation:
         watch = losses.watch = Watch(world, self.prefixes if plan.scopes else ())
         watch.on_opened.append(losses.opened)
         records = Records(world)
+        records.opened = watch.epochs
+        counted = Counted(world, self.prefixes if plan.scopes else ())
         self._declare(world)
         faults = Faults(world, plan, losses, records)
         clients = [self._client(world, number) for number in range(plan.clients)]
@@ -142,6 +146,7 @@ class _Simulation:
         for name in plan.nodes:
             await world.stop(name)
         self.outcome.records = records.looked
+        self.outcome.counted = counted.looked
         self._judge(world, watch, faults, clients)
 
     def _declare(self, world: World) -> None:

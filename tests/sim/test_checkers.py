@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 from sim.clients import Client
+from sim.counted import Counted
 from sim.history import History, Operation
 from sim.losses import Losses
 from sim.plan import draw_plan
@@ -211,6 +212,48 @@ async def test_records_that_may_not_be_there_are_found(
         record = _record(MoveRole(role), MoveState(state), "n2" if name == "n1" else "n1")
         records._written(cluster.world.lives[name], lambda records: None, [record])
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["moves"] * found
+
+
+@pytest.mark.parametrize(("epoch", "found"), [(1, True), (2, False)])
+async def test_what_was_sealed_may_be_given_up_for_a_later_opening(
+    nursery: trio.Nursery, epoch: int, found: bool
+) -> None:
+    cluster = Cluster(nursery)
+    records = Records(cluster.world)
+    records.opened = {b"a:": epoch}
+    cluster.add("n2", "n1")
+    for state in (MoveState.SEALED, MoveState.ABORTED):
+        record = _record(MoveRole.TARGET, state, "n1", epoch=2)
+        records._written(cluster.world.lives["n2"], lambda records: None, [record])
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["moves"] * found
+
+
+class _Slot:
+    """What a primary knows of a replica."""
+
+    state = "streaming"
+    acked_at = 1.0
+    replica_id = "kevynode-replica-6004#n2.aa"
+    prefixes: tuple[bytes, ...] | None = None
+
+    def __init__(self, history: int, acked: int) -> None:
+        self.history = history
+        self.acked = acked
+
+
+async def test_a_copy_that_counts_for_more_than_it_has_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    counted = Counted(cluster.world, ())
+    one, other = cluster.add("n1"), cluster.add("n2")
+    one.replication.lineage = other.replication.lineage = Lineage(5)
+    for value in (b"1", b"2"):
+        write(other, b"SET", b"k", value)
+    for acked, target, found in ((2, "10.0.0.1", 0), (3, "10.0.0.9", 0), (3, "10.0.0.1", 1)):
+        other.replication.target = target, 16004
+        counted._heard(cluster.world.lives["n1"], lambda slot, link, data: None, _Slot(5, acked), None, b"")
+        assert len(cluster.failures) == found
+    assert cluster.failures[0].startswith("sessions: n2 is counted up to 3, and has applied 2")
+    assert counted.looked == 3
 
 
 async def test_a_pin_that_is_not_kept_is_found(nursery: trio.Nursery) -> None:
