@@ -6,6 +6,7 @@ nothing of each other.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from random import Random
@@ -16,6 +17,7 @@ import trio
 from .clock import Clock
 from .config import NodeConfig
 from .config_values import split_address
+from .leftovers import LEDGER
 from .log import Logger
 from .persist.placing import Placing
 from .persist.service import PersistenceService
@@ -133,6 +135,7 @@ class Member:
         """Read the ledger, close what is not to be open yet, and make links and copies. Raises LedgerUnusable."""
         await trio.lowlevel.checkpoint()
         self.keeper.load()
+        self._check_whose_ledger()
         try:
             self.coordinator.load()
         except OSError as error:
@@ -156,6 +159,17 @@ class Member:
         # Who waits for a token may have waited for it to be clear who writes what.
         self.ownership.observers += (self.mesh.refresh, self._server.replication_advanced)
         self.mesh.refresh()
+
+    def _check_whose_ledger(self) -> None:
+        """A ledger is good for the node that wrote it: every move away from that one is in it, and from no other."""
+        node_id = self._settings.node_id
+        # What it notes of ledgers that it was told of is never about its own.
+        if self.keeper.state.announced.get(node_id):
+            path = posixpath.join(self._config.server.data_dir, LEDGER)
+            raise LedgerUnusable(
+                f"{path} was written by another node, which knows {node_id} as a peer: give {node_id} its own data"
+                " directory, or remove the file, and its scopes open once every other node has told what it knows"
+            )
 
     def _make_mesh(self) -> Mesh:
         replication = self._replication
