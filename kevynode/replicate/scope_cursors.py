@@ -100,7 +100,10 @@ class ScopeCursors:
         start = f"{self.upstream}/"
         marks = {}
         for name, mark in found.items():
-            if parse_left(self.upstream, name) is not None and mark[0]:
+            if name.startswith(start) and not mark[0]:
+                # It was forgotten, and is carried on by those who write the files until they are told so once more.
+                self._note(name, 0, 0)
+            elif parse_left(self.upstream, name) is not None and mark[0]:
                 self._left[name] = mark
             elif name.startswith(f"{start}^") and mark[0]:
                 self._find_descent(name, mark)

@@ -292,3 +292,13 @@ def test_a_prefix_is_as_far_as_its_ship_even_where_the_stream_is_not() -> None:
     # The files end before the stream's own place is told.
     again = files.begin()
     assert (again.place_of(A), again.place_of(B)) == ((7, 10), (7, 18))
+
+
+def test_what_was_forgotten_before_the_start_is_not_carried_on() -> None:
+    files = Files()
+    shipped(files, 7, 10, A)
+    dead = [descent_cursor_name(UP, 6), scope_cursor_name(UP, B), left_cursor_name(UP, B, 3)]
+    files.cursors |= dict.fromkeys(dead, (0, 0))
+    again = files.begin()
+    assert (again.whole, again.claim()) == ((A,), (7, 10))
+    assert set(files.cursors) == {UP, scope_cursor_name(UP, A)}
