@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from threading import Lock as Mutex
 from typing import ClassVar, Final, TypeAlias
 
 import trio
@@ -89,6 +90,11 @@ class SimDisk(MemoryDisk):
             return 0.0
         pace = self._pace.choice(PACES if call.method in ("sync", "sync_folder") else PACES[:4])
         return min(pace, self._slowest) * self._pace.uniform(0.5, 2.0)
+
+    def _wait_for_sync(self, lock: Mutex, path: str) -> None:
+        """Nobody may have two syncs of a file at a time: only one of them would hear that bytes are lost."""
+        if not lock.acquire(blocking=False):
+            raise AssertionError(f"two syncs of {path} at a time")
 
     def trouble(self) -> None:
         """Something of it begins to fail."""

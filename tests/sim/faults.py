@@ -54,6 +54,7 @@ class Faults:
             "disk full": self._disk_full,
             "disk error": self._disk_error,
             "fail and end": self._fail_and_end,
+            "lost sync": self._lost_sync,
             "slow disk": self._slow_disk,
             "rewrite": self._rewrite,
             "clock": self._clock,
@@ -227,11 +228,21 @@ class Faults:
         await self._repair(name, action.span)
 
     async def _slow_disk(self, action: Action) -> None:
+        """A disk that takes its time, while files are rewritten more often than not; and often an end in the midst."""
         name = action.nodes[0]
-        self._world.disks[name].slow(action.seed, Random(action.seed).choice((0.05, 0.5, 3.0)))
-        await trio.sleep(action.span)
+        world, random = self._world, Random(action.seed)
+        world.disks[name].slow(action.seed, random.choice((0.05, 0.5, 3.0)))
+        rewrites, ends = random.random() < 0.7, random.random() < 0.6
+        end = trio.current_time() + action.span + 2.0
+        while trio.current_time() < end and not self._healing:
+            if rewrites:
+                await self._ask(name, b"BGREWRITEAOF")
+            await trio.sleep(random.uniform(0.2, 1.5))
+        if ends and not self._healing:
+            world.die(name, random.choice(("kill", "power")), action.seed)
+            await self._come_back(name, 0.1 * action.span)
         if not self._healing:
-            self._world.disks[name].quick()
+            world.disks[name].quick()
 
     async def _repair(self, name: str, span: float) -> None:
         await trio.sleep(span)
@@ -331,6 +342,31 @@ class Faults:
         await self._come_back(name, action.span)
         self._losses.trouble_ends(name)
         self._world.disks[name].had_trouble = False
+
+    async def _lost_sync(self, action: Action) -> None:
+        """A sync that fails, the end of the process, another one on the same machine, and a loss of power."""
+        name = action.nodes[0]
+        random, disk = Random(action.seed), self._world.disks[name]
+        disk.trouble()
+        self._losses.trouble_begins(name)
+        disk.fail_next("sync", errno.EIO, 50)
+        with trio.move_on_after(3):
+            while not self._has_problem(name):  # noqa: ASYNC110  nobody tells of it
+                await trio.sleep(0.01)
+        await trio.sleep(random.choice((0.0, 0.01, 0.5)))
+        self._world.die(name, "kill", action.seed)
+        self._world.disks[name].repaired()
+        await self._come_back(name, 0.1 * action.span)
+        self._losses.trouble_ends(name)
+        self._world.disks[name].had_trouble = False
+        await trio.sleep(random.choice((0.1, 0.5, 1.5)))
+        if not self._healing:
+            self._world.die(name, "power", action.seed)
+            await self._come_back(name, action.span)
+
+    def _has_problem(self, name: str) -> bool:
+        node = self._world.living().get(name)
+        return node is not None and bool(node.persistence.append_only().problem)
 
     def _owners(self) -> list[set[str]]:
         """Who owns each prefix, by anybody's word."""

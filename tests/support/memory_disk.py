@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from support.memory_content import PAGE, Content, surviving
+from support.memory_content import PAGE, Content, rooted, surviving
 
 from kevynode.disk import Locked
 
@@ -86,7 +86,7 @@ class MemoryDisk:
                             folders.add(name)
                         else:
                             files[name] = now
-            found = MemoryDisk(_rooted(folders), seed=seed)
+            found = MemoryDisk(rooted(folders), seed=seed)
             contents: dict[int, Content] = {}
             for name in sorted(files):
                 content = files[name]
@@ -342,7 +342,8 @@ class MemoryDisk:
         # A sync waits for one of the same file that is under way, and covers what was written before it began.
         with self._mutex:
             lock = self._sync_locks.setdefault(content, Mutex())
-        with lock:
+        self._wait_for_sync(lock, path)
+        try:
             with self._mutex:
                 content.syncing, content.dirty = content.dirty, set()
                 seen = bytes(content.data)
@@ -355,6 +356,12 @@ class MemoryDisk:
                 # If it failed the system takes the pages for clean.
                 content.lost |= content.syncing - content.dirty
                 content.syncing = set()
+        finally:
+            lock.release()
+
+    def _wait_for_sync(self, lock: Mutex, path: str) -> None:
+        """Take the lock of a file's syncs."""
+        lock.acquire()
 
     def _open(self, path: str, create: bool) -> Content:
         content = self._files.get(path)
@@ -487,12 +494,3 @@ class MemoryLock:
 
 def _error(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
-
-
-def _rooted(folders: set[str]) -> list[str]:
-    """The folders that can be reached from the root."""
-    kept = {"/"}
-    for folder in sorted(folders):
-        if posixpath.dirname(folder) in kept:
-            kept.add(folder)
-    return sorted(kept)
