@@ -24,6 +24,7 @@ from .objects cimport (
     PyObject_Hash,
     add_to_field,
     field,
+    memory_of,
     same_number,
     slot_offset,
 )
@@ -39,11 +40,6 @@ cdef object _STRING = notify.STRING
 cdef Py_ssize_t ON_EVENT = slot_offset(Store, "on_event")
 cdef Py_ssize_t COUNT = slot_offset(ShardedDict, "count")
 cdef Py_ssize_t MOST_KEYS = SHARD_LIMIT
-
-
-cdef inline Py_ssize_t memory_of(object value) noexcept:
-    """As ``bytes_memory``."""
-    return (PyBytes_GET_SIZE(value) + 48) & ~15
 
 
 cdef bint begin_run(object store, Run* run) except -1:

@@ -4,6 +4,7 @@ Offsets of slots are taken from the classes when the module is imported, so they
 has. Who reads a field must know that the object is of that very class.
 """
 
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.limits cimport LLONG_MAX, LLONG_MIN
@@ -79,3 +80,8 @@ cdef inline PyObject* shard_of(object sharded, bytes key) except NULL:
 # Whether two fields hold the same small number.
 cdef inline bint same_number(PyObject* one, PyObject* other) except -1:
     return one == other or <object>one == <object>other
+
+
+# As ``bytes_memory``.
+cdef inline Py_ssize_t memory_of(object value) noexcept:
+    return (PyBytes_GET_SIZE(value) + 48) & ~15

@@ -6,7 +6,7 @@ it whole: nothing of it has been written then.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Next
+from cpython.dict cimport PyDict_Next, PyDict_SetItem
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.string cimport memcpy
@@ -18,13 +18,18 @@ from .objects cimport (
     PyDict_Size,
     PyList_GET_ITEM,
     PyList_GET_SIZE,
+    add_to_field,
     field,
+    memory_of,
+    shard_of,
     slot_offset,
 )
 
 from ..store.keyspace import KeyShard
 from ..store.list_value import List
+from ..store.sharded import SHARD_LIMIT, ShardedDict
 from ..store.sorted_set_value import SortedSet
+from ..store.staging import Staging
 from ..store.values import Hash, Set
 
 
@@ -49,12 +54,17 @@ cdef object _Hash = Hash
 cdef object _List = List
 cdef object _Set = Set
 cdef object _SortedSet = SortedSet
+cdef object _Staging = Staging
 
 cdef Py_ssize_t HASH_FIELDS = slot_offset(Hash, "fields")
 cdef Py_ssize_t HASH_DEADLINES = slot_offset(Hash, "deadlines")
 cdef Py_ssize_t LIST_ELEMENTS = slot_offset(List, "elements")
 cdef Py_ssize_t SET_MEMBERS = slot_offset(Set, "members")
 cdef Py_ssize_t ZSET_ORDER = slot_offset(SortedSet, "order")
+cdef Py_ssize_t STAGING_KEYSPACE = slot_offset(Staging, "keyspace")
+cdef Py_ssize_t STAGING_USED = slot_offset(Staging, "used")
+cdef Py_ssize_t COUNT = slot_offset(ShardedDict, "count")
+cdef Py_ssize_t MOST_KEYS = SHARD_LIMIT
 
 # As in ``kevynode.replicate.snapshot_format``, which cannot be imported here: its package needs this module.
 cdef enum:
@@ -297,3 +307,56 @@ cdef class ShardWriter:
             out.size = start
             return False
         return True
+
+
+cdef inline Py_ssize_t number_at(const char* place) noexcept:
+    """A number of four bytes, the least significant first."""
+    cdef const unsigned char* digits = <const unsigned char*>place
+    return (
+        <Py_ssize_t>digits[0]
+        | <Py_ssize_t>digits[1] << 8
+        | <Py_ssize_t>digits[2] << 16
+        | <Py_ssize_t>digits[3] << 24
+    )
+
+
+def put_strings(staging, bytes data, Py_ssize_t position):
+    """Put strings without a deadline under new keys, while whole records of them stand in ``data`` from ``position`` on.
+
+    Returns the place behind them. Twin of what ``SnapshotDecoder`` does with such a record.
+    """
+    cdef const char* text = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t used = 0
+    cdef Py_ssize_t count = 0
+    cdef Py_ssize_t middle, size
+    cdef PyObject* shard
+    cdef object keyspace
+    cdef bytes key, value
+    if type(staging) is not _Staging:
+        return position
+    keyspace = <object>field(staging, STAGING_KEYSPACE)
+    try:
+        # The least that a record takes. Nothing larger than what has arrived is made.
+        while end - position >= 10 and text[position] == OP_STRING and text[position + 1] == 0:
+            size = number_at(text + position + 2)
+            middle = position + 6 + size
+            if middle + 4 > end or number_at(text + middle) > end - middle - 4:
+                break
+            key = PyBytes_FromStringAndSize(text + position + 6, size)
+            shard = shard_of(keyspace, key)
+            if PyDict_GetItemWithError(<object>shard, key) != NULL:
+                break
+            size = number_at(text + middle)
+            value = PyBytes_FromStringAndSize(text + middle + 4, size)
+            PyDict_SetItem(<object>shard, key, value)
+            used += memory_of(key) + memory_of(value)
+            count += 1
+            position = middle + 4 + size
+            if PyDict_Size(<object>shard) > MOST_KEYS:
+                keyspace.split(key)
+    finally:
+        if count:
+            add_to_field(staging, STAGING_USED, used)
+            add_to_field(keyspace, COUNT, count)
+    return position

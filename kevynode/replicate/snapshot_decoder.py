@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from io import BytesIO
 from struct import error as StructError  # noqa: N812  an exception of the standard library under a telling name
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..store.staging import Staging
 from ..store.stream_values import EntryId, Group, Stream
 from ..store.values import Hash, List, Set, SortedSet, Value
+from ..twins import COMPILED
 from .snapshot_format import (
     CURSOR,
     DEADLINE_STRING_HEAD,
@@ -34,7 +35,13 @@ from .snapshot_format import (
     U64,
 )
 
+if COMPILED:
+    from ..compiled.snapshot import put_strings
+
 __all__ = ["SnapshotDecoder", "SnapshotError"]
+
+#: (staging, bytes, place) -> the place behind the plain strings that stand there, which have been put in.
+_PutStrings: TypeAlias = Callable[[Staging, bytes, int], int]
 
 # The store counts in signed 64-bit milliseconds, as Valkey does; what is beyond will not come in 292 million years.
 _LAST_MOMENT: Final = 2**63 - 1
@@ -72,6 +79,8 @@ class SnapshotDecoder:
         self._buffer = b""
         self._position = 0
         self._failure: SnapshotError | None = None
+        # The compiled part, which takes plain strings; None: there is none.
+        self._put_strings: _PutStrings | None = put_strings if COMPILED else None
         self._parser = self._parse()
         next(self._parser)
 
@@ -188,9 +197,12 @@ class SnapshotDecoder:
         """Read strings and small containers while whole records of them have arrived: most of most snapshots."""
         buffer, position = self._buffer, self._position
         size = len(buffer)
+        put_strings = self._put_strings
         put, head, number = self.staging.put, PLAIN_HEAD.unpack_from, U32.unpack_from
         try:
             while True:
+                if put_strings is not None:
+                    position = put_strings(self.staging, buffer, position)
                 op, has_deadline, key_size = head(buffer, position)
                 if has_deadline == 1:
                     _, _, moment, key_size = DEADLINE_STRING_HEAD.unpack_from(buffer, position)

@@ -42,6 +42,20 @@ class KeyShard(Shard[Value]):
         if clock is not None:
             self.access[key] = clock
 
+    def divide(self, low: Shard[Value], high: Shard[Value], shift: int, upper: int) -> None:
+        super().divide(low, high, shift, upper)
+        low, high = cast(KeyShard, low), cast(KeyShard, high)
+        for key, deadline in self.deadlines.items():
+            if key in high:
+                high.deadlines[key] = deadline
+            elif key in low:
+                low.deadlines[key] = deadline
+        for key, clock in self.access.items():
+            if key in high:
+                high.access[key] = clock
+            elif key in low:
+                low.access[key] = clock
+
     def copy_at(self, epoch: int) -> KeyShard:
         fresh = KeyShard(epoch, self.bits)
         fresh.update(self)

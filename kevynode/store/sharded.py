@@ -62,6 +62,14 @@ class Shard(dict[bytes, V]):
         """Put in ``key`` with everything ``source`` knows about it."""
         self[key] = source[key]
 
+    def divide(self, low: Shard[V], high: Shard[V], shift: int, upper: int) -> None:
+        """Put all keys into two empty shards: into ``high`` those whose hash has the bit ``upper`` at ``shift``."""
+        for key, value in self.items():
+            if (hash(key) >> shift) & 1 == upper:
+                high[key] = value
+            else:
+                low[key] = value
+
     def copy_at(self, epoch: int) -> Shard[V]:
         """The same content in a new shard of that epoch."""
         fresh = self.empty(epoch, self.bits)
@@ -214,8 +222,7 @@ class ShardedDict(Generic[V]):
         shift = _HASH_BITS - old.bits - 1
         # The first bit is the sign, and negative hashes come first.
         upper = 0 if old.bits == 0 else 1
-        for member in old:
-            (high if (hash(member) >> shift) & 1 == upper else low).take(member, old)
+        old.divide(low, high, shift, upper)
         start, width = self._slots(key, old.bits)
         half = width >> 1
         for slot in range(start, start + half):

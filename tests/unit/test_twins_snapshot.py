@@ -1,17 +1,22 @@
-"""A snapshot is the same bytes whether the compiled parts write it or the pure ones."""
+"""A snapshot is the same bytes whether the compiled parts write it or the pure ones, and the same keys for either."""
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.snapshots import check, held, pictures, read, store_of
+from support.snapshots import check, collection, held, pictures, read, store_of, string
+from support.snapshots import snapshot as snapshot_of
 
 from kevynode.replicate import snapshot_encoder
+from kevynode.replicate.snapshot import SnapshotDecoder, SnapshotError
 from kevynode.store.keyspace import KeyShard
+from kevynode.store.staging import PrefixStaging, Staging
 from kevynode.store.store import Store
 from kevynode.store.stream_values import Stream
 from kevynode.store.values import Hash, List, Set, SortedSet, Value
@@ -171,3 +176,52 @@ def test_a_shard_is_walked_record_by_record() -> None:
     assert writer.has_containers
     assert writer.step() == (b"d", b"4")
     assert (writer.step(), writer.records(1000)) == (None, b"")
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+few_keys = st.sampled_from([b"", b"a", b"b", b"prefix:a", b"k" * 300])
+records = st.one_of(
+    st.builds(string, few_keys, texts),
+    st.builds(string, few_keys, texts),
+    st.builds(string, few_keys, texts, st.sampled_from([0, 5, 1 << 63])),
+    st.builds(collection, st.sampled_from([2, 3, 4]), few_keys, texts, texts),
+    st.sampled_from([b"\1\2" + string(b"odd", b"flag")[2:], b"\1\0\xff\xff\xff\xffx", b"\x09", b"\1\0", b"\0"]),
+)
+
+
+def decoded(data: bytes, places: list[int], compiled: bool, prefixes: tuple[bytes, ...] | None) -> Any:
+    """What has been read after each piece of a snapshot, and what went wrong."""
+    decoder = SnapshotDecoder(PrefixStaging(prefixes) if prefixes else Staging(), now_ms=1000)
+    decoder._put_strings = compiled_snapshot.put_strings if compiled else None
+    seen: list[Any] = []
+    try:
+        for start, stop in itertools.pairwise([0, *places, len(data)]):
+            decoder.feed(data[start:stop])
+            seen.append((decoder.staging.count, decoder.staging.used, decoder.finished))
+        decoder.finish()
+    except SnapshotError as error:
+        seen.append(error.reason)
+    check(decoder.staging)
+    return seen, held(decoder)
+
+
+@given(st.lists(records, max_size=10), st.data(), st.sampled_from([2, 4, 6]), st.sampled_from([None, (b"prefix:",)]))
+@settings(max_examples=300, deadline=None)
+def test_any_snapshot_is_read_alike(
+    found: list[bytes], data: st.DataObject, version: int, prefixes: tuple[bytes, ...] | None
+) -> None:
+    written = snapshot_of(*found, version=version)
+    places = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=5)))
+    assert decoded(written, places, True, prefixes) == decoded(written, places, False, prefixes)
+
+
+@pytest.mark.parametrize("step", [1000, 16384, 1 << 30])
+def test_many_strings_are_read_alike(step: int) -> None:
+    """So many that shards are divided, which come in no order of their hashes."""
+    draw = random.Random(step)
+    found = [string(b"key:%d" % draw.randrange(9000), b"v" * draw.randrange(100)) for _ in range(9000)]
+    found += [string(b"key:%d" % index, b"late", 77 + index) for index in range(0, 9000, 700)]
+    written = snapshot_of(*found)
+    places = list(range(step, len(written), step))
+    assert decoded(written, places, True, None) == decoded(written, places, False, None)
