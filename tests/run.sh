@@ -86,14 +86,55 @@ run_pure() {
 run_compiled() {
     KEVYNODE_PURE='' "$venv/bin/python" "$@" -c "$root/pyproject.toml" --rootdir "$root"
 }
+run_simulations() {
+    KEVYNODE_PURE=1 nice -n 10 "$venv/bin/python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider \
+        "$root/tests/sim"
+}
+# What is compared with a baseline is counted in a folder of its own, with the wheel's compiled parts.
+count_instructions() {
+    if command -v valgrind >/dev/null; then
+        mkdir "$work/counted" &&
+            cp -r "$root/bench" "$work/counted/" &&
+            "$venv/bin/python" -m zipfile -e "$wheel" "$work/counted" &&
+            cd "$work/counted" &&
+            nice -n 10 "$venv/bin/python" -m bench regress --tolerance 5 \
+                --work "GET,SET,INCR,HSET,MGET,SET replicated,replica apply"
+    else
+        echo "== skipped: instructions, because valgrind is not installed"
+    fi
+}
+simulate() {
+    cd "$root" && KEVYNODE_PURE=1 nice -n 10 "$venv/bin/python" -m tests.sim --seeds 200 --minutes 10
+}
+# Run a command and keep what it prints for later: beside NAME COMMAND [ARGUMENT...], then report NAME.
+beside() {
+    name=$1
+    shift
+    (
+        "$@" && touch "$work/$name.passed"
+    ) >"$work/$name.log" 2>&1
+}
+report() {
+    echo "== $1"
+    cat "$work/$1.log"
+    [ -e "$work/$1.passed" ] || failed="$failed $1"
+}
 if [ -n "$whole" ]; then
-    # Side by side: a machine with two cores is done sooner.
-    (run_pure -p no:cacheprovider "$root/tests/unit" "$root/tests/compat" "$root"/tests/stream/test_moves*.py \
-        >"$work/log" 2>&1 && touch "$work/passed") &
+    # Side by side: a machine with two cores is done sooner. The first half keeps one of them busy. The second half often
+    # waits for processes; what is simulated and counted takes what that leaves, and delays nobody.
+    beside pytest-unit-compat-moves \
+        run_pure -p no:cacheprovider "$root/tests/unit" "$root/tests/compat" "$root"/tests/stream/test_moves*.py &
     half=$!
-    trap 'kill "$half" 2>/dev/null; rm -rf "$work"' EXIT
+    (
+        beside simulations simulate || true
+        beside pytest-sim run_simulations || true
+        beside instructions count_instructions
+    ) &
+    rest=$!
+    trap 'kill "$half" "$rest" 2>/dev/null; rm -rf "$work"' EXIT
     if "$venv/bin/python" -c 'import sys; from kevynode.twins import COMPILED; sys.exit(not COMPILED)'; then
-        check pytest-twins-compat run_compiled -m pytest -p no:cacheprovider "$root"/tests/unit/test_twins*.py "$root/tests/compat"
+        check pytest-twins-compat run_compiled -m pytest -p no:cacheprovider \
+            "$root"/tests/unit/test_twins*.py "$root"/tests/stream/test_hub*.py "$root/tests/compat"
     else
         # Where there is a compiler they have to be there.
         echo "== skipped: pytest-twins-compat, because the compiled parts were not built"
@@ -102,9 +143,10 @@ if [ -n "$whole" ]; then
     check pytest-e2e run_compiled -m coverage run -m pytest -p no:cacheprovider "$root/tests/e2e"
     check pytest-stream run_pure "$root/tests/stream" \
         --ignore-glob="$root/tests/stream/test_moves*.py"
-    wait "$half" || true
-    cat "$work/log"
-    check pytest-unit-compat-moves test -e "$work/passed"
+    wait "$half" "$rest" || true
+    for name in pytest-unit-compat-moves simulations pytest-sim instructions; do
+        report "$name"
+    done
     "$venv/bin/python" -m coverage combine --quiet
     "$venv/bin/python" -m coverage report >"$work/report" || failed="$failed coverage"
     case $failed in
