@@ -196,17 +196,14 @@ class Mesh:
         """What the copy of a prefix here stands for; None: it is not whole, or there is none.
 
         While the prefix goes from one writer to the next that is what is here of the last one's: its stream up to where
-        it has been applied, or, behind its release, all of it.
+        it has been applied, or, behind its release, all of it. So it is until a ship of the next one's takes its place.
         """
         for follower in self.followers.values():
             if prefix in follower.prefixes and prefix not in follower.missing:
                 history, offset = follower.place_of(prefix)
                 return ScopeCopy(history, offset, self._sources.epoch(prefix), follower.ancestors)
-        released = self._sources.released(prefix)
         owners = self._owners() if self._is_active() else {}
-        if released is None or not released.whole or owners.get(prefix, self.self_id) == self.self_id:
-            return None
-        return ScopeCopy(released.at[0], 0, released.mark.epoch)
+        return None if owners.get(prefix, self.self_id) == self.self_id else self._sources.left(prefix)
 
     def lacks(self, prefix: bytes) -> bool:
         """Whether a prefix is copied here and the copy is not whole: it is nothing to give to anybody."""

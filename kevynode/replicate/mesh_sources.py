@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from .mesh_following import MeshFollowing, MeshPeer, Released
+from .mesh_following import MeshFollowing, MeshPeer, Released, ScopeCopy
 
 __all__ = ["NOBODY", "PATIENCE", "Choice", "Manner", "MeshSources"]
 
@@ -60,12 +60,14 @@ class _Heir(NamedTuple):
 class _Copy:
     """What is known of the copy of one prefix: in whose stream it is followed, or was last, and by which epoch.
 
-    ``released``: that stream has come to the prefix's release. While it is between two writers: ``heir`` is who comes
-    next, ``told`` when the ledger named him, ``since`` when it first named anybody.
+    ``left`` is what is here of an earlier writer, until a ship of this one's takes its place: it may be the best copy
+    that there is. ``released``: the stream has come to the prefix's release. While it is between two writers: ``heir``
+    is who comes next, ``told`` when the ledger named him, ``since`` when it first named anybody.
     """
 
     source: str
     epoch: int
+    left: ScopeCopy | None = None
     released: Released | None = None
     since: float | None = None
     heir: tuple[str, int | None] | None = None
@@ -100,11 +102,11 @@ class MeshSources:
         copy = self._copies.get(prefix)
         if copy is not None and copy.source != self._self_id and copy.epoch >= released.mark.epoch:
             return
-        self._copies[prefix] = _Copy(self._self_id, 0, released)
+        self._copies[prefix] = _Copy(self._self_id, 0, released=released)
 
     def found(self, prefix: bytes, released: Released) -> None:
         """The files say that what is here is what the last writer of a prefix released."""
-        self._copies[prefix] = _Copy(self._self_id, 0, released)
+        self._copies[prefix] = _Copy(self._self_id, 0, released=released)
         self._found.append(prefix)
 
     def forget_found(self) -> None:
@@ -157,6 +159,16 @@ class MeshSources:
         """The release of a prefix that its copy has come to, and not beyond; None: there is none."""
         copy = self._copies.get(prefix)
         return None if copy is None else copy.released
+
+    def left(self, prefix: bytes) -> ScopeCopy | None:
+        """What is here of a prefix where there is no whole copy of its present writer's; None: nothing whole."""
+        copy = self._copies.get(prefix)
+        if copy is None:
+            return None
+        released = copy.released
+        if released is not None and released.whole:
+            return ScopeCopy(released.at[0], 0, released.mark.epoch)
+        return copy.left
 
     def epoch(self, prefix: bytes) -> int:
         """Since when the writer in whose stream the copy of a prefix is followed, or was last, has been that."""
@@ -212,8 +224,19 @@ class MeshSources:
 
     def _settle(self, prefix: bytes, source: str, epoch: int | None) -> Choice:
         """Copy a prefix from ``source`` from here on: what was said before of its release is over."""
-        self._copies[prefix] = _Copy(source, epoch or 0)
+        self._copies[prefix] = _Copy(source, epoch or 0, self._held(prefix))
         return Choice(source)
+
+    def _held(self, prefix: bytes) -> ScopeCopy | None:
+        """What is here of a prefix in whole, whoever wrote it; None: nothing is."""
+        copy = self._copies.get(prefix)
+        if copy is None:
+            return None
+        follower = self._followers.get(copy.source)
+        is_followed = follower is not None and prefix in follower.prefixes and prefix not in follower.missing
+        if follower is None or not is_followed or copy.released is not None:
+            return self.left(prefix)
+        return ScopeCopy(*follower.place_of(prefix), copy.epoch, follower.ancestors)
 
     def _continues(self, prefix: bytes, released: Released, copy: _Copy, owner: str, epoch: int | None) -> bool:
         """Whether what is held of a prefix is what its next writer began with, and its stream is known from there."""

@@ -405,6 +405,36 @@ def test_what_a_copy_stands_for_is_told_while_it_is_between_two_writers_too() ->
     assert (world.plan, world.mesh.copy_of(A)) == ({"t": (A,)}, ScopeCopy(8, 30, 1, ((6, 40),)))
 
 
+@pytest.mark.parametrize("is_released", [True, False])
+def test_what_an_earlier_writer_left_is_a_copy_until_the_next_ones_ship_is_in_its_place(is_released: bool) -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    left = ScopeCopy(7, 100, 0, ((6, 40),))
+    if is_released:
+        world.release("s", "t")
+        left = ScopeCopy(7, 0, 1)
+    # The next one has been started again without anything, and will never say that it has acquired it.
+    world["t"].missing = (A,)
+    world.time = PATIENCE
+    world.own("t", 1)
+    world.time += PATIENCE
+    world.mesh.refresh()
+    assert (world.plan, world.mesh.copy_of(A)) == ({"t": (A,)}, left)
+    # So it is if yet another one comes before that ship does.
+    world["s"].missing = (A,)
+    world.own("s", 2)
+    world.time += PATIENCE
+    world.mesh.refresh()
+    assert (world.plan, world.mesh.copy_of(A)) == ({"s": (A,)}, left)
+    world["s"].missing = ()
+    world["s"].stream = (9, 70)
+    assert world.mesh.copy_of(A) == ScopeCopy(9, 70, 2, ((6, 40),))
+    # What is not wanted any more may be dropped.
+    del world.owners[A]
+    world.mesh.refresh()
+    assert world.mesh.copy_of(A) is None
+
+
 def test_a_copy_that_may_lack_what_was_written_elsewhere_stands_for_its_old_epoch() -> None:
     world = World({A: "s"}, epochs={A: 3})
     world.own("s", 5)
