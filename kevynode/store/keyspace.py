@@ -43,18 +43,12 @@ class KeyShard(Shard[Value]):
             self.access[key] = clock
 
     def divide(self, low: Shard[Value], high: Shard[Value], shift: int, upper: int) -> None:
-        super().divide(low, high, shift, upper)
-        low, high = cast(KeyShard, low), cast(KeyShard, high)
-        for key, deadline in self.deadlines.items():
-            if key in high:
-                high.deadlines[key] = deadline
-            elif key in low:
-                low.deadlines[key] = deadline
-        for key, clock in self.access.items():
-            if key in high:
-                high.access[key] = clock
-            elif key in low:
-                low.access[key] = clock
+        if not self.deadlines and not self.access:
+            super().divide(low, high, shift, upper)
+            return
+        # Key by key: tables that grow in turn use the room that one another's smaller ones have left.
+        for key in self:
+            (high if (hash(key) >> shift) & 1 == upper else low).take(key, self)
 
     def copy_at(self, epoch: int) -> KeyShard:
         fresh = KeyShard(epoch, self.bits)

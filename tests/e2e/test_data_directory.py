@@ -157,6 +157,8 @@ def test_a_long_load_tells_how_far_it_is(tmp_path: Path) -> None:
         server.kill()
     with start_node(tmp_path, free_ports()[0]) as server:
         server.wait_until_listening()
+        # It listens before it has found out how much there is to be loaded.
+        server.wait_until(lambda: server.info(b"persistence").get("loading_total_bytes") != "0", "the size of the load")
         facts = server.info(b"persistence")
         assert facts["loading"] == "1", facts
         total, loaded = int(facts["loading_total_bytes"]), int(facts["loading_loaded_bytes"])
