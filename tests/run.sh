@@ -140,7 +140,8 @@ if [ -n "$whole" ]; then
         echo "== skipped: pytest-twins-compat, because the compiled parts were not built"
         [ -z "${CI:-}" ] || failed="$failed compiled"
     fi
-    check pytest-e2e run_compiled -m coverage run -m pytest -p no:cacheprovider "$root/tests/e2e"
+    # Not measured: it would slow down every process that is started, and says little that the other tests do not.
+    check pytest-e2e run_compiled -m pytest -p no:cacheprovider "$root/tests/e2e"
     check pytest-stream run_pure "$root/tests/stream" \
         --ignore-glob="$root/tests/stream/test_moves*.py"
     wait "$half" "$rest" || true
