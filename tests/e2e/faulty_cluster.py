@@ -19,6 +19,7 @@ import attrs
 import trio
 from e2e.crashing import POLICIES
 from e2e.hosts import Hosts, NamespaceHosts
+from e2e.moving_nodes import ENDED, PATIENCE, until
 from sim.clients import Client, keys_of
 from sim.history import History, Operation
 from sim.linear import check_key
@@ -31,12 +32,6 @@ NAMES: Final = ("anna", "bert", "cleo")
 #: Who writes what at first.
 PREFIXES: Final = {b"a:": "anna", b"b:": "bert"}
 PORT: Final = 6004
-#: Seconds that anything may take.
-PATIENCE: Final = 60.0
-#: Seconds between two looks at something.
-LOOK: Final = 0.02
-#: How moves stand that nobody has anything left to do for.
-ENDED: Final = frozenset({b"done", b"closed", b"failed", b"active", b"discarded"})
 #: What a node writes down in a move.
 STATES: Final = ("REQUESTED", "AGREED", "QUIESCED", "SEALED", "SHIPPED", "FLIPPED", "ACTIVATED", "DONE")
 #: How many seconds what lasts may last: less than a link needs to be given up, and more.
@@ -88,18 +83,6 @@ def _draw_fault(draw: random.Random, kinds: list[str]) -> Fault:
         draw.choice((0.0, 0.01, 0.05, 0.2)) * draw.random(),
         draw.choice(SPANS) * draw.uniform(0.5, 1.5),
     )
-
-
-async def until(condition: Callable[[], Any], what: str) -> None:
-    """Wait for something that processes do; ``condition`` may be asynchronous. Raises AssertionError."""
-    with trio.move_on_after(PATIENCE) as patience:
-        while True:
-            found = condition()
-            if found if not hasattr(found, "__await__") else await found:
-                return
-            await trio.sleep(LOOK)
-    if patience.cancelled_caught:
-        raise AssertionError(f"{what} does not come true in {PATIENCE:.0f} s")
 
 
 @attrs.define
