@@ -70,7 +70,15 @@ done
 [ -n "$paths" ] || set -- "$@" "$root/tests"
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+beside=
+# At the end; what it finds ended already is no failure.
+clean() {
+    for process in $beside; do
+        kill "$process" 2>/dev/null || true
+    done
+    rm -rf "$work"
+}
+trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir "$work/empty"
@@ -131,7 +139,7 @@ if [ -n "$whole" ]; then
         beside instructions count_instructions
     ) &
     rest=$!
-    trap 'kill "$half" "$rest" 2>/dev/null; rm -rf "$work"' EXIT
+    beside="$half $rest"
     if "$venv/bin/python" -c 'import sys; from kevynode.twins import COMPILED; sys.exit(not COMPILED)'; then
         check pytest-twins-compat run_compiled -m pytest -p no:cacheprovider \
             "$root"/tests/unit/test_twins*.py "$root"/tests/stream/test_hub*.py "$root/tests/compat"
