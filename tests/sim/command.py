@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import attrs
 from sim.plan import PROFILES, Plan, Profile, draw_plan, plan_from_json, plan_to_json
@@ -31,6 +33,9 @@ from sim.simulation import Outcome, simulate, simulate_plan, with_actions
 from kevynode.progress import ProgressBar
 
 __all__ = ["main"]
+
+#: How much of a failure's trace is shown at once.
+_LAST_LINES: Final = 20
 
 
 @attrs.define
@@ -117,7 +122,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="S", help="run this seed only, and say what happened")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="run this plan only, and say what happened")
     parser.add_argument("--actions", type=_numbers, metavar="I,J,…", help="with --seed: only these actions of its plan")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="where the trace goes (standard output)")
+    traces = "where the trace goes (of one run: standard output; of a failure among many: beside its plan)"
+    parser.add_argument("--trace", type=Path, metavar="FILE", help=traces)
     keeps = "the folder in which the plans of failures are kept; with --seed: the file for that plan"
     parser.add_argument("--keep", type=Path, metavar="PATH", help=keeps)
     return parser.parse_args(arguments)
@@ -185,12 +191,15 @@ def _report(outcome: Outcome, bar: ProgressBar, options: argparse.Namespace) -> 
         _say(f"  {failure}\n")
     for action in found.plan.actions:
         _say(f"  {action}\n")
-    if options.trace is not None:
-        options.trace.write_text(found.trace.text())
-        _say(f"  trace: {options.trace}\n")
+    name = f"{found.profile}-{found.seed}"
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
-        _keep(found.plan, options.keep / f"{found.profile}-{found.seed}.json", _first(found))
+        _keep(found.plan, options.keep / f"{name}.json", _first(found))
+    trace = options.trace or (options.keep or Path(tempfile.mkdtemp(prefix="simulated-"))) / f"{name}.trace"
+    trace.write_text(found.trace.text(), encoding="utf-8")
+    _say(f"  trace: {trace}, which ends with\n")
+    for line in found.trace.lines[-_LAST_LINES:]:
+        _say(f"    {line}\n")
     _say(f"  replay: {replay_command(found)}\n\n")
 
 
