@@ -143,6 +143,8 @@ class LinkState:
     direction: Direction
     instance: str
     heard_at: float
+    # The highest ledger version that the peer was known to have had before it could say anything on this link.
+    announced: int
     beat: Beat | None = None
     # Digests of the configurations, ours and the peer's, for which ours was sent on this link.
     configured: tuple[str, str] | None = None
@@ -228,8 +230,13 @@ class PeerState:
             self._takeovers.append(now)
         return ""
 
-    def attach(self, direction: Direction, instance: str, now: float) -> tuple[LinkState, tuple[LinkState, ...]]:
-        """A new link of this peer, and those that it takes the place of, which are no links of it any more."""
+    def attach(
+        self, direction: Direction, instance: str, now: float, announced: int | None = None
+    ) -> tuple[LinkState, tuple[LinkState, ...]]:
+        """A new link of this peer, and those that it takes the place of, which are no links of it any more.
+
+        ``announced``: what :attr:`announced` was when the peer was dialled; for a link of the peer's own it is as now.
+        """
         replaced = tuple(
             link for link in self.links.values() if link.direction == direction or link.instance != instance
         )
@@ -237,7 +244,9 @@ class PeerState:
             self._since = now
         for link in replaced:
             self._drop(link)
-        link = self.links[direction] = LinkState(direction, instance, now)
+        link = self.links[direction] = LinkState(
+            direction, instance, now, self.announced if announced is None else announced
+        )
         self._instance = instance
         self._heard_at = now
         return link, replaced
@@ -309,7 +318,7 @@ class PeerState:
         before, link.beat = link.beat, beat
         first = before is None
         self._beat = beat
-        yield from self._compare_versions(beat)
+        yield from self._compare_versions(link, beat)
         if before is None or before.remembered != beat.remembered:
             # What the peer knows counts anew for a node that has gone back.
             link.ledger_known = False
@@ -328,11 +337,12 @@ class PeerState:
         if link.beat is not None and link.beat.configuration_digest == self._configuration:
             yield LedgerKnown()
 
-    def _compare_versions(self, beat: Beat) -> Iterator[Action]:
+    def _compare_versions(self, link: LinkState, beat: Beat) -> Iterator[Action]:
         if beat.ledger_version > self.announced:
             self._back_at = None
             yield NoteVersion(beat.ledger_version)
-        elif beat.ledger_version == self.announced:
+        elif beat.ledger_version >= link.announced:
+            # Where it is below what has been announced since the link began, a later heartbeat has come on another one.
             self._back_at = None
         elif self._back_at is None or beat.ledger_version < self._back_at:
             self._back_at = beat.ledger_version

@@ -161,6 +161,7 @@ class PeerLinks:
         """One connection, from connecting to its end: for how many seconds it was a link."""
         stream: trio.abc.Stream | None = None
         problem = ""
+        announced = peer.announced
         try:
             try:
                 stream = await self._connect(peer.address)
@@ -174,7 +175,7 @@ class PeerLinks:
                 self._log.error("peer_failed", id=peer.node_id, error=error, where=traceback_line(error))
             else:
                 began = self._clock.monotonic()
-                state, replaced = peer.attach("out", instance, began)
+                state, replaced = peer.attach("out", instance, began, announced)
                 await self._serve(self._link(peer, state, stream), replaced, b"", rest)
                 return self._clock.monotonic() - began
             if problem != peer.problem:

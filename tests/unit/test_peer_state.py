@@ -188,6 +188,29 @@ def test_a_peer_that_went_back_is_named_once_each_time() -> None:
     assert peer.state.announced == 9
 
 
+def test_a_peer_whose_heartbeats_overtake_each_other_on_its_links_has_not_gone_back() -> None:
+    peer = Peer(announced=3)
+    ours, theirs = peer.link("out"), peer.link("in")
+    assert NoteVersion(5) in peer.take(theirs, beat(version=5))
+    peer.state.noted(5)
+    assert peer.take(ours, beat(version=4))[0] == Remembered(0)
+    assert peer.take(theirs, beat(version=4), 1) == []
+
+
+def test_what_a_peer_said_while_it_was_dialled_is_not_gone_back_from() -> None:
+    peer = Peer(announced=3)
+    dialled_at = peer.state.announced
+    theirs = peer.link("in")
+    assert NoteVersion(5) in peer.take(theirs, beat(version=5))
+    peer.state.noted(5)
+    # Its first heartbeat there is older than what it has said here in between.
+    ours, _ = peer.state.attach("out", "i", peer.time, dialled_at)
+    assert PeerWentBack(4, 5) not in peer.take(ours, beat(version=4))
+    # One that it was dialled after must not be below that.
+    later, _ = peer.state.attach("out", "i", peer.time, peer.state.announced)
+    assert PeerWentBack(4, 5) in peer.take(later, beat(version=4))
+
+
 def test_what_it_remembers_of_us_is_told_first_on_each_link_and_when_it_changes() -> None:
     peer = Peer()
     link = peer.link()
