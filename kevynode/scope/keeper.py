@@ -170,10 +170,10 @@ class ScopeKeeper:
             raise LedgerUnusable(str(error)) from error
         except OSError as error:
             raise LedgerUnusable(f"{error.filename or self._data_dir}: {error.strerror or error}") from error
-        if loaded.cut is not None:
-            self._log.warning("ledger_cut", file=self._data_dir, offset=loaded.cut.offset, bytes=loaded.cut.size)
-        self.state = state = loaded.state
         self._file = LedgerFile(self._disk, self._data_dir, loaded)
+        if loaded.cut is not None:
+            self._log.warning("ledger_cut", file=self._file.path, offset=loaded.cut.offset, bytes=loaded.cut.size)
+        self.state = state = loaded.state
         for prefix in state.tails:
             self._world.take(prefix)
         self._apply(state.ledger)

@@ -143,13 +143,13 @@ def load(disk: Disk, data_dir: str) -> Loaded:
 class LedgerFile:
     """Appends to the file that ``loaded`` was read from, in a data directory that stays locked.
 
-    ``loaded`` must not change before this has returned; afterwards nothing is shared.
+    ``loaded`` must not change before this has returned; afterwards nothing is shared. ``path`` is where the file is.
     """
 
     def __init__(self, disk: Disk, data_dir: str, loaded: Loaded) -> None:
         self._disk = disk
         self._data_dir = data_dir
-        self._path = posixpath.join(data_dir, LEDGER)
+        self.path = posixpath.join(data_dir, LEDGER)
         # All that has been appended.
         self._state = loaded.state.copy()
         # Appends in the file, and its size; None: the next append writes another file.
@@ -207,7 +207,7 @@ class LedgerFile:
                 number, size = end
                 lines = _format(records, number + 1, version)
                 if self._file is None:
-                    self._file = self._disk.open_append(self._path, create=False)
+                    self._file = self._disk.open_append(self.path, create=False)
                 write_all(self._file, lines)
                 self._file.sync()
                 end = number + 1, size + len(lines)

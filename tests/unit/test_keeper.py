@@ -463,6 +463,18 @@ def test_a_damaged_ledger_is_refused_by_name() -> None:
         bench.keeper.load()
 
 
+def test_a_ledger_whose_last_record_is_torn_is_cut_and_named() -> None:
+    bench = Bench()
+    trio.run(_append_once, bench)
+    disk = bench.disk.kill()
+    size = disk.size("/data/kevynode.ledger")
+    disk.open_append("/data/kevynode.ledger", create=False).write(b"0123")
+    again = Bench(disk)
+    trio.run(_append_once, again)
+    warnings = [fields for level, event, fields in again.log.records if event == "ledger_cut"]
+    assert warnings == [{"file": "/data/kevynode.ledger", "offset": size, "bytes": 4}]
+
+
 def test_a_ledger_that_cannot_be_read_is_refused_with_the_reason() -> None:
     bench = Bench()
     trio.run(_append_once, bench)
