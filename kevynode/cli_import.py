@@ -71,15 +71,19 @@ class _Run:
         self.progress = Progress()
         self._keys = 0
         self._arrived = 0
-        self._began_to_change = False
+        # Whether something that was there may have been removed, and whether new keys may have arrived.
+        self._began_to_remove = False
+        self._began_to_send = False
         self._streams = 0
 
     def so_far(self) -> str:
         """What has to be said about an import that came to no good end."""
-        if not self._began_to_change:
-            return ""
-        removed = ", what was there before is gone" if self.options.replaces else ""
-        return f" ({self._arrived:,} of {counted(self._keys, 'key')} had arrived, maybe a few more{removed})"
+        if self._began_to_send:
+            removed = ", what was there before is gone" if self._began_to_remove else ""
+            return f" ({self._arrived:,} of {counted(self._keys, 'key')} had arrived, maybe a few more{removed})"
+        if self._began_to_remove:
+            return " (what was there before may be gone, or a part of it, and nothing has taken its place)"
+        return ""
 
     def all(self) -> None:
         """All steps, in order. The node is looked at first: reading may take minutes."""
@@ -153,16 +157,24 @@ class _Run:
         """Remove what is there. Raises _Problem if nothing would take its place."""
         if not self._keys:
             raise _Problem(f"{self.options.path} has nothing to import, so nothing was removed")
-        self._began_to_change = True
         if not self.options.scope:
-            _call(probe, b"FLUSHALL")
+            self._remove_by(probe, b"FLUSHALL")
             return
         removed = 0
         for keys in self._scan(probe):
             if keys:
-                removed += _call(probe, b"UNLINK", *keys)
+                removed += self._remove_by(probe, b"UNLINK", *keys)
             self.progress.told(f"removing: {counted(removed, 'key')}")
         self.progress.clear()
+
+    def _remove_by(self, probe: Probe, *words: bytes) -> Any:
+        """Send a command that removes keys. One that is refused has removed none; without an answer nobody knows."""
+        before, self._began_to_remove = self._began_to_remove, True
+        try:
+            return _call(probe, *words)
+        except _Problem:
+            self._began_to_remove = before
+            raise
 
     def _leave_streams(self, probe: Probe, staging: Staging) -> None:
         """Take out streams if that is wanted. Raises _Problem if they are to go to a node that knows none."""
@@ -182,7 +194,7 @@ class _Run:
     def _send(self, probe: Probe, staging: Staging) -> None:
         on_their_way: deque[ExportPiece] = deque()
         size = 0
-        self._began_to_change |= bool(self._keys)
+        self._began_to_send = bool(self._keys)
         for piece in export_pieces(staging.keyspace.shards()):
             if piece.commands:
                 probe.send(piece.data)

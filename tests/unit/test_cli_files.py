@@ -328,6 +328,33 @@ def test_what_was_removed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
 
 
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (1, ""),
+        (2, " (what was there before may be gone, or a part of it, and nothing has taken its place)"),
+    ],
+)
+def test_what_a_node_refuses_to_remove_is_not_told_as_gone(
+    refused: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of two UNLINKs, or the second, is refused."""
+
+    def answer(command: list[bytes]) -> bytes:
+        if command[0] == b"SCAN":
+            return b"*2\r\n$1\r\n%b\r\n*1\r\n$2\r\n00\r\n" % (b"7" if command[1] == b"0" else b"0")
+        if command[0] == b"UNLINK":
+            unlinks.append(command)
+            return b"-MISDIRECTED writer is b\r\n" if len(unlinks) == refused else b":1\r\n"
+        return plain(command)
+
+    unlinks: list[list[bytes]] = []
+    with fake_node(answer) as (_, address):
+        arguments = ["import", str(exported(tmp_path / "file", 1)), "--at", address, "--scope", "0", "--replace"]
+        assert main(arguments) == 1
+    assert capsys.readouterr().err == f"kevynode: {address}: UNLINK: MISDIRECTED writer is b{said}\n"
+
+
 def test_nothing_is_on_its_way_without_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
