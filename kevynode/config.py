@@ -359,7 +359,8 @@ class _Reader:
         """The arguments of ``NodeConfig``, or a ``ConfigError`` with everything that was found."""
         sections = {name: cls(**self._section(name)) for name, cls in _SECTIONS.items()}
         self._check_replication(sections["server"], sections["replication"])
-        check_cluster(sections["cluster"], self._report)
+        has_read_peers = not any(problem.path.startswith("cluster.peer") for problem in self._problems)
+        check_cluster(sections["cluster"], self._report, knows_peers=has_read_peers)
         if self._problems:
             raise ConfigError(self._problems)
         return {
@@ -376,13 +377,14 @@ class _Reader:
     def _report(self, path: str, message: str) -> None:
         """A mistake between keys; it is laid to the place that set the key it names."""
         target = {"cluster.peer": "cluster.peers", "cluster.scope": "cluster.scopes"}.get(path, path)
+        if target in self._sources and target not in self._values:
+            # Its value could not be read, which has been reported already.
+            return
         self.problem(self._sources.get(target, ""), path, message)
 
     def _check_replication(self, server: ServerConfig, replication: ReplicationConfig) -> None:
         if replication.role == "replica":
-            # A value that could not be read has been reported already.
-            unread = "replication.upstream" in self._sources and "replication.upstream" not in self._values
-            if not replication.upstream and not unread:
+            if not replication.upstream:
                 self._report("replication.upstream", 'missing: a replica needs it (accepted: "host:port")')
         elif replication.upstream and "replication.role" in self._values:
             source = self._sources["replication.upstream"]

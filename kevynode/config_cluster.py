@@ -7,7 +7,7 @@ Every function reports each mistake by its key path and goes on, so that one run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 import attrs
@@ -199,11 +199,14 @@ def read_scope_text(value: object, report: Report) -> tuple[ScopeConfig, ...]:
     return tuple(scopes)
 
 
-def check_cluster(cluster: ClusterConfig, report: Report) -> None:
-    """Check ids, prefixes and references against each other."""
+def check_cluster(cluster: ClusterConfig, report: Report, *, knows_peers: bool = True) -> None:
+    """Check ids, prefixes and references against each other.
+
+    ``knows_peers``: no peer was left out for a mistake; else nobody is said to be no peer.
+    """
     _check_peers(cluster, report)
     _check_prefixes(cluster, report)
-    _check_references(cluster, report)
+    _check_references(cluster, report, {peer.id for peer in cluster.peers} if knows_peers else set())
 
 
 def _check_peers(cluster: ClusterConfig, report: Report) -> None:
@@ -217,8 +220,6 @@ def _check_peers(cluster: ClusterConfig, report: Report) -> None:
             if address in addresses:
                 report("cluster.peer", f"{show(address)} is an address of {addresses[address]} and of {peer.id}")
             addresses[address] = peer.id
-    if cluster.node_id and ids and cluster.node_id not in ids:
-        report("cluster.node_id", f"{show(cluster.node_id)} is no declared peer (peers: {', '.join(sorted(ids))})")
     if not cluster.node_id and (ids or cluster.scopes):
         report("cluster.node_id", "missing: a node with peers or scopes must know which one it is")
 
@@ -241,8 +242,10 @@ def _check_prefixes(cluster: ClusterConfig, report: Report) -> None:
             report("cluster.scope", f"prefix {_show_prefix(prefix)} is nested in {_show_prefix(previous)}")
 
 
-def _check_references(cluster: ClusterConfig, report: Report) -> None:
-    ids = {peer.id for peer in cluster.peers}
+def _check_references(cluster: ClusterConfig, report: Report, ids: Set[str]) -> None:
+    """Check whoever is named against the ``ids`` of the peers; none: nobody is."""
+    if cluster.node_id and ids and cluster.node_id not in ids:
+        report("cluster.node_id", f"{show(cluster.node_id)} is no declared peer (peers: {', '.join(sorted(ids))})")
     for scope in cluster.scopes:
         shown = _show_prefix(scope.prefix)
         for role, node_id in (("writer", scope.writer), ("fallback", scope.fallback)):

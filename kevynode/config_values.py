@@ -181,7 +181,7 @@ class Size(Kind[int]):
 
     @property
     def accepted(self) -> str:
-        return 'bytes as an integer, or text with a unit such as "64mb" (k, kb, m, mb, g, gb; 1k = 1000, 1kb = 1024)'
+        return "bytes as an integer, or text with a unit: k, m, g, t (1k = 1000), kb, mb, gb, tb (1kb = 1024)"
 
     def parse(self, value: object) -> int:
         if isinstance(value, str):

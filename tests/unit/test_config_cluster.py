@@ -140,6 +140,12 @@ def test_bad_scope_tokens_are_quoted(token: str) -> None:
         ),
         ({"node_id": "a", "scopes": "x:=a|a"}, ['cluster.scope: fallback and writer of "x:" are the same node']),
         ({"node_id": "a", "replicate": ["y:"], "scopes": "x:=a"}, ['cluster.replicate: "y:" is no declared scope']),
+        # One mistake is told once: not as something that is missing besides.
+        ({"node_id": "a b", "peer": [peer("a", "h:1")]}, ['cluster.node_id: "a b" is not accepted']),
+        (
+            {"node_id": "b", "peer": [peer("a", "h:1"), {"id": "b"}], "scopes": "x:=b"},
+            ["cluster.peer[1].address: missing"],
+        ),
     ],
     ids=lambda value: str(value)[:70],
 )
