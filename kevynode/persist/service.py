@@ -478,7 +478,12 @@ def _start_failures() -> Iterator[None]:
     """Turn what is wrong with the files into one line about it."""
     try:
         yield
-    except (FolderError, LoadError, DumpError, InstanceError) as error:
+    except LoadError as error:
+        # Where it is known from which byte on a file is wrong, something may be done about it.
+        command = f"kevynode check-aof {posixpath.dirname(error.path)}"
+        advice = f". `{command}` says what can be done about it" if error.offset else ""
+        raise StartFailure(f"{error}{advice}") from error
+    except (FolderError, DumpError, InstanceError) as error:
         raise StartFailure(str(error)) from error
     except OSError as error:
         raise StartFailure(f"{error.filename or 'the data directory'}: {error.strerror or error}") from error

@@ -102,6 +102,7 @@ async def test_damage_is_refused_by_file_and_byte(cluster: Cluster) -> None:
     reason = await refused(cluster)
     assert reason.startswith(INCREMENT)
     assert any(word.strip(":,").isdigit() for word in reason.split())
+    assert reason.endswith(f". `kevynode check-aof {FOLDER}` says what can be done about it")
     assert files_of(disk) == before
     held[place] ^= 1
     await restarted(cluster)
