@@ -127,7 +127,7 @@ def _show_scopes(demo: Demo, addresses: Mapping[str, str], scopes: Sequence[tupl
         demo.expect_soon(b"Ada Lovelace", reader, "GET", key)
         demo.expect_soon(2, reader, "LLEN", f"{prefix}list")
 
-    demo.tell("A write at one of them is sent on to the writer, and changes nothing.")
+    demo.tell("A write at one of them changes nothing, and is answered with the writer's address.")
     for reader in readers:
         demo.expect(f"MISDIRECTED writer is {addresses[writer]}", reader, "SET", key, "somebody else")
     demo.expect(b"Ada Lovelace", writer, "GET", key)

@@ -350,7 +350,7 @@ class LocalCluster:
 
     def _print_table(self, owners: dict[str, str]) -> None:
         addresses = {node.node_id: node.address for node in self.nodes}
-        rows = [("SCOPE", "WRITER", "ITS CLIENTS' ADDRESS", "FALLBACK")]
+        rows = [("SCOPE", "WRITER", "CLIENT ADDRESS", "FALLBACK")]
         rows += [
             (node.prefix, owner, addresses[owner], node.fallback if node.fallback not in ("", owner) else "-")
             for node in self.nodes
