@@ -11,7 +11,7 @@ from kevynode import __version__
 from kevynode.cli_output import fail, say
 from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.log import Logger, open_log
-from kevynode.probe import ErrorReply, ProbeError, command_words, connect, parse_info
+from kevynode.probe import PASSWORD, ErrorReply, ProbeError, command_words, connect, parse_info
 from kevynode.serve.parameters import check_parameter, without_effect
 from kevynode.status import in_columns, moves, peers, replication_state, scopes, tables
 from kevynode.twins import IMPLEMENTATION
@@ -20,6 +20,7 @@ __all__ = ["run_command"]
 
 _DEFAULT_ADDRESS = "127.0.0.1:6004"
 _SECONDS_LIMIT = 86400
+_PASSWORD_HELP = f"A password is taken from {PASSWORD} in the environment."
 
 # Flags of `run` that set a key as they stand: attribute of the parsed arguments, flag, key path.
 _KEY_FLAGS = (
@@ -48,11 +49,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kevynode {__version__} ({IMPLEMENTATION})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="start a node and serve until SIGTERM or SIGINT", allow_abbrev=False)
+    run = _command(
+        commands,
+        "run",
+        "start a node and serve until SIGTERM or SIGINT",
+        "Prints one line `kevynode ready id=ID client=HOST:PORT replication=HOST:PORT` when it serves. A flag goes "
+        "before the environment (KEVYNODE_<SECTION>_<KEY>), that before the file, and the file before the default.",
+    )
     run.add_argument("--config", metavar="FILE", help="TOML file to read")
-    run.add_argument("--port", metavar="N", help="client port; 0: any free port")
-    run.add_argument("--bind", metavar="ADDR", action="append", help="address to listen on; may be given several times")
-    run.add_argument("--dir", metavar="DIR", help="folder of everything the node writes")
+    run.add_argument("--port", metavar="N", help="client port; 0: any free port; default: 6004")
+    run.add_argument(
+        "--bind",
+        metavar="ADDR",
+        action="append",
+        help="address to listen on, default: 127.0.0.1; may be given several times",
+    )
+    run.add_argument("--dir", metavar="DIR", help="folder of everything the node writes; default: this one")
     run.add_argument("--node-id", metavar="ID", help="this node's id among the peers")
     run.add_argument(
         "--replicaof",
@@ -62,20 +74,37 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-aof", action="store_true", help="keep no append-only file")
     run.add_argument("--trust-config", action="store_true", help="open declared scopes without asking the peers")
     run.add_argument("--start-empty", action="store_true", help="open scopes without looking for a copy of lost data")
-    run.add_argument("--log-level", metavar="L", help="debug, info, warning or error")
+    run.add_argument("--log-level", metavar="L", help="debug, info, warning or error; default: info")
     run.set_defaults(command=_run)
 
-    check = commands.add_parser("check-config", help="report every mistake in a configuration file", allow_abbrev=False)
-    check.add_argument("file", metavar="FILE")
+    check = _command(
+        commands,
+        "check-config",
+        "report every mistake in a configuration file",
+        "Exit status: 0 it is good, 1 it is not; each mistake is a line on standard error. Nothing but the file is "
+        "looked at: not whether folders are there, or ports are free.",
+    )
+    check.add_argument("file", metavar="FILE", help="TOML file to check")
     check.set_defaults(command=_check_config)
 
-    status = commands.add_parser("status", help="show the state of nodes", allow_abbrev=False)
+    status = _command(
+        commands,
+        "status",
+        "show the state of nodes",
+        f"Exit status: 0 all of them have answered, 1 one has not. {_PASSWORD_HELP}",
+    )
     status.add_argument("addresses", metavar="HOST:PORT", nargs="*", help=f"default: {_DEFAULT_ADDRESS}")
     status.add_argument("--json", action="store_true", help="everything the nodes tell, as JSON")
     status.set_defaults(command=_status)
 
-    move = commands.add_parser("move-scope", help="move a key prefix to another writer", allow_abbrev=False)
-    move.add_argument("prefix", metavar="PREFIX")
+    move = _command(
+        commands,
+        "move-scope",
+        "move a key prefix to another writer",
+        "Exit status: 0 it is done, or was before; 1 nothing has changed; 3 it is not known yet how it ends; "
+        f"130 Ctrl-C, which calls the move off. {_PASSWORD_HELP}",
+    )
+    move.add_argument("prefix", metavar="PREFIX", help="the prefix of a declared scope")
     action = move.add_mutually_exclusive_group(required=True)
     action.add_argument("--to", metavar="ID", help="the node that is to write the prefix")
     action.add_argument("--status", action="store_true", help="show what the nodes know of its moves")
@@ -97,16 +126,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str, more: str
+) -> argparse.ArgumentParser:
+    """A command of the command line: its ``purpose`` is in the list of all, ``more`` besides in its own help."""
+    description = f"{purpose[0].upper()}{purpose[1:]}. {more}"
+    return commands.add_parser(name, help=purpose, description=description, allow_abbrev=False)
+
+
 def _add_file_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The commands about files."""
-    check = commands.add_parser("check-aof", help="check and repair an append-only folder", allow_abbrev=False)
-    check.add_argument("dir", metavar="DIR", nargs="?", default=".", help="data directory, or its appendonlydir")
+    check = _command(
+        commands,
+        "check-aof",
+        "check and repair an append-only folder",
+        "Exit status: 0 all files are as they were written, 1 one is not. The node of that folder must not run.",
+    )
+    check.add_argument(
+        "dir", metavar="DIR", nargs="?", default=".", help="data directory, or its appendonlydir; default: this folder"
+    )
     check.add_argument("--fix", action="store_true", help="cut off what is not as it was written, after a question")
     check.add_argument("--yes", action="store_true", help="with --fix: do not ask")
     check.set_defaults(command=_check_aof)
 
-    taking = commands.add_parser(
-        "import", help="put the data of a dump or of append-only files into a running node", allow_abbrev=False
+    taking = _command(
+        commands,
+        "import",
+        "put the data of a dump or of append-only files into a running node",
+        "Everything is read before anything is sent; the first error ends it. Exit status: 0 all keys have arrived, "
+        f"1 not. {_PASSWORD_HELP}",
     )
     taking.add_argument(
         "path", metavar="PATH", help="a dump, an append-only file, an export, or the folder of one of these"
@@ -120,7 +168,12 @@ def _add_file_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     taking.add_argument("--without-streams", action="store_true", help="leave streams out")
     taking.set_defaults(command=_import)
 
-    giving = commands.add_parser("export", help="write data as commands for redis-cli --pipe", allow_abbrev=False)
+    giving = _command(
+        commands,
+        "export",
+        "write data as commands for redis-cli --pipe",
+        "What is written is as of one moment. Exit status: 0 everything is written, 1 not.",
+    )
     place = giving.add_mutually_exclusive_group()
     place.add_argument("--at", metavar="HOST:PORT", help=f"a running node's address; default: {_DEFAULT_ADDRESS}")
     place.add_argument(

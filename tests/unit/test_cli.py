@@ -102,6 +102,25 @@ def test_wrong_use_ends_with_2_and_usage(arguments: list[str], capsys: pytest.Ca
     assert capsys.readouterr().err.startswith("usage: kevynode")
 
 
+@pytest.mark.parametrize("command", ["run", "check-config", "status", "move-scope", "check-aof", "import", "export"])
+def test_the_help_of_a_command_says_what_it_is_for_and_every_argument_has_a_line(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    usage, description, *arguments = capsys.readouterr().out.strip().split("\n\n")
+    assert usage.startswith(f"usage: kevynode {command} ")
+    assert description[0].isupper()
+    assert description.endswith(".")
+    # What an argument means stands behind it, or on the next line where it is long; two blanks are between.
+    lines = "\n".join(arguments).replace("\n" + 10 * " ", 2 * " ").splitlines()
+    told = [line.strip().partition("  ")[2] for line in lines if line.startswith("  ")]
+    assert len(told) > 1
+    assert all(told)
+
+
 @pytest.mark.parametrize(
     "arguments", [["run", "--prot", "1"], ["status", "--jso"], ["move-scope", "x:", "y:", "--abort"]]
 )
