@@ -20,7 +20,7 @@ from ..store.marks import Release
 from ..transport import format_address
 from .mesh_following import Acquired, MakeMeshFollower, MeshFacts, MeshFollowing, MeshPeer, Released, ScopeCopy
 from .mesh_sources import PATIENCE, Manner, MeshSources
-from .scope_cursors import parse_left
+from .scope_cursors import found_copies, parse_left
 from .surroundings import ReplicationLog
 
 __all__ = [
@@ -104,17 +104,19 @@ class Mesh:
                 self._change(node_id, follower, prefix, manners.get(prefix, Manner.FOLLOW))
             follower.follow_prefixes(prefixes)
         for node_id, follower in self.followers.items():
-            follower.leave(self._sources.left_to(node_id))
+            follower.leave(self._sources.left_to(node_id), self._sources.earlier_of(node_id))
         self._forget_unused()
         if self.followers != followers and self.on_followers is not None:
             self.on_followers()
 
     def _find_what_was_left(self) -> None:
         for peer in self._peers.values():
+            address = format_address(peer.host, peer.port)
             for name, at in self._found.items():
-                left = parse_left(format_address(peer.host, peer.port), name)
+                left = parse_left(address, name)
                 if left is not None and at[0]:
                     self._sources.found(left[0], Released(Release(*left, peer.node_id), at))
+            self._sources.found_copies(peer.node_id, *found_copies(address, self._found))
 
     def _change(self, node_id: str, follower: MeshFollowing, prefix: bytes, manner: Manner) -> None:
         if manner is Manner.ADOPT:
@@ -168,6 +170,7 @@ class Mesh:
         follower = self._make_follower(peer, prefixes, self._found)
         follower.on_marks = partial(self._marks_passed, peer.node_id)
         follower.on_heard = self._heard
+        follower.on_placing = self._sources.replaced
         self.followers[peer.node_id] = follower
         # It knows better from here on.
         for name in [name for name in self._found if name.partition("/")[0] == follower.address]:

@@ -8,7 +8,7 @@ here until it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..clock import Clock
 from ..faults import traceback_line
@@ -49,6 +49,8 @@ class MeshCopies:
         self.log = log
         self.sink = sink
         self.cursors = ScopeCursors(address, sink.cursor_moved, found)
+        #: Called with prefixes when a ship is about to take the place of what is held of them.
+        self.on_placing: Callable[[tuple[bytes, ...]], None] = lambda prefixes: None
         self._store = store
         self._prefixes = prefixes
         self._ship: Ship | None = None
@@ -130,6 +132,8 @@ class MeshCopies:
         journal, prefixes = self._store.journal, ship.staging.prefixes
         for prefix in prefixes:
             self.cursors.forget(prefix)
+            self.cursors.forget_left(prefix)
+        self.on_placing(prefixes)
         # Not the name that the stream's own entries have: these are none of them.
         journal.origin = Origin(f"{upstream.address}/", event.history)
         try:

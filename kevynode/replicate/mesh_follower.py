@@ -31,12 +31,12 @@ from ..transport import Transport, format_address
 from .backoff import UniformSource
 from .lineage import Lineage
 from .mesh_copies import MeshCopies
-from .mesh_following import Acquired, Released
+from .mesh_following import Acquired, Released, ScopeCopy
 from .mesh_sides import MeshSink, Ship
 from .mesh_upstream import MeshUpstream
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
-from .scope_cursors import PREFIX_LIMIT, left_cursor_name
+from .scope_cursors import PREFIX_LIMIT, earlier_cursor_name, left_cursor_name
 from .scope_entries import EntryRun, Forbidden, Unclear
 from .stream_events import GROUP_BYTES_LIMIT
 from .upstream import Upstream, UpstreamLog
@@ -133,16 +133,16 @@ class MeshFollower(MeshCopies):
         self._epochs = {prefix: epoch for prefix, epoch in self._epochs.items() if prefix in chosen}
         self._upstream.ask_anew("other scopes are followed")
 
-    def leave(self, left: Mapping[bytes, Released]) -> None:
-        """What is held of these prefixes is what their last writers released to this one; of no others it is."""
+    def leave(self, left: Mapping[bytes, Released], earlier: Mapping[bytes, ScopeCopy]) -> None:
+        """What is held of these prefixes is what their last writers released to this one; of no others it is.
+
+        And of those in ``earlier``, which are not whole, it is what earlier writers had written.
+        """
         address = self.address
-        self.cursors.leave(
-            {
-                left_cursor_name(address, prefix, released.mark.epoch): released.at
-                for prefix, released in left.items()
-                if len(prefix) <= PREFIX_LIMIT
-            }
-        )
+        names = [(prefix, left_cursor_name(address, prefix, held.mark.epoch), held.at) for prefix, held in left.items()]
+        for prefix, copy in earlier.items():
+            names.append((prefix, earlier_cursor_name(address, prefix, copy.epoch), (copy.history, copy.offset)))
+        self.cursors.leave({name: at for prefix, name, at in names if len(prefix) <= PREFIX_LIMIT})
 
     def renew(self, prefix: bytes) -> None:
         """Have a prefix shipped again: what is held of it is not what the writer has."""

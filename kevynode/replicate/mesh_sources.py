@@ -61,8 +61,8 @@ class _Copy:
     """What is known of the copy of one prefix: in whose stream it is followed, or was last, and by which epoch.
 
     ``left`` is what is here of an earlier writer, until a ship of this one's takes its place: it may be the best copy
-    that there is. ``released``: the stream has come to the prefix's release. While it is between two writers: ``heir``
-    is who comes next, ``told`` when the ledger named him, ``since`` when it first named anybody.
+    that there is. The files say so, too. ``released``: the stream has come to the prefix's release. While it is between
+    two writers: ``heir`` is who comes next, ``told`` when the ledger named him, ``since`` when it first named anybody.
     """
 
     source: str
@@ -90,6 +90,8 @@ class MeshSources:
         self._now = monotonic
         self._copies: dict[bytes, _Copy] = {}
         self._found: list[bytes] = []
+        # By prefix, what the files say is here of it, by the node from whose stream it is (None: of an earlier writer).
+        self._found_copies: dict[bytes, dict[str | None, ScopeCopy]] = {}
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -109,8 +111,23 @@ class MeshSources:
         self._copies[prefix] = _Copy(self._self_id, 0, released=released)
         self._found.append(prefix)
 
+    def found_copies(self, node_id: str, own: Mapping[bytes, ScopeCopy], earlier: Mapping[bytes, ScopeCopy]) -> None:
+        """The files say that what is here is of a writer's stream, or of who wrote what it writes before it did."""
+        for prefix, copy in own.items():
+            self._found_copies.setdefault(prefix, {})[node_id] = copy
+        for prefix, copy in earlier.items():
+            self._found_copies.setdefault(prefix, {})[None] = copy
+
+    def replaced(self, prefixes: Collection[bytes]) -> None:
+        """A ship takes the place of what is here of these prefixes."""
+        for prefix in prefixes:
+            copy = self._copies.get(prefix)
+            if copy is not None:
+                copy.left = None
+
     def forget_found(self) -> None:
         """What the files say of prefixes that nobody has asked for by now is of no use later."""
+        self._found_copies = {}
         for prefix in self._found:
             copy = self._copies.get(prefix)
             if copy is not None and copy.released is not None and copy.heir is None:
@@ -126,6 +143,14 @@ class MeshSources:
             and copy.released.whole
             and copy.told is not None
             and copy.heir in ((node_id, copy.released.mark.epoch), (node_id, None))
+        }
+
+    def earlier_of(self, node_id: str) -> dict[bytes, ScopeCopy]:
+        """What is here of earlier writers, of prefixes that are to be copied from this one and are not yet."""
+        return {
+            prefix: copy.left
+            for prefix, copy in self._copies.items()
+            if copy.source == node_id and copy.left is not None
         }
 
     def marks_passed(self, node_id: str, follower: MeshFollowing) -> None:
@@ -224,14 +249,18 @@ class MeshSources:
 
     def _settle(self, prefix: bytes, source: str, epoch: int | None) -> Choice:
         """Copy a prefix from ``source`` from here on: what was said before of its release is over."""
-        self._copies[prefix] = _Copy(source, epoch or 0, self._held(prefix))
+        # What this node writes itself is no copy.
+        left = None if source == self._self_id else self._held(prefix, source)
+        self._copies[prefix] = _Copy(source, epoch or 0, left)
         return Choice(source)
 
-    def _held(self, prefix: bytes) -> ScopeCopy | None:
-        """What is here of a prefix in whole, whoever wrote it; None: nothing is."""
+    def _held(self, prefix: bytes, source: str) -> ScopeCopy | None:
+        """What is here of a prefix in whole, whoever wrote it, if ``source`` has nothing to do with it; else None."""
         copy = self._copies.get(prefix)
         if copy is None:
-            return None
+            found = self._found_copies.get(prefix, {})
+            # What is here of its own stream is followed as it is.
+            return None if source in found else max(found.values(), key=lambda held: held.epoch, default=None)
         follower = self._followers.get(copy.source)
         is_followed = follower is not None and prefix in follower.prefixes and prefix not in follower.missing
         if follower is None or not is_followed or copy.released is not None:

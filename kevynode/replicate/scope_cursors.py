@@ -14,6 +14,10 @@ they are shipped once more.
 One under ``address/<hex prefix>@<epoch>`` says that what is here is all that the last writer of the prefix wrote, which
 released it in that epoch to the one at this address: everything before the offset of that last writer's history.
 
+One under ``address/<hex prefix>+<epoch>`` says that what is here is a whole copy of what an earlier writer, who was so
+since the epoch, had written before the offset of that history. The one at this address writes the prefix now, and
+nothing of it is here yet; what is may be the best copy that there is.
+
 One under ``address/^<history>`` says what that history of the writer descends from: it left another one at this offset.
 So copies can be compared after a restart, too, while their writer is not there.
 """
@@ -24,12 +28,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from .lineage import ANCESTOR_LIMIT, HISTORY_LIMIT, Lineage
+from .mesh_following import ScopeCopy
 
 __all__ = [
     "PREFIX_LIMIT",
     "CursorNote",
     "ScopeCursors",
     "descent_cursor_name",
+    "earlier_cursor_name",
+    "found_copies",
     "left_cursor_name",
     "parse_left",
     "scope_cursor_name",
@@ -55,16 +62,44 @@ def left_cursor_name(upstream: str, prefix: bytes, epoch: int) -> str:
     return f"{scope_cursor_name(upstream, prefix)}@{epoch}"
 
 
+def earlier_cursor_name(upstream: str, prefix: bytes, epoch: int) -> str:
+    """What the copy of a prefix of ``upstream`` is called that is here of who wrote it since an earlier epoch."""
+    return f"{scope_cursor_name(upstream, prefix)}+{epoch}"
+
+
 def descent_cursor_name(upstream: str, history: int) -> str:
     """What the place is called at which a history of an upstream left the one before it."""
     return f"{upstream}/^{history}"
 
 
 def parse_left(upstream: str, name: str) -> tuple[bytes, int] | None:
-    """The prefix and epoch in such a name; None: it is another one."""
+    """The prefix and epoch in a name of :func:`left_cursor_name`; None: it is another one."""
+    return _parse(upstream, name, "@")
+
+
+def found_copies(
+    upstream: str, found: Mapping[str, tuple[int, int]]
+) -> tuple[dict[bytes, ScopeCopy], dict[bytes, ScopeCopy]]:
+    """What the files say is here of an upstream's prefixes: of its own stream, and of their earlier writers.
+
+    Since when it has been the writer of what is of its stream the files do not say: that stands for epoch 0, and none
+    of a later one is given up for it.
+    """
+    cursors = ScopeCursors(upstream, lambda name, history, offset: None, found)
+    own = {prefix: ScopeCopy(*cursors.place_of(prefix), 0, cursors.ancestors) for prefix in cursors.whole}
+    earlier = {}
+    for name, (history, offset) in found.items():
+        parsed = _parse(upstream, name, "+")
+        if parsed is not None and history:
+            earlier[parsed[0]] = ScopeCopy(history, offset, parsed[1])
+    return own, earlier
+
+
+def _parse(upstream: str, name: str, mark: str) -> tuple[bytes, int] | None:
+    """The prefix before and the epoch behind a mark in a name of an upstream's; None: it is another one."""
     start = f"{upstream}/"
-    digits, at, epoch = name[len(start) :].partition("@")
-    if not name.startswith(start) or not at or not epoch.isdigit():
+    digits, at, epoch = name[len(start) :].partition(mark)
+    if not name.startswith(start) or not at or not (epoch.isascii() and epoch.isdigit() and len(epoch) <= 16):
         return None
     try:
         return bytes.fromhex(digits), int(epoch)
@@ -88,7 +123,8 @@ class ScopeCursors:
         self._noted = 0
         # Whether what the files know is the place behind an entry, which may be within a group of the writer's.
         self._is_inside = False
-        # By name, what the last writers of prefixes left that this one acquires; each with its history and offset.
+        # By name, what is here of prefixes that this one acquires, or has acquired, and that are not copied from it
+        # yet: what earlier writers left. Each with its history and offset.
         self._left: dict[str, tuple[int, int]] = {}
         # By history of the writer, the one that it left, and at which offset.
         self._descent: dict[int, tuple[int, int]] = {}
@@ -103,7 +139,7 @@ class ScopeCursors:
             if name.startswith(start) and not mark[0]:
                 # It was forgotten, and is carried on by those who write the files until they are told so once more.
                 self._note(name, 0, 0)
-            elif parse_left(self.upstream, name) is not None and mark[0]:
+            elif mark[0] and (_parse(self.upstream, name, "@") or _parse(self.upstream, name, "+")):
                 self._left[name] = mark
             elif name.startswith(f"{start}^") and mark[0]:
                 self._find_descent(name, mark)
@@ -121,10 +157,11 @@ class ScopeCursors:
                 self._whole[prefix] = offset
             else:
                 self._tell(prefix, 0, 0)
-        if not marks and self._left:
+        is_awaited = any("@" in name for name in self._left)
+        if not marks and is_awaited:
             # Its marks are to be heard from there on.
             stream = found.get(self.upstream, (0, 0))
-        if self._whole or self._left:
+        if self._whole or is_awaited:
             self.stream = stream
             self._noted = stream[1]
         self._forget_descent()
@@ -213,8 +250,16 @@ class ScopeCursors:
         """Nothing here is a copy of the stream any more."""
         self.keep(())
 
+    def forget_left(self, prefix: bytes) -> None:
+        """What earlier writers left of a prefix is about to be replaced."""
+        start = scope_cursor_name(self.upstream, prefix)
+        for name in [name for name in self._left if name.startswith((f"{start}@", f"{start}+"))]:
+            del self._left[name]
+            if self._is_noted:
+                self._note(name, 0, 0)
+
     def leave(self, left: Mapping[str, tuple[int, int]]) -> None:
-        """These, by their names, are what last writers left, and no others."""
+        """These, by their names, are what earlier writers left, and no others."""
         for name in self._left.keys() - left.keys():
             self._note(name, 0, 0)
         for name, (history, offset) in left.items():

@@ -191,6 +191,33 @@ async def test_a_move_that_both_sides_have_forgotten_keeps_no_copy_waiting(clust
     await mover.aclose()
 
 
+@pytest.mark.parametrize("waits", [0, 15], ids=["at once", "later"])
+@in_cluster
+async def test_what_an_earlier_writer_left_is_there_after_a_restart_too(cluster: Cluster, waits: int) -> None:
+    """cleo knows that bert writes it now, has nothing of that yet, and is started again. Then the others lose all."""
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.stop("cleo")
+    mover = await world.connect("anna")
+    assert (await mover.call("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert")).startswith("OK")
+    cluster.network.separate(f"{HOST}:{world.ports['bert'] + 10000}")
+    await world.start("cleo")
+    await cluster.until(lambda: world.owners("cleo")[b"a:"] == "bert", "the news")
+    await trio.sleep(waits)
+    await world.stop("cleo")
+    await world.start("cleo")
+    check = unharmed(world, expected, "cleo")
+    await trio.sleep(waits)
+    await world.lose_disk("anna")
+    await world.lose_disk("bert")
+    cluster.network.unreachable.clear()
+    await world.watching(check, partial(world.start, "anna", "bert"))
+    await world.opened(b"a:")
+    await world.settle()
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == world.under("cleo", b"a:") == expected
+    await mover.aclose()
+
+
 @pytest.mark.parametrize("others", [(), ("cleo",)], ids=["two nodes", "three nodes"])
 @pytest.mark.parametrize("state", [MoveState.ACTIVATED, MoveState.DONE])
 @in_cluster
@@ -374,6 +401,7 @@ async def test_a_follower_that_lost_its_disk_is_not_taken_for_one_with_an_empty_
     assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 @in_cluster
 async def test_a_restore_may_be_cut_off_anywhere(cluster: Cluster, seed: int) -> None:
@@ -444,6 +472,7 @@ async def test_numbers_go_on_above_those_of_the_copies(cluster: Cluster, seed: i
         assert {key: world.nodes["anna"].get(key) for key in expected} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_only", [False, True], ids=["aof", "memory"])
 @pytest.mark.parametrize("seed", range(5))
 @in_cluster

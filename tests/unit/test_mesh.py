@@ -34,6 +34,8 @@ class Following:
         self.received_bytes = 10
         self.told: list[Any] = []
         self.left: dict[bytes, Released] = {}
+        self.earlier: dict[bytes, ScopeCopy] = {}
+        self.on_placing: Callable[[tuple[bytes, ...]], None] = lambda prefixes: None
 
     def place_of(self, prefix: bytes) -> tuple[int, int]:
         return self.stream
@@ -47,8 +49,8 @@ class Following:
     def renew(self, prefix: bytes) -> None:
         self.told.append(("renew", prefix))
 
-    def leave(self, left: Mapping[bytes, Released]) -> None:
-        self.left = dict(left)
+    def leave(self, left: Mapping[bytes, Released], earlier: Mapping[bytes, ScopeCopy]) -> None:
+        self.left, self.earlier = dict(left), dict(earlier)
 
     def has_heard_all(self, since: float) -> bool:
         return self.heard_at >= since
@@ -426,13 +428,53 @@ def test_what_an_earlier_writer_left_is_a_copy_until_the_next_ones_ship_is_in_it
     world.time += PATIENCE
     world.mesh.refresh()
     assert (world.plan, world.mesh.copy_of(A)) == ({"s": (A,)}, left)
+    assert (world["t"].earlier, world["s"].earlier) == ({}, {A: left})
+    world["s"].on_placing((b"b:", A))
+    assert world.mesh.copy_of(A) is None
     world["s"].missing = ()
     world["s"].stream = (9, 70)
     assert world.mesh.copy_of(A) == ScopeCopy(9, 70, 2, ((6, 40),))
+    # And what was there before it never is again, whatever becomes of it.
+    world["s"].missing = (A,)
+    world.mesh.refresh()
+    assert (world["s"].earlier, world.mesh.copy_of(A)) == ({}, None)
     # What is not wanted any more may be dropped.
     del world.owners[A]
     world.mesh.refresh()
     assert world.mesh.copy_of(A) is None
+
+
+FOUND_STREAM = {"s:1": (7, 100), "s:1/613a": (7, 90), "s:1/^7": (6, 40)}
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        ({"t:1/613a+3": (7, 100)}, ScopeCopy(7, 100, 3)),
+        ({"s:1/613a+3": (7, 100)}, ScopeCopy(7, 100, 3)),
+        # When who wrote it became the writer is not known.
+        (FOUND_STREAM, ScopeCopy(7, 100, 0, ((6, 40),))),
+        # Only one of them can be.
+        (FOUND_STREAM | {"t:1/613a+3": (8, 20)}, ScopeCopy(8, 20, 3)),
+        (FOUND_STREAM | {"t:1": (9, 20), "t:1/613a": (9, 20)}, None),
+        ({"t:1/613b+3": (7, 100), "t:1/613a+3": (0, 0)}, None),
+    ],
+)
+def test_what_an_earlier_writer_left_is_a_copy_after_a_restart_too(
+    found: dict[str, tuple[int, int]], left: ScopeCopy | None
+) -> None:
+    def missing(world: World) -> World:
+        world["t"].missing = (A,)
+        return world
+
+    world = missing(World({A: "t"}, found, {A: 4}))
+    assert world.mesh.copy_of(A) == left
+    assert (world["s"].earlier, world["t"].earlier) == ({}, {} if left is None else {A: left})
+    # What this node writes itself is no copy.
+    world = World({A: "me"}, found, {A: 4})
+    assert world.mesh.copy_of(A) is None
+    world.own("t", 5)
+    assert missing(world).mesh.copy_of(A) is None
 
 
 def test_a_copy_that_may_lack_what_was_written_elsewhere_stands_for_its_old_epoch() -> None:

@@ -7,9 +7,12 @@ from typing import TypeAlias
 import pytest
 
 from kevynode.replicate.lineage import Lineage
+from kevynode.replicate.mesh_following import ScopeCopy
 from kevynode.replicate.scope_cursors import (
     ScopeCursors,
     descent_cursor_name,
+    earlier_cursor_name,
+    found_copies,
     left_cursor_name,
     parse_left,
     scope_cursor_name,
@@ -181,6 +184,36 @@ def test_what_the_last_writer_left_is_told_and_found_with_the_place_to_hear_of_i
 def test_other_names_say_nothing_of_what_was_left(name: str) -> None:
     assert parse_left(UP, name) is None
     assert parse_left(UP, left_cursor_name(UP, A, 3)) == (A, 3)
+
+
+def test_what_earlier_writers_left_is_told_until_something_takes_its_place() -> None:
+    files = Files()
+    cursors = shipped(files, 7, 10, B)
+    before = dict(files.cursors)
+    left = {earlier_cursor_name(UP, A, 3): (99, 50), earlier_cursor_name(UP, b"a:x", 0): (98, 0)}
+    cursors.leave(left)
+    assert files.cursors == before | left
+    own, earlier = found_copies(UP, files.cursors)
+    assert (own, earlier) == ({B: ScopeCopy(7, 10, 0)}, {A: ScopeCopy(99, 50, 3), b"a:x": ScopeCopy(98, 0, 0)})
+    assert found_copies("10.0.0.2:16004", files.cursors) == ({}, {})
+    again = files.begin()
+    assert (again.stream, again.whole, files.cursors) == ((7, 10), (B,), before | left)
+    # What is followed is forgotten with its stream, and what is here stays what it is.
+    again.forget_all()
+    assert found_copies(UP, files.cursors) == ({}, earlier)
+    again.forget_left(A)
+    assert found_copies(UP, files.cursors) == ({}, {b"a:x": earlier[b"a:x"]})
+    again.leave({})
+    assert found_copies(UP, files.cursors) == ({}, {})
+
+
+@pytest.mark.parametrize("name", ["613a+", "613a+x", "613a+\u00b2", "61+3+1", "x+1", f"613a+{10**16}"])
+def test_other_names_say_nothing_of_earlier_writers(name: str) -> None:
+    files = Files()
+    files.cursors[f"{UP}/{name}"] = (7, 10)
+    assert found_copies(UP, files.cursors) == ({}, {})
+    files.begin()
+    assert files.cursors == {}
 
 
 # -- what the stream's history descends from --------------------------------------------------------------------------
