@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,10 @@ from sim.world import Life, World
 
 from kevynode import Node, NodeConfig
 from kevynode.replicate.lineage import Lineage
-from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState
+from kevynode.replicate.mesh_following import ScopeCopy
+from kevynode.scope.ledger import LedgerEntry
+from kevynode.scope.ledger_file import LedgerFile, load
+from kevynode.scope.ledger_records import MoveRecord, MoveRole, MoveState, Record
 from kevynode.store.journal import Origin
 
 
@@ -279,3 +283,58 @@ async def test_a_replica_that_begins_a_history_is_found(nursery: trio.Nursery) -
     replica.replication.lineage = primary.replication.lineage.branch(7, 3)
     cluster.watch._ready(cluster.world.lives["n2"])
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"]
+
+
+def write_down(cluster: Cluster, name: str, *records: Record) -> None:
+    """Put records into the ledger's file on a node's disk."""
+    disk = cluster.world.disks[name]
+    file = LedgerFile(disk, "/data", load(disk, "/data"))
+    file.append(records)
+    file.close()
+
+
+def moved(state: MoveState, role: MoveRole = MoveRole.SOURCE, decision: MoveState | None = None) -> MoveRecord:
+    return MoveRecord("0123", b"a:", role, state, "n2", 3, 7, 10, decision=decision)
+
+
+@pytest.mark.parametrize(("record", "known"), [
+    (LedgerEntry(b"a:", "n2", 3, "0123"), 3),
+    (LedgerEntry(b"b:", "n2", 3, "0123"), 0),
+    (moved(MoveState.FLIPPED), 3),
+    (moved(MoveState.DONE, decision=MoveState.FLIPPED), 3),
+    (moved(MoveState.ACTIVATED, MoveRole.TARGET), 3),
+    # Nobody has opened it by these.
+    (moved(MoveState.AGREED, MoveRole.TARGET), 0),
+    (moved(MoveState.SHIPPED), 0),
+    (moved(MoveState.DONE, decision=MoveState.ABORTED), 0),
+])  # fmt: skip
+async def test_an_epoch_is_forgotten_with_the_last_disk_that_knew_of_it(
+    nursery: trio.Nursery, record: Record, known: int
+) -> None:
+    cluster = Cluster(nursery)
+    for name in ("n1", "n2"):
+        cluster.add(name, "n1")
+        write_down(cluster, name, record)
+    cluster.watch.epochs[b"a:"] = 3
+    for how in ("stop", "kill", "power"):
+        cluster.watch._dead(cluster.world.lives["n2"], how)
+    assert cluster.watch.epochs[b"a:"] == 3
+    cluster.world.die("n1", "lose")
+    assert cluster.watch.epochs[b"a:"] == known
+    cluster.world.die("n2", "lose")
+    assert cluster.watch.epochs[b"a:"] == 0
+    assert cluster.failures == []
+
+
+async def test_an_epoch_that_a_copy_is_from_is_forgotten_when_its_node_ends(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    for name in ("n1", "n2"):
+        node = cluster.add(name, "n1")
+    assert node.member is not None
+    copy = ScopeCopy(7, 10, 2)
+    node.member.mesh = SimpleNamespace(copy_of=lambda prefix: copy)  # type: ignore[assignment]
+    cluster.watch.epochs[b"a:"] = 3
+    cluster.world.die("n1", "lose")
+    assert cluster.watch.epochs[b"a:"] == 2
+    cluster.world.die("n2", "kill")
+    assert cluster.watch.epochs[b"a:"] == 0

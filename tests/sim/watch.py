@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 import attrs
 import trio
 from sim.world import Death, Life, World
 
 from kevynode import Node
+from kevynode.scope.ledger_file import load
+from kevynode.scope.ledger_records import LedgerState, MoveState
 from kevynode.store.journal import Effect
 from kevynode.store.marks import MARK_COMMAND
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "latest_epoch"]
 
 Words = tuple[bytes, ...]
+
+#: Where nodes of a simulation keep their files.
+DATA_DIR: Final = "/data"
 
 
 @attrs.define
@@ -40,8 +46,10 @@ class Watch:
         self.acquired: dict[tuple[str, bytes], float] = {}
         #: Called with each life that opens a prefix.
         self.on_opened: list[Callable[[Life, bytes], object]] = []
-        #: The epoch at which each prefix was opened last.
+        #: The latest epoch at which each prefix was opened that anybody can know of still.
         self.epochs: dict[bytes, int] = {}
+        # Those of which no ledger knows any more, but a copy does: they are known as long as it lives.
+        self._known_by_copies: set[bytes] = set()
         self._world = world
         self._prefixes = tuple(prefixes)
         # Those that nodes began when they opened for writing, or were promoted.
@@ -70,6 +78,10 @@ class Watch:
     def _dead(self, life: Life, how: Death) -> None:
         for writers in self.writers.values():
             writers.discard(life.name)
+        if how == "lose":
+            self._forget_epochs([prefix for prefix, epoch in self.epochs.items() if epoch])
+        elif self._known_by_copies:
+            self._forget_epochs(sorted(self._known_by_copies))
 
     def _ready(self, life: Life) -> None:
         """A replica goes on with the history that it has, and begins none."""
@@ -108,6 +120,40 @@ class Watch:
         if epoch < self.epochs.get(prefix, 0):
             self._world.fail(f"ownership: {life.name} opens {prefix!r} at epoch {epoch}, after {self.epochs[prefix]}")
         self.epochs[prefix] = max(epoch, self.epochs.get(prefix, 0))
+
+    # -- what is lost with the last who knows it ----------------------------------------------------------------------
+
+    def _forget_epochs(self, prefixes: Sequence[bytes]) -> None:
+        """A node has ended: epochs that no ledger names, in memory or on a disk, and no whole copy are lost with it."""
+        ledgers = [self._ledger_of(name) for name in sorted(self._world.disks)]
+        for prefix in prefixes:
+            self._known_by_copies.discard(prefix)
+            epoch = max((latest_epoch(state, prefix) for state in ledgers), default=0)
+            if epoch >= self.epochs[prefix]:
+                continue
+            copied = self._epoch_of_copies(prefix)
+            if copied > epoch:
+                self._known_by_copies.add(prefix)
+            if max(epoch, copied) < self.epochs[prefix]:
+                lost, self.epochs[prefix] = self.epochs[prefix], max(epoch, copied)
+                self._world.trace.add(
+                    "watch", f"nobody knows of epoch {lost} of {prefix!r}: {self.epochs[prefix]} it is"
+                )
+
+    def _ledger_of(self, name: str) -> LedgerState:
+        """What a node's ledger says: as the node itself would find it if it was started now."""
+        return load(self._world.disks[name].kill(), DATA_DIR).state
+
+    def _epoch_of_copies(self, prefix: bytes) -> int:
+        """The latest epoch that the whole copies of living nodes are from."""
+        found = [
+            copy.epoch
+            for node in self._world.living().values()
+            if node.member is not None
+            and node.member.mesh is not None
+            and (copy := node.member.mesh.copy_of(prefix)) is not None
+        ]
+        return max(found, default=0)
 
     def _prefix_of(self, key: bytes | None) -> bytes | None:
         return None if key is None else next((prefix for prefix in self._prefixes if key.startswith(prefix)), None)
@@ -162,6 +208,19 @@ class Watch:
                     f"replicas: entry {offset} of history {history} is {_show(words)} at {life.name}, and "
                     f"{_show(known)} elsewhere"
                 )
+
+
+def latest_epoch(state: LedgerState, prefix: bytes) -> int:
+    """The latest epoch at which a prefix can have been opened, by what a ledger knows: of owners, and of moves.
+
+    An epoch that was agreed to is none of these yet: it counts from the decision on.
+    """
+    decided = [
+        record.epoch
+        for record in state.moves.values()
+        if record.prefix == prefix and (record.decided is MoveState.FLIPPED or record.state is MoveState.ACTIVATED)
+    ]
+    return max([state.ledger.epoch(prefix), *decided])
 
 
 def _state(node: Node, prefix: bytes) -> tuple[str, str]:
