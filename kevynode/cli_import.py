@@ -244,6 +244,7 @@ def _summary(options: Options, report: ImportReport, streams: int, keys: int, se
 def _left_out(options: Options, report: ImportReport, streams: int) -> Iterator[tuple[int, str]]:
     yield report.expired, counted(report.expired, "expired key")
     yield report.expired_fields, counted(report.expired_fields, "expired field")
+    yield report.empty, counted(report.empty, "key without elements", "keys without elements")
     yield report.other_databases, f"{counted(report.other_databases, 'key')} of other databases"
     yield report.other_commands, f"{counted(report.other_commands, 'command')} for other databases"
     prefix = shown(options.scope)

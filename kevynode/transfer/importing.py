@@ -62,10 +62,12 @@ class ImportReport:
     dumped: int = 0
     commands: int = 0
     bytes: int = 0
-    #: Keys there are in the end, and those that are not: expired, of other databases, without the wanted prefix.
+    #: Keys there are in the end, and those that are not: expired, of values without elements (which mistakes of old
+    #: servers have left), of other databases, without the wanted prefix.
     keys: int = 0
     expired: int = 0
     expired_fields: int = 0
+    empty: int = 0
     other_databases: int = 0
     other_prefixes: int = 0
     #: Commands for other databases.
@@ -238,6 +240,7 @@ class Import:
             if field in reader.aux:
                 report.writer = f"{server} {reader.aux[field].decode('ascii', 'replace')}"
         report.dumped += reader.keys
+        report.empty += reader.empty_keys
         report.other_databases += reader.skipped_keys
         report.commands += reader.commands
         report.functions += reader.functions

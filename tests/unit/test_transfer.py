@@ -70,6 +70,7 @@ def test_a_dump_file() -> None:
         key(0, b"a", text(b"1")),
         b"\xfc" + FUTURE.to_bytes(8, "little") + key(2, b"s", length(1) + text(b"m")),
         b"\xfc" + (1000).to_bytes(8, "little") + key(0, b"old", text(b"x")),
+        key(2, b"empty", length(0)),
         magic=b"VALKEY080",
     )
     harness = Harness()
@@ -78,7 +79,7 @@ def test_a_dump_file() -> None:
     harness.call("PEXPIREAT", "s", FUTURE)
     found, report = take_in(data, now_ms=1001)
     assert found == content(harness.store)
-    assert (report.writer, report.database, report.keys, report.expired) == ("Valkey 9.1.2", 2, 2, 1)
+    assert (report.writer, report.database, report.keys, report.expired, report.empty) == ("Valkey 9.1.2", 2, 2, 1, 1)
     assert (report.dumped, report.commands, report.functions, report.verified) == (3, 0, 1, True)
     assert report.bytes == len(data)
 
