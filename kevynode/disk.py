@@ -167,10 +167,6 @@ class Disk(Protocol):
         """Take the lock of this name, a small file that stays. Raises :class:`Locked` if somebody has it."""
         ...
 
-    def free_space(self, path: str) -> int:
-        """Bytes that can still be written where ``path`` is."""
-        ...
-
 
 class SystemDisk:
     """The machine's disk."""
@@ -275,11 +271,6 @@ class SystemDisk:
             os.close(handle)
             raise
         return _SystemLock(handle)
-
-    def free_space(self, path: str) -> int:
-        """Bytes that can still be written where ``path`` is, by those who are not the superuser."""
-        facts = os.statvfs(path)
-        return facts.f_bavail * facts.f_frsize
 
 
 def write_all(file: DiskFile, data: bytes | bytearray | memoryview) -> None:

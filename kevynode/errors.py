@@ -99,7 +99,6 @@ STRING_TOO_LONG = ErrorKind("ERR", "string exceeds maximum allowed size (proto-m
 INVALID_CURSOR = ErrorKind("ERR", "invalid cursor", FIX)
 
 # Transactions.
-NESTED_MULTI = ErrorKind("ERR", "MULTI calls can not be nested", FIX)
 EXEC_WITHOUT_MULTI = ErrorKind("ERR", "EXEC without MULTI", FIX)
 DISCARD_WITHOUT_MULTI = ErrorKind("ERR", "DISCARD without MULTI", FIX)
 NOT_IN_TRANSACTION = ErrorKind("ERR", "Command '{}' not allowed inside a transaction", FIX)

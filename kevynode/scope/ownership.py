@@ -249,10 +249,6 @@ class Ownership:
                 self._changed_together = False
                 self._changed()
 
-    def set_address(self, node_id: str, address: str) -> None:
-        """Send the clients of the node ``node_id`` to ``address`` (``host:port``) from now on."""
-        self._addresses[node_id] = address
-
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _find(self, prefix: bytes) -> _Held:

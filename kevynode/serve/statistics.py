@@ -19,8 +19,6 @@ class Statistics:
     output_limit_disconnections: int = 0
     query_limit_disconnections: int = 0
     error_replies: int = 0
-    unblocked_by_timeout: int = 0
-    pubsub_commands: int = 0
     evicted_keys: int = 0
     denied_logins: int = 0
     # Error prefix -> how often it was answered.

@@ -242,10 +242,6 @@ def test_a_lock_is_held_by_one(disk: Disk, tmp_path: Path) -> None:
     assert disk.exists(path)
 
 
-def test_there_is_room(disk: Disk, tmp_path: Path) -> None:
-    assert disk.free_space(str(tmp_path)) > 0
-
-
 # -- the machine's own ------------------------------------------------------------------------------------------------
 
 HOLDER = """

@@ -291,8 +291,6 @@ def test_what_is_not_declared_is_inert(ownership: Ownership) -> None:
 def test_a_writer_without_an_address_is_waited_for(ownership: Ownership) -> None:
     ownership.set_owner(b"app:", "d", 1)
     assert shown(ownership.refuse_key(b"app:1")) == "LOADING scope app: is waiting for an address of d"
-    ownership.set_address("d", "10.0.0.4:6004")
-    assert shown(ownership.refuse_key(b"app:1")) == "MISDIRECTED writer is 10.0.0.4:6004"
 
 
 def test_two_scopes_of_ours_are_two_scopes(ownership: Ownership) -> None:
