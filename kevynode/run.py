@@ -48,8 +48,11 @@ async def run(config: NodeConfig, log: Logger, *, ready: Callable[[str], None] |
     # The receiver opens before anything else, so that no signal can interrupt a command half done.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         node = Node(config, log)
-        if not os.path.isdir(config.server.data_dir):  # noqa: ASYNC240  nothing else runs yet
-            raise StartError(f"server.data_dir: {config.server.data_dir} is no folder")
+        folder = config.server.data_dir
+        if not os.path.isdir(folder):  # noqa: ASYNC240  nothing else runs yet
+            exists = os.path.lexists(folder)  # noqa: ASYNC240
+            reason = f"{folder} is no folder" if exists else f"there is no folder {folder}: make it first"
+            raise StartError(f"server.data_dir: {reason}")
         try:
             node.parameters.put("maxclients", fit_descriptor_limit(config.server.maxclients, log))
         except OSError as error:

@@ -86,3 +86,12 @@ def test_mistakes_in_file_environment_and_flags_are_one_line_each(
         'kevynode: KEVYNODE_EXPIRY_HZ: expiry.hz: "fast"',
         'kevynode: --replicaof: replication.upstream: "nowhere"',
     ]
+
+
+def test_a_data_directory_that_is_none_is_said_to_be_missing_or_a_file(tmp_path: Path) -> None:
+    file, missing = tmp_path / "file", tmp_path / "missing"
+    file.touch()
+    for path, reason in ((file, f"{file} is no folder"), (missing, f"there is no folder {missing}: make it first")):
+        done = subprocess.run(command("run", "--dir", str(path)), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"kevynode: server.data_dir: {reason}\n"
