@@ -3,6 +3,8 @@
 Every host has a :class:`Host`, which is the transport of the node (or of the client) that runs there. A connection is
 two :class:`Lane` objects, one for each direction; bytes of one lane arrive in their order, those of two lanes in any.
 What is cut off loses no bytes, as with TCP: they arrive when the way is free again, unless somebody gave up before.
+What a process had sent before it was killed may arrive after its end, and what had arrived when a machine lost its
+power may be read much later.
 All that is random comes from the ``random`` that the network is made with.
 """
 
@@ -45,6 +47,7 @@ class Lane:
 
     __slots__ = (
         "_change",
+        "_closed",
         "_ended",
         "_last",
         "_reader",
@@ -71,6 +74,8 @@ class Lane:
         self._size = 0
         self._last = 0.0
         self._ended = False
+        # Nothing more is taken from who sends.
+        self._closed = False
         # What writers wait for.
         self._change: trio.Event | None = None
         # Who waits for bytes, and the next moment at which it will be woken.
@@ -90,6 +95,21 @@ class Lane:
         self._segments.clear()
         self._size = 0
         self.changed()
+
+    def mute(self) -> None:
+        """Let nothing arrive any more, not even an end; what is there already can be read."""
+        now = self.network.now()
+        kept = () if self.weather.cut else (segment for segment in self._segments if segment[0] <= now)
+        self._segments = deque(kept)
+        self._size = sum(len(data) for _, data in self._segments)
+        self.weather = Weather()
+        self._closed = True
+        self.changed()
+
+    def close(self) -> None:
+        """Take nothing more: what was sent arrives, and then the end."""
+        self._closed = True
+        self.end()
 
     def end(self) -> None:
         """Nothing follows what was sent."""
@@ -135,6 +155,8 @@ class Lane:
         while True:
             if self.broken:
                 raise trio.BrokenResourceError("connection reset by peer")
+            if self._closed:
+                break
             weather = self.weather
             room = weather.capacity - self._size
             if rest and room > 0:
@@ -249,6 +271,10 @@ class Wire:
     def stands(self) -> bool:
         """Whether anybody can still use it."""
         return self.closed < 2 and not (self.there.broken and self.back.broken)
+
+    def lanes(self, name: str) -> tuple[Lane, Lane]:
+        """The direction from one of its hosts, and the one to it."""
+        return (self.there, self.back) if self.near == name else (self.back, self.there)
 
     def between(self, one: str, other: str) -> bool:
         """Whether these are its hosts."""
@@ -420,24 +446,24 @@ class Network:
         for wire in self.standing():
             if name not in (wire.near, wire.far):
                 continue
-            if not silently:
+            out, into = wire.lanes(name)
+            if silently:
+                # What it sends from here on arrives nowhere; what is sent to it is not read by anybody.
+                out.mute()
+                into.mute()
+            elif self.random.random() < 0.5:
                 wire.cut()
-                continue
-            # What it sends from here on arrives nowhere; what is sent to it is not read by anybody.
-            out, into = (wire.there, wire.back) if wire.near == name else (wire.back, wire.there)
-            _mute(out)
-            _mute(into)
+            else:
+                # The system sends what it was given, and then the end.
+                out.close()
+                into.break_()
 
     def up(self, name: str) -> None:
         """A host is there again, and knows nothing of the connections that it had."""
         self.hosts[name].off = False
         for wire in self.standing():
             if name in (wire.near, wire.far):
-                wire.cut()
+                out, into = wire.lanes(name)
+                out.close()
+                into.break_()
         self.changed()
-
-
-def _mute(lane: Lane) -> None:
-    """Let nothing of what is on this lane ever arrive."""
-    lane.weather = Weather(cut=True)
-    lane.changed()
