@@ -328,8 +328,8 @@ async def test_an_epoch_is_forgotten_with_the_last_disk_that_knew_of_it(
 
 async def test_an_epoch_that_a_copy_is_from_is_forgotten_when_its_node_ends(nursery: trio.Nursery) -> None:
     cluster = Cluster(nursery)
-    for name in ("n1", "n2"):
-        node = cluster.add(name, "n1")
+    cluster.add("n1", "n1")
+    node = cluster.add("n2", "n1")
     assert node.member is not None
     copy = ScopeCopy(7, 10, 2)
     node.member.mesh = SimpleNamespace(copy_of=lambda prefix: copy)  # type: ignore[assignment]
