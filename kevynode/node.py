@@ -107,7 +107,7 @@ class Node(InProcess):
         # Tells two nodes with one id apart; the id of a run is as good as unique by itself.
         self._own_name = f"{self.id}.{self.random.getrandbits(32):08x}" if config.cluster.node_id else self.id
         self.admission = Admission()
-        self.housekeeper = Housekeeper(self.server)
+        self.housekeeper = Housekeeper(self.server, config.expiry.sample)
         self.replication = self._replicate()
         self.persistence = self._persist(disk if disk is not None else SystemDisk())
         super().__init__(self.server, self.replication, self.persistence)

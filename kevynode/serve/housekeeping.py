@@ -29,11 +29,14 @@ Job: TypeAlias = Callable[[Callable[[], bool]], bool]
 
 
 class Housekeeper:
-    """Runs jobs ``hz`` times a second, and sooner again while one of them has more to do than fits into a slice."""
+    """Runs jobs ``hz`` times a second, and sooner again while one of them has more to do than fits into a slice.
 
-    def __init__(self, server: Server) -> None:
+    ``sample`` is the least number of deadlines that a sweep of expired keys looks at.
+    """
+
+    def __init__(self, server: Server, sample: int = 20) -> None:
         self._server = server
-        self.sweeper = ExpirySweeper(server.store)
+        self.sweeper = ExpirySweeper(server.store, sample=sample)
         self.evictor = Evictor(server.store, server.rates.own_memory)
         self.jobs: list[Job] = [self._sample, self._free, self._sweep, self._evict, self._close_idle]
         self.jobs.append(self._count_foreign)

@@ -512,6 +512,12 @@ class HalfTransport(MemoryTransport):
         self.listeners: list[MemoryListener] = []
 
 
+def test_sweeps_of_expired_keys_go_by_the_configuration() -> None:
+    node = Node(NodeConfig.from_dict({"expiry": {"hz": 50, "sample": 7}}), Logger(Lines()))
+    sweeper = node.housekeeper.sweeper
+    assert (node.housekeeper.hz, sweeper.hz, sweeper.sample) == (50, 50, 7)
+
+
 async def test_whoever_gives_up_while_a_node_begins_to_listen_leaves_nothing_listening(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
