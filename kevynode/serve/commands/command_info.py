@@ -226,7 +226,7 @@ def command_docs(session: Session, argv: Args) -> Reply:
 def command_list(session: Session, argv: Args) -> Reply:
     server = session.server
     if len(argv) == 2:
-        return [entry.name.encode() for entry in server.table]
+        return [entry.full_name.encode() for entry in server.all_commands()]
     if len(argv) != 5 or argv[2].upper() != b"FILTERBY":
         raise errors.SYNTAX()
     kind, wanted = argv[3].upper(), argv[4]
