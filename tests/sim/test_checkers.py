@@ -316,6 +316,9 @@ async def test_an_epoch_is_forgotten_with_the_last_disk_that_knew_of_it(
         cluster.add(name, "n1")
         write_down(cluster, name, record)
     cluster.watch.epochs[b"a:"] = 3
+    # Whatever else is the matter with that disk.
+    cluster.world.disks["n2"].fill_up()
+    cluster.world.disks["n2"].read_only()
     for how in ("stop", "kill", "power"):
         cluster.watch._dead(cluster.world.lives["n2"], how)
     assert cluster.watch.epochs[b"a:"] == 3

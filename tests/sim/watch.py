@@ -141,8 +141,11 @@ class Watch:
                 )
 
     def _ledger_of(self, name: str) -> LedgerState:
-        """What a node's ledger says: as the node itself would find it if it was started now."""
-        return load(self._world.disks[name].kill(), DATA_DIR).state
+        """What a node's ledger says: as the node itself would find it if it was started now, on a disk in order."""
+        disk = self._world.disks[name].kill()
+        disk.make_room()
+        disk.read_only(False)
+        return load(disk, DATA_DIR).state
 
     def _epoch_of_copies(self, prefix: bytes) -> int:
         """The latest epoch that the whole copies of living nodes are from."""
