@@ -224,7 +224,9 @@ def _last_sync(facts: Facts) -> str:
     if "last_sync" not in facts:
         return ""
     duration = f"{facts['last_sync_ms']} ms" if "last_sync_ms" in facts else "running"
-    return f"{facts['last_sync']} {duration} {facts.get('last_sync_bytes', 0)} B: {facts.get('last_sync_reason', '')}"
+    # The numbers behind the reason would make a line of three hundred characters: INFO and the log have them.
+    reason = str(facts.get("last_sync_reason", "")).partition(": ")[0]
+    return f"{facts['last_sync']} {duration} {facts.get('last_sync_bytes', 0)} B: {reason}"
 
 
 def _cell(text: str) -> str:

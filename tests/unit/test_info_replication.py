@@ -285,7 +285,10 @@ def test_status_of_a_primary_and_its_replica(node: ServerHarness, fake: FakeRepl
 
 
 def test_status_of_a_running_sync(node: ServerHarness, fake: FakeReplication) -> None:
-    fake.replica_list = [replica(state="send_bulk", last_sync=SyncFacts("full", "no cursor", None)), replica()]
+    fake.replica_list = [
+        replica(state="send_bulk", last_sync=SyncFacts("full", "no cursor: asked offset 0", None)),
+        replica(),
+    ]
     fake.replica_list[1] = replica(last_sync=None)
     _, replicas = tables([("a:1", parse_info(info_text(node.server, ["replication"])))])
     assert [row[-1] for row in replicas[1:]] == ["full running 0 B: no cursor", "-"]
