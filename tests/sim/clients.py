@@ -54,6 +54,8 @@ class Client:
         self.sessions = Sessions()
         #: Whether a node has, or wants, a copy of what is under a prefix.
         self.copies: Callable[[str, bytes], bool] = lambda node, prefix: True
+        #: Called with each operation that was answered, and by whom, in that moment.
+        self.on_answered: list[Callable[[Operation, str], object]] = []
         self._host = host
         self._world = world
         self._history = history
@@ -125,6 +127,8 @@ class Client:
             self._history.drop(operation)
             return None
         operation.result, operation.ended = replies[0], trio.current_time()
+        for told in self.on_answered:
+            told(operation, node)
         return operation
 
     def _refused(self, prefix: bytes, reply: Any, words: Sequence[Word]) -> bool:

@@ -8,6 +8,7 @@ from threading import Lock as Mutex
 from typing import ClassVar, Final, TypeAlias
 
 import trio
+from support.memory_content import Content
 from support.memory_disk import Call, MemoryDisk
 
 __all__ = ["SimDisk", "Waiting"]
@@ -15,6 +16,9 @@ __all__ = ["SimDisk", "Waiting"]
 #: Waits so many seconds, after a call of what is given, if that can be done in this thread; whether it can.
 Waiting: TypeAlias = Callable[[float, Callable[[], object] | None], bool]
 
+#: Where nodes keep their append-only files, and which of these are in use.
+FOLDER: Final = "/data/appendonlydir"
+MANIFEST: Final = f"{FOLDER}/appendonly.aof.manifest"
 #: Calls that neither change anything nor take time.
 READING: Final = frozenset({"exists", "size", "list", "read", "open_read", "close"})
 #: Seconds that a call of a slow disk takes, about: one after the other is as likely.
@@ -31,14 +35,20 @@ class SimDisk(MemoryDisk):
     #: How calls wait, where they can.
     waiting: ClassVar[Waiting | None] = None
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, now: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(seed=seed)
+        self.now = now
+        # When what no sync has covered yet was first written to each file; and what one covers that has yet to end.
+        self._exposed: dict[Content, float] = {}
+        self._syncing: dict[Content, float] = {}
         # Since it was last in order: calls fail, or failed.
         self.in_trouble = False
         # Whether it failed in this life of the node.
         self.had_trouble = False
         # Files of which it has not given back what a failed sync had left in memory alone.
         self.forgot: list[str] = []
+        #: When it was slow in a call that changes something: from when to when.
+        self.busy: list[tuple[float, float]] = []
         #: The node that it belongs to is dead: what is done to it from now on has no effect.
         self.gone = trio.Event()
         self._pace: Random | None = None
@@ -64,6 +74,37 @@ class SimDisk(MemoryDisk):
     def quick(self) -> None:
         """Take no time for calls that begin from now on."""
         self._pace = None
+
+    def exposed_since(self) -> float | None:
+        """When something was first written to an increment in use that a loss of power now may take; None: nothing."""
+        manifest = self._files.get(MANIFEST)
+        if manifest is None:
+            return None
+        used = [self._files.get(f"{FOLDER}/{name}") for name in manifest.data.decode().split() if "incr" in name]
+        found = [times[file] for file in used if file is not None for times in self._times if file in times]
+        return min(found, default=None)
+
+    @property
+    def _times(self) -> tuple[dict[Content, float], dict[Content, float]]:
+        return self._exposed, self._syncing
+
+    def _write(self, path: str, content: Content, data: bytes, offset: int | None) -> int:
+        written = super()._write(path, content, data, offset)
+        self._exposed.setdefault(content, self.now())
+        return written
+
+    def _sync(self, path: str, content: Content) -> None:
+        since = self._exposed.pop(content, None)
+        if since is not None:
+            self._syncing[content] = since
+        try:
+            super()._sync(path, content)
+        except OSError:
+            if since is not None:
+                self._exposed[content] = since
+            raise
+        finally:
+            self._syncing.pop(content, None)
 
     def _before(self, call: Call) -> None:
         self.calls.clear()
@@ -100,6 +141,10 @@ class SimDisk(MemoryDisk):
         """Something of it begins to fail."""
         self.in_trouble = self.had_trouble = True
 
+    def forgive(self) -> None:
+        """What has failed so far has no part in what comes, unless something fails still."""
+        self.had_trouble = self.in_trouble
+
     def repaired(self) -> None:
         """It works again; what has failed has failed."""
         self.in_trouble = False
@@ -125,10 +170,11 @@ class SimDisk(MemoryDisk):
         return self._found_as(self.crash(seed))
 
     def _found_as(self, found: MemoryDisk) -> SimDisk:
-        disk = SimDisk(self.seed)
+        disk = SimDisk(self.seed, self.now)
         for name in ("_files", "_durable_files", "_folders", "_durable_folders", "_changes"):
             setattr(disk, name, getattr(found, name))
         disk._room, disk._is_read_only = found._room, found._is_read_only
         disk.in_trouble = disk.had_trouble = self.in_trouble
         disk._pace, disk._slowest = self._pace, self._slowest
+        disk.busy = self.busy
         return disk

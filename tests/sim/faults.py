@@ -34,6 +34,7 @@ class Faults:
         self._operator: Host = world.network.add("operator", "10.0.9.1")
         self._healing = False
         self._promoting = trio.Lock()
+        losses.on_promoted.append(self._is_promoted)
         traps = Traps(world, plan, losses, records, self._come_back, self._move)
         self._kinds: dict[str, Callable[[Action], Awaitable[None]]] = {
             "cut": self._cut,
@@ -253,7 +254,7 @@ class Faults:
             node = life.node
             if not life.dead and life.ready and node is not None and not node.persistence.append_only().problem:
                 self._losses.trouble_ends(name)
-                self._world.disks[name].had_trouble = False
+                self._world.disks[name].forgive()
                 return
             await trio.sleep(0.2)
 
@@ -341,7 +342,7 @@ class Faults:
         self._world.disks[name].repaired()
         await self._come_back(name, action.span)
         self._losses.trouble_ends(name)
-        self._world.disks[name].had_trouble = False
+        self._world.disks[name].forgive()
 
     async def _lost_sync(self, action: Action) -> None:
         """A sync that fails, the end of the process, another one on the same machine, and a loss of power."""
@@ -358,7 +359,7 @@ class Faults:
         self._world.disks[name].repaired()
         await self._come_back(name, 0.1 * action.span)
         self._losses.trouble_ends(name)
-        self._world.disks[name].had_trouble = False
+        self._world.disks[name].forgive()
         await trio.sleep(random.choice((0.1, 0.5, 1.5)))
         if not self._healing:
             self._world.die(name, "power", action.seed)
@@ -408,26 +409,24 @@ class Faults:
                 return
             name = max(found)[1]
             life = world.lives[name]
-            life_node = life.node
-            assert life_node is not None
-            replicas = len(self._plan.nodes) - 1
-            while life_node.replication.role != "master":
+            while losses.primary != name:
                 # Who has been asked may do it long after nobody waits for the answer any more.
                 await self._ask(name, "REPLICAOF", "NO", "ONE")
-                if life.dead:
+                if life.dead and losses.primary != name:
                     return
-            self._world.trace.add("operator", f"{name} is the primary now")
-            losses.promoted(replicas)
-            losses.primary = name
-            for other in self._plan.nodes:
-                if other != name:
-                    self._follow_from_now_on(other, name)
-            world.tables[name]["replication"].pop("role", None)
-            world.tables[name]["replication"].pop("upstream", None)
-            self.upstreams.pop(name, None)
         for other in self._plan.nodes:
             if other != name and world.is_up(other):
                 self._world.nursery.start_soon(self._point, other)
+
+    def _is_promoted(self, name: str) -> None:
+        """A node has become the primary: it starts as that from now on, and all others as its replicas."""
+        self._world.trace.add("operator", f"{name} is the primary now")
+        for other in self._plan.nodes:
+            if other != name:
+                self._follow_from_now_on(other, name)
+        self._world.tables[name]["replication"].pop("role", None)
+        self._world.tables[name]["replication"].pop("upstream", None)
+        self.upstreams.pop(name, None)
 
     def _follow_from_now_on(self, name: str, upstream: str) -> None:
         self.upstreams[name] = upstream

@@ -50,13 +50,15 @@ class Loss:
     """At a moment the latest operations under a prefix may have been taken back, in the order opposite to theirs.
 
     Those whose reply came after ``since``, that is, and those whose reply did not come. ``only_reads``: nothing that
-    writes and was acknowledged is among them. ``safe_copies``: what so many copies have is not among them.
+    writes and was acknowledged is among them; and nothing of that kind that began after ``until``. ``safe_copies``:
+    what so many copies have is not among them.
     """
 
     at: float
     prefix: bytes
     since: float
     only_reads: bool = False
+    until: float = math.inf
     safe_copies: int = 1 << 30
     #: Copies count for operations that began after that.
     steady_since: float = -math.inf
@@ -70,10 +72,11 @@ class Loss:
             return False
         if operation.copies >= self.safe_copies and operation.begun >= self.steady_since:
             return False
-        return operation.kind == "get" or not self.only_reads
+        return operation.kind == "get" or (not self.only_reads and operation.begun <= self.until)
 
     def __str__(self) -> str:
-        return f"[{self.at:.4f}] loss under {self.prefix!r} since {self.since:.4f}: {self.why}"
+        until = ", of reads" if self.only_reads else "" if self.until == math.inf else f" until {self.until:.4f}"
+        return f"[{self.at:.4f}] loss under {self.prefix!r} since {self.since:.4f}{until}: {self.why}"
 
 
 class History:

@@ -1,19 +1,35 @@
 """What the rules let go when a node ends: nothing, the last two seconds, what only it had.
 
 It looks at each node's end, and at each promotion, and enters a :class:`~sim.history.Loss` into the history where
-something may be lost. And when a writer that has lost its disk opens again, it compares what is there with the copies
-that others had all the time.
+something may be lost. Of an end, that is when the node is started again: then it is known what was lost
+(:class:`~sim.exposure.Exposure`), and the rules say which of it may be.
+
+- *Acknowledged writes*: none with ``always``, and none when only the process ends. With ``everysec`` the power takes no
+  more than two seconds of them: answers that left within two seconds of the first entry that was lost. Those are the
+  last two seconds in which the node and its disk could work; where the disk has hung since, answers have been waiting.
+- *Reads* acknowledge nothing, but with ``always``. They go on while answers to writes wait, and show these writes; so a
+  read since the first entry that was lost may have shown what is lost. While a disk is in trouble that is so with
+  ``always``, too.
+- What had been found by a start is durable when the node is ready.
+
+With ``everysec`` each answer to a write is looked at when it comes: does the disk lack what is older than two seconds?
+
+And when a writer that has lost its disk opens again, what is there is compared with the copies that others had all the
+time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
+import attrs
 import trio
 from sim.clients import keys_of
-from sim.history import History, Loss
+from sim.exposure import Exposure, Place, working_before
+from sim.history import History, Loss, Operation
 from sim.plan import Plan
 from sim.watch import Watch
 from sim.world import Death, Life, World
@@ -22,6 +38,23 @@ __all__ = ["Losses"]
 
 #: Seconds of writes that ``appendfsync everysec`` may lose with the power, and some for the way of the answers.
 EVERYSEC: Final = 2.1
+#: Seconds that nothing but what has begun in them may take: one round of a node.
+ROUND: Final = 0.05
+
+
+@attrs.frozen
+class _End:
+    """One end of a node: what it had then, and for which prefixes it answered, since when, as the only one."""
+
+    life: Life
+    how: Death
+    at: float
+    had: Place | None
+    #: Whether the next process may not find what this one had handed to the system.
+    loses_unsynced: bool
+    #: Since when its disk was in trouble.
+    trouble: float | None
+    writes: dict[bytes, float]
 
 
 class Losses:
@@ -30,35 +63,69 @@ class Losses:
     def __init__(self, world: World, plan: Plan, history: History, prefixes: Sequence[bytes]) -> None:
         self.primary = plan.nodes[0]
         self.watch: Watch | None = None
+        #: Called with the name of who has become the primary, in that moment.
+        self.on_promoted: list[Callable[[str], object]] = []
+        self.exposure = Exposure(world)
         self._world = world
         self._plan = plan
         self._history = history
         self._prefixes = tuple(prefixes)
-        # When a replica was last born, or ended.
-        self._unsteady = 0.0
-        self._trouble: dict[str, float] = {}
+        # When a replica was last born, or ended, and when that was as the primary was about to be replaced.
+        self._unsteady = self._unsteady_before = 0.0
+        # How nodes ended whose next start has not found anything yet.
+        self._ends: dict[str, _End] = {}
+        # When a primary became it.
+        self._promoted: dict[str, float] = {}
+        # How many faults have the disk of a node fail, and since when; and from when to when they did.
+        self._failing: dict[str, tuple[int, float]] = {}
+        self._failed: dict[str, list[tuple[float, float]]] = {}
         # Where data were lost with a disk: what whole copies held then, by prefix, node and its life.
         self._held: dict[bytes, list[tuple[Life, dict[bytes, bytes]]]] = {}
+        self.exposure.on_found.append(self._found)
         world.on_death.append(self._ended)
         world.on_birth.append(self._born)
 
     def trouble_begins(self, name: str) -> None:
         """The disk of a node begins to fail."""
-        self._trouble.setdefault(name, trio.current_time())
+        count, since = self._failing.get(name, (0, trio.current_time()))
+        self._failing[name] = count + 1, since
 
     def trouble_ends(self, name: str) -> None:
-        """It works again, and what is there has been written anew."""
-        self._trouble.pop(name, None)
+        """What has begun so works again, and what is there has been written anew."""
+        count, since = self._failing.get(name, (0, 0.0))
+        if count > 1:
+            self._failing[name] = count - 1, since
+        elif count:
+            del self._failing[name]
+            self._failed.setdefault(name, []).append((since, trio.current_time()))
 
     def _born(self, life: Life) -> None:
         self._unsteady = trio.current_time()
+        assert life.node is not None
+        replication = life.node.replication
+        replication.promote = partial(self._promote, life, replication.promote)  # type: ignore[method-assign]
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
 
     def _ended(self, life: Life, how: Death) -> None:
-        now = trio.current_time()
-        self._unsteady = now
-        for prefix in self._prefixes:
-            if self._is_writer(life, prefix):
-                self._may_lose(life, how, prefix, now)
+        now = self._unsteady = trio.current_time()
+        written = [prefix for prefix in self._prefixes if self._is_writer(life, prefix)]
+        if how == "lose" or self._plan.policy == "memory":
+            self._ends.pop(life.name, None)
+            for prefix in written:
+                self._note_copies(life, prefix)
+                self._add(Loss(now, prefix, -math.inf, why=f"{how} of {life.name}, {self._plan.policy}"))
+            return
+        writes = {prefix: self._writer_since(life, prefix) for prefix in written}
+        _, trouble = self._failing.get(life.name, (0, None))
+        forgot = how == "kill" and bool(self._world.disks[life.name].forgot)
+        loses_unsynced = how == "power" or forgot
+        if self.exposure.has_loaded(life):
+            had = self.exposure.place(life.name)
+            self._ends[life.name] = _End(life, how, now, had, loses_unsynced, trouble, writes)
+        elif loses_unsynced and life.name in self._ends:
+            # It has done nothing, but what was left of the one before it.
+            self._ends[life.name] = attrs.evolve(self._ends[life.name], loses_unsynced=True)
 
     def _is_writer(self, life: Life, prefix: bytes) -> bool:
         if self._plan.shape == "replicated":
@@ -72,39 +139,91 @@ class Losses:
                 return True
         return watch.last.get(prefix) == life.name
 
-    def _may_lose(self, life: Life, how: Death, prefix: bytes, now: float) -> None:
-        policy, trouble = self._plan.policy, self._trouble.get(life.name)
-        acquired = -math.inf if self.watch is None else self.watch.acquired.get((life.name, prefix), -math.inf)
-        why = f"{how} of {life.name}, {policy}"
-        if how == "lose" or policy == "memory":
-            self._note_copies(life, prefix)
-            self._add(Loss(now, prefix, -math.inf, why=why))
-        elif policy == "everysec" and self._takes_what_is_not_synced(life, how):
-            since = life.before(now if trouble is None else min(now, trouble), EVERYSEC)
-            self._add(Loss(now, prefix, max(since, acquired), why=why))
-        elif policy == "no" and self._takes_what_is_not_synced(life, how):
-            self._add(Loss(now, prefix, acquired, why=why))
-        elif trouble is not None:
-            self._add(Loss(now, prefix, trouble, only_reads=True, why=f"{why}, its disk in trouble"))
+    def _writer_since(self, life: Life, prefix: bytes) -> float:
+        """When a node became the writer, if another one was it before."""
+        if self._plan.shape == "replicated":
+            return self._promoted.get(life.name, -math.inf)
+        return -math.inf if self.watch is None else self.watch.acquired.get((life.name, prefix), -math.inf)
 
-    def _takes_what_is_not_synced(self, life: Life, how: Death) -> bool:
-        """Whether the next process may not find what this one had handed to the system."""
-        return how == "power" or (how == "kill" and bool(self._world.disks[life.name].forgot))
+    def _found(self, life: Life, found: Place | None) -> None:
+        """A node has been started again, and this is what it finds."""
+        name, policy, end = life.name, self._plan.policy, self._ends.pop(life.name, None)
+        lost = None if end is None else self.exposure.lost(name, end.had, found)
+        if end is None or lost is None:
+            return
+        why = f"{end.how} of {name}, {policy}, from entry {lost.offset} on"
+        self._check_age(end, lost.got, why)
+        takes_writes = end.loses_unsynced and policy in ("everysec", "no")
+        for prefix, since in end.writes.items():
+            first = lost.made
+            if self._plan.shape == "scoped":
+                # It came with all that was acknowledged before.
+                first = max(first, since)
+            until = math.inf if policy == "no" else max(lost.got + EVERYSEC, since)
+            if policy == "always":
+                if end.trouble is None:
+                    continue
+                first = max(first, end.trouble)
+            self._add(Loss(end.at, prefix, first, only_reads=not takes_writes, until=until, why=why))
 
-    def promoted(self, replicas: int) -> None:
-        """A replica takes the primary's place: what it did not have is lost."""
-        now = trio.current_time()
-        for prefix in self._prefixes:
-            loss = Loss(
-                now, prefix, -math.inf, safe_copies=replicas, steady_since=self._unsteady_before, why="promotion"
+    def _check_age(self, end: _End, got: float, why: str) -> None:
+        """What is lost is no older than it may be, where the node and its disk could do their work."""
+        name, policy = end.life.name, self._plan.policy
+        if end.life.ready and got < end.life.began:
+            self._world.fail(f"durability: {why}: it had been there before that start")
+        allowed = ROUND
+        if end.loses_unsynced:
+            # With always, too, what nobody waits for is synced each second.
+            allowed = math.inf if policy == "no" else EVERYSEC
+        failing = [*self._failed.get(name, ())]
+        if end.trouble is not None:
+            failing.append((end.trouble, math.inf))
+        oldest = working_before(end.at, allowed, [*self.exposure.idle(name), *failing])
+        if got < oldest:
+            self._world.fail(f"durability: {why}: {name} got it at {got:.4f}, and may lose nothing before {oldest:.4f}")
+
+    def answered(self, operation: Operation, name: str) -> None:
+        """A node has answered. With everysec no write is, while the disk lacks what is older than two seconds."""
+        life, since = self._world.lives[name], self._world.disks[name].exposed_since()
+        if self._plan.policy != "everysec" or operation.kind == "get" or since is None:
+            return
+        if not life.dead and life.began <= operation.begun and operation.begun - since > EVERYSEC:
+            self._world.fail(
+                f"durability: {name} answers {operation}, and has not on its disk what is from {since:.4f}"
             )
-            self._add(loss)
+
+    # -- promotions ---------------------------------------------------------------------------------------------------
 
     def about_to_promote(self) -> None:
         """The primary is about to be ended, for a replica to take its place."""
         self._unsteady_before = self._unsteady
 
-    _unsteady_before = 0.0
+    def _promote(self, life: Life, take: Any) -> None:
+        replication = None if life.node is None else life.node.replication
+        assert replication is not None
+        was = replication.role
+        found = self.exposure.place(life.name)
+        take()
+        if was != replication.role and not life.dead:
+            self._takes_over(life.name, found)
+
+    def _takes_over(self, name: str, found: Place | None) -> None:
+        """A replica takes the primary's place in this moment: what it did not have is lost."""
+        now, old = trio.current_time(), self.primary
+        # Nothing depends any more on what the old one finds.
+        self._ends.pop(old, None)
+        self.primary = name
+        self._promoted[name] = now
+        for told in self.on_promoted:
+            told(name)
+        copies = len(self._plan.nodes) - 1
+        had = self.exposure.place(old)
+        lost = self.exposure.lost(old, had, found)
+        if had is not None and lost is None:
+            return
+        since = -math.inf if lost is None else lost.made
+        for prefix in self._prefixes:
+            self._add(Loss(now, prefix, since, safe_copies=copies, steady_since=self._unsteady_before, why="promotion"))
 
     def _add(self, loss: Loss) -> None:
         self._history.losses.append(loss)
@@ -116,12 +235,22 @@ class Losses:
         held = []
         for name, node in self._world.living().items():
             mesh = None if node.member is None else node.member.mesh
-            if name == life.name or mesh is None or mesh.copy_of(prefix) is None:
+            copy = None if mesh is None or name == life.name else mesh.copy_of(prefix)
+            if copy is None or self._is_dead_branch(copy.history, copy.offset):
                 continue
             found = {key: node.store.keyspace.get(key) for key in keys_of(prefix) if key[-3:] in (b"log", b"ter")}
             values = {key: value for key, value in found.items() if isinstance(value, bytes)}
             held.append((self._world.lives[name], values))
         self._held[prefix] = held
+
+    def _is_dead_branch(self, history: int, offset: int) -> bool:
+        """Whether a copy holds what its writer had lost before: it is to be replaced, and nobody's to keep."""
+        for name in self._plan.nodes:
+            place = self.exposure.place(name)
+            bound = None if place is None else place.lineage.shared(history)
+            if bound is not None and offset > bound:
+                return True
+        return False
 
     def opened(self, life: Life, prefix: bytes) -> None:
         """A writer opens a prefix: it has at least what somebody had who has had it all the time since the loss."""

@@ -122,6 +122,8 @@ class _Simulation:
         self._declare(world)
         faults = Faults(world, plan, losses, records)
         clients = [self._client(world, number) for number in range(plan.clients)]
+        for client in clients:
+            client.on_answered.append(losses.answered)
         async with trio.open_nursery() as starts:
             for name in plan.nodes:
                 starts.start_soon(_start, world, name)

@@ -73,8 +73,10 @@ async def _carry_out(disk: SimDisk, work: Callable[[], T]) -> T:
             seconds, then = wait
             if then is not None:
                 then()
+            began = trio.current_time()
             with trio.move_on_after(seconds):
                 await disk.gone.wait()
+            disk.busy.append((began, trio.current_time()))
     worker.join()
     if worker.error is not None:
         raise worker.error

@@ -95,7 +95,7 @@ class Traps:
                     self._losses.trouble_ends(name)
                 nursery.start_soon(self._come_back, name, action.span)
         for name in sprung:
-            self._world.disks[name].had_trouble = False
+            self._world.disks[name].forgive()
 
     def _break_disk(self, name: str) -> None:
         """Nothing that is written is durable from here on."""
@@ -127,7 +127,7 @@ class Traps:
                 self._world.die(life.name, _DEATHS[ends], action.seed)
                 await self._come_back(life.name, action.span)
             mended.set()
-            self._world.disks[life.name].had_trouble = False
+            self._world.disks[life.name].forgive()
 
     def _fail_ledger(self, name: str) -> trio.Event:
         """Let every sync of the ledger's file fail, and nothing else, until the event."""

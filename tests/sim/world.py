@@ -80,7 +80,7 @@ class World:
         ip = f"10.0.0.{len(self.addresses) + 1}"
         self.tables[name] = tables
         self.addresses[name] = ip
-        self.disks[name] = SimDisk(self.seed)
+        self.disks[name] = SimDisk(self.seed, self.network.now)
         self.network.add(name, ip)
 
     def name_of(self, address: str) -> str | None:
@@ -190,7 +190,7 @@ class World:
         elif how == "power":
             self.disks[name] = disk.after_power_loss(seed)
         else:
-            self.disks[name] = SimDisk(self.seed + seed)
+            self.disks[name] = SimDisk(self.seed + seed, self.network.now)
         disk.gone.set()
         self._dies(life, how)
         self.network.down(name, silently=how == "power")
