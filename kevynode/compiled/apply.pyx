@@ -11,6 +11,7 @@ from cpython.list cimport PyList_Append
 from cpython.object cimport PyObject
 
 from .commands cimport Handler, twin_of
+from .effects cimport enter_change
 from .objects cimport (
     PENDING,
     SHARD,
@@ -152,6 +153,7 @@ def apply_known(store, list commands, Py_ssize_t place, dict entries):
         try:
             if twin != NULL:
                 twin(store, command)
+                enter_change(pending)
             else:
                 handler(store, command)
         except Exception as error:

@@ -12,6 +12,7 @@ from cpython.list cimport PyList_Append, PyList_GetSlice, PyList_New, PyList_SET
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 
+from .effects cimport enter_change, note_change
 from .objects cimport (
     PENDING,
     SHARD,
@@ -87,13 +88,6 @@ cdef Py_ssize_t ZSET_ORDER = slot_offset(SortedSet, "order")
 cdef inline Py_ssize_t memory_of(object value) noexcept:
     """As ``bytes_memory``."""
     return (PyBytes_GET_SIZE(value) + 48) & ~15
-
-
-cdef inline int emit(object store, list argv, object flag, bytes name, object key) except -1:
-    """Enter a change of one key, of which ``argv`` is the canonical form, into the journal."""
-    cdef object journal = <object>field(store, STORE.journal)
-    PyList_Append(<object>field(journal, PENDING), (argv, key, ((flag, name, key),)))
-    return 0
 
 
 cdef inline PyObject* plain_value(object store, object keyspace, bytes key, PyObject** shard) except? NULL:
@@ -175,7 +169,7 @@ cdef object set_(object store, list argv):
             if PyBytes_GET_SIZE(<object>old) != PyBytes_GET_SIZE(value):
                 add_to_field(store, STORE.used, memory_of(value) - memory_of(<object>old))
             PyDict_SetItem(<object>shard, key, value)
-            emit(store, argv, _STRING, b"set", key)
+            note_change(argv, _STRING, b"set", key)
             return _OK
     return _set(store, argv)
 
@@ -233,7 +227,7 @@ cdef object incr(object store, list argv):
     if 24 - place != size:
         add_to_field(store, STORE.used, memory_of(fresh) - memory_of(<object>old))
     PyDict_SetItem(<object>shard, key, fresh)
-    emit(store, argv, _STRING, b"incrby", key)
+    note_change(argv, _STRING, b"incrby", key)
     return reply
 
 
@@ -260,7 +254,7 @@ cdef object hset(object store, list argv):
                     if PyBytes_GET_SIZE(<object>old) != PyBytes_GET_SIZE(content):
                         add_to_field(value, HASH_PAYLOAD, memory_of(content) - memory_of(<object>old))
                     PyDict_SetItem(<object>part, name, content)
-                    emit(store, argv, _HASH, b"hset", key)
+                    note_change(argv, _HASH, b"hset", key)
                     return 0
     return _hset(store, argv)
 
@@ -273,7 +267,7 @@ cdef object lpush(object store, list argv):
         found = opened(store, key, _List, LIST_EPOCH)
         if found != NULL:
             size = (<object>found).push_left(<object>PyList_GET_ITEM(argv, 2))
-            emit(store, argv, _LIST, b"lpush", key)
+            note_change(argv, _LIST, b"lpush", key)
             return size
     return _lpush(store, argv)
 
@@ -286,7 +280,7 @@ cdef object rpush(object store, list argv):
         found = opened(store, key, _List, LIST_EPOCH)
         if found != NULL:
             size = (<object>found).push_right(<object>PyList_GET_ITEM(argv, 2))
-            emit(store, argv, _LIST, b"rpush", key)
+            note_change(argv, _LIST, b"rpush", key)
             return size
     return _rpush(store, argv)
 
@@ -335,7 +329,7 @@ cdef object sadd(object store, list argv):
             if in_table(<object>field(<object>found, SET_MEMBERS), <bytes>PyList_GET_ITEM(argv, 2), &part) != NULL:
                 return 0
             if (<object>found).add(<object>PyList_GET_ITEM(argv, 2)):
-                emit(store, argv, _SET, b"sadd", key)
+                note_change(argv, _SET, b"sadd", key)
                 return 1
             return 0
     return _sadd(store, argv)
@@ -396,12 +390,12 @@ cdef object zadd(object store, list argv):
                         return 0
                     if put_entry(<object>field(value, ZSET_ORDER), <object>old, score, member):
                         PyDict_SetItem(<object>part, member, score)
-                        emit(store, argv, _ZSET, b"zadd", key)
+                        note_change(argv, _ZSET, b"zadd", key)
                         return 0
                 outcome = value.put(member, score)
                 if outcome is None:
                     return 0
-                emit(store, argv, _ZSET, b"zadd", key)
+                note_change(argv, _ZSET, b"zadd", key)
                 return 1 if outcome else 0
     return _zadd(store, argv)
 
@@ -440,4 +434,6 @@ def call_twin(handler, store, list argv):
         raise LookupError(handler)
     if type(store) is not _Store:
         raise TypeError("the compiled commands serve nothing but a Store")
-    return twin(store, argv)
+    answer = twin(store, argv)
+    enter_change(<object>field(<object>field(store, STORE.journal), PENDING))
+    return answer

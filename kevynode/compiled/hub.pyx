@@ -11,18 +11,32 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_Append
 from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from .clocks cimport system_seconds
 from .counts cimport count_sent, enter_counts
 from .loop cimport run_turn
-from .objects cimport PyDict_GetItemWithError, PyList_GET_ITEM, PyList_GET_SIZE, add_to_field, field, set_field, slot_offset
+from .objects cimport (
+    PyDict_GetItemWithError,
+    PyList_GET_ITEM,
+    PyList_GET_SIZE,
+    PyObject_Size,
+    add_to_field,
+    field,
+    set_field,
+    slot_offset,
+)
 
 from ..serve.hub_connection import HubConnection
 from ..serve.server import Server
 from ..serve.session import Session
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object thing) noexcept
+    void Py_SET_SIZE(object thing, Py_ssize_t size) noexcept
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void* data, size_t size, int flags)
@@ -61,7 +75,7 @@ cdef Py_ssize_t STATISTICS = slot_offset(Server, "statistics")
 cdef class Rounds:
     """Serves the ready sockets of one hub, as its twin does."""
 
-    cdef object hub, connections, timer
+    cdef object hub, connections, queue, timer, before_batch, answers
     cdef int epoll
     cdef bint is_system_clock
     cdef double turn
@@ -70,10 +84,16 @@ cdef class Rounds:
     # What the last look has found, how many that is, and the first of them that had no turn yet.
     cdef epoll_event* events
     cdef int most, found, place
+    cdef readonly Py_ssize_t looks
 
-    def __cinit__(self, hub, connections, epoll, timer, double turn, size_t size, int most):
+    def __cinit__(
+        self, hub, connections, queue, epoll, timer, double turn, size_t size, int most, before_batch, answers
+    ):
         self.hub = hub
         self.connections = connections
+        self.queue = queue
+        self.before_batch = before_batch
+        self.answers = answers
         self.epoll = epoll.fileno()
         self.timer = timer
         self.is_system_clock = timer is _perf_counter
@@ -90,11 +110,7 @@ cdef class Rounds:
         free(self.events)
 
     cdef inline double now(self) except? -1:
-        cdef timespec moment
-        if self.is_system_clock:
-            clock_gettime(CLOCK_MONOTONIC, &moment)
-            return <double>moment.tv_sec + <double>moment.tv_nsec * 1e-9
-        return self.timer()
+        return system_seconds() if self.is_system_clock else self.timer()
 
     @property
     def left(self):
@@ -103,7 +119,12 @@ cdef class Rounds:
 
     def look(self):
         """See which sockets are ready, and how many that are."""
-        cdef int found = epoll_wait(self.epoll, self.events, self.most, 0)
+        return self.find_ready()
+
+    cdef int find_ready(self) except -1:
+        cdef int found
+        self.looks += 1
+        found = epoll_wait(self.epoll, self.events, self.most, 0)
         while found < 0 and errno == EINTR:
             found = epoll_wait(self.epoll, self.events, self.most, 0)
         if found < 0:
@@ -112,15 +133,38 @@ cdef class Rounds:
         self.place = 0
         return found
 
+    def serve(self, double deadline):
+        """Serve and answer what is left of the last look, then look again, and so on, until a look finds nobody, the
+        deadline has passed, or somebody in the queue comes before the next look; whether the last look has found
+        anybody."""
+        cdef list answered, unsettled
+        cdef double now = self.now()
+        while self.place < self.found or self.find_ready():
+            if self.before_batch is not None:
+                self.before_batch(now)
+            answered = []
+            unsettled = []
+            self.serve_into(answered, unsettled, deadline)
+            self.answer_all(answered, unsettled)
+            now = self.now()
+            if self.place < self.found or PyObject_Size(self.queue) or now > deadline:
+                return True
+        return False
+
     def serve_sockets(self, double deadline):
         """Read and run for each socket that is left, until the deadline; two lists of connections: those that have
         nothing but answers, and those to settle."""
-        cdef object hub = self.hub
         cdef list answered = []
         cdef list unsettled = []
+        self.serve_into(answered, unsettled, deadline)
+        return answered, unsettled
+
+    cdef int serve_into(self, list answered, list unsettled, double deadline) except -1:
+        cdef object hub = self.hub
         cdef PyObject* found
         cdef object connection, session, descriptor
         cdef double now = self.now()
+        cdef double ended
         cdef uint32_t mask
         cdef ssize_t size
         cdef int fd, failure
@@ -155,9 +199,11 @@ cdef class Rounds:
                 unsettled.append(connection)
                 continue
             session = <object>field(connection, SESSION)
+            # When the turn ended, if the session has told by the clock that is ours.
+            ended = -1.0
             try:
                 if type(session) is _Session:
-                    special = run_turn(session, self.data, size, now + self.turn)
+                    special = run_turn(session, self.data, size, now + self.turn, &ended)
                 else:
                     session.receive(PyBytes_FromStringAndSize(self.data, size))
                     special = session.run(now + self.turn)
@@ -167,14 +213,30 @@ cdef class Rounds:
                     answered.append(connection)
             except Exception as error:
                 hub.fail(connection, error)
-            now = self.now()
+            now = ended if ended >= 0.0 and self.is_system_clock else self.now()
             if now > deadline:
                 break
         enter_counts()
-        return answered, unsettled
+        return 0
+
+    def answer(self, list answered, list unsettled):
+        """Once everybody had a turn: let leave what may, of those who have nothing but answers, and of the others."""
+        self.answer_all(answered, unsettled)
+
+    cdef int answer_all(self, list answered, list unsettled) except -1:
+        cdef object hub = self.hub
+        if self.answers is not None and not self.answers.before_answers():
+            answered, unsettled = hub.sift(answered), hub.sift(unsettled)
+        self.send_all(answered)
+        for connection in unsettled:
+            hub.settle(connection)
+        return 0
 
     def send_answers(self, list answered):
         """Send what sessions have to say, one after the other."""
+        self.send_all(answered)
+
+    cdef int send_all(self, list answered) except -1:
         cdef object connection, session, data
         cdef ssize_t sent
         cdef Py_ssize_t size
@@ -205,6 +267,7 @@ cdef class Rounds:
             except Exception as error:
                 self.hub.fail(connection, error)
         enter_counts()
+        return 0
 
 
 cdef bytes take_output(object session):
@@ -216,9 +279,15 @@ cdef bytes take_output(object session):
     output = <object>field(session, OUTPUT)
     if PyList_GET_SIZE(output) == 1:
         data = <bytes>PyList_GET_ITEM(output, 0)
+        if Py_REFCNT(output) == 2:
+            # Nobody else has the list: it keeps its room for the next answer.
+            Py_SET_SIZE(output, 0)
+            Py_DECREF(data)
+        else:
+            set_field(session, OUTPUT, [])
     else:
         data = b"".join(output)
-    set_field(session, OUTPUT, [])
+        set_field(session, OUTPUT, [])
     set_field(session, PRODUCED, _zero)
     add_to_field(session, OUTPUT_BYTES, PyBytes_GET_SIZE(data))
     server = <object>field(session, SERVER)

@@ -52,10 +52,13 @@ cdef class Turn:
     cdef object call(self, Facts facts, list argv)
     cdef bint run_commands(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1
     cdef bint run(self, const char* data, Py_ssize_t* place, Py_ssize_t size) except -1
-    cdef bint take(self, object session, const char* data, Py_ssize_t size, double deadline) except -1
+    cdef bint take(
+        self, object session, const char* data, Py_ssize_t size, double deadline, double* ended
+    ) except -1
     cdef bint take_turn(self, const char* data, Py_ssize_t size, double deadline) except -1
 
 
 # Run what is queued, and then what ``data`` holds; true if the driver has to look at the session. Whoever calls it
-# enters the counts in the end.
-cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline) except -1
+# enters the counts in the end. ``ended`` gets the time of the last command's end, if the session's clock is the
+# system's; it is left alone otherwise.
+cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline, double* ended) except -1

@@ -12,11 +12,12 @@ from cpython.list cimport PyList_Append
 from cpython.object cimport PyObject
 from cpython.set cimport PySet_Add
 from cpython.tuple cimport PyTuple_GET_ITEM
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .buffer cimport Buffer
+from .clocks cimport system_seconds
 from .commands cimport Handler, twin_of
 from .counts cimport count_call, count_received, enter_counts
+from .effects cimport CHANGE, enter_change
 from .objects cimport (
     PENDING,
     STORE,
@@ -24,12 +25,13 @@ from .objects cimport (
     PyList_GET_ITEM,
     PyList_GET_SIZE,
     PyLong_AsLongLong,
+    PyObject_Size,
     add_to_field,
     field,
     set_field,
     slot_offset,
 )
-from .observers cimport commit
+from .observers cimport commit, commit_change
 from .replies cimport write_reply
 from .requests cimport take_command
 
@@ -44,6 +46,7 @@ from ..store.store import Store
 
 cdef object _false = False
 cdef object _true = True
+cdef object _zero = 0
 # The timer that may be read without asking Python; on some systems it is another clock than C's.
 cdef object _perf_counter = (
     perf_counter if get_clock_info("perf_counter").implementation == "clock_gettime(CLOCK_MONOTONIC)" else None
@@ -114,11 +117,7 @@ cdef Facts facts_of(object command):
 
 cdef inline double seconds(object perf, bint is_system) except? -1:
     """What ``perf`` says; where that is the system's clock, without asking Python."""
-    cdef timespec moment
-    if is_system:
-        clock_gettime(CLOCK_MONOTONIC, &moment)
-        return <double>moment.tv_sec + <double>moment.tv_nsec * 1e-9
-    return perf()
+    return system_seconds() if is_system else perf()
 
 
 cdef int know_server(object server) except -1:
@@ -192,14 +191,18 @@ cdef class Turn:
         """As ``Session.is_free``."""
         cdef object session = self.session
         cdef Py_ssize_t behind
+        cdef PyObject* produced = field(session, PRODUCED)
+        cdef PyObject* pending = field(session, OUTPUT_PENDING)
         if (
             field(session, WAITING) != <PyObject*>None
             or field(session, PAUSED) != <PyObject*>_false
             or field(session, CLOSING) != <PyObject*>_false
         ):
             return False
-        behind = PyLong_AsLongLong(<object>field(session, PRODUCED))
-        behind += PyLong_AsLongLong(<object>field(session, OUTPUT_PENDING))
+        if produced == <PyObject*>_zero and pending == <PyObject*>_zero:
+            return True
+        behind = PyLong_AsLongLong(<object>produced)
+        behind += PyLong_AsLongLong(<object>pending)
         return behind <= MOST_PENDING
 
     cdef int flush(self) except -1:
@@ -301,7 +304,7 @@ cdef class Turn:
         cdef object queue = self.queue
         cdef Py_ssize_t limit = PyLong_AsLongLong(<object>field(self.parser, BULK_LIMIT)) if size else 0
         while True:
-            if queue:
+            if PyObject_Size(queue):
                 argv = queue.popleft()
             elif place[0] < size:
                 argv = take_command(data, place, size, limit)
@@ -342,6 +345,11 @@ cdef class Turn:
             if facts is not self.counted:
                 self.counted = facts
             reply = self.call(facts, argv)
+            if CHANGE.command != NULL:
+                if self.tracks_written_keys or PyList_GET_SIZE(<object>field(self.journal, PENDING)):
+                    enter_change(<object>field(self.journal, PENDING))
+                else:
+                    commit_change(self.journal)
             if PyList_GET_SIZE(<object>field(self.journal, PENDING)):
                 if self.tracks_written_keys:
                     self.note_written()
@@ -354,7 +362,7 @@ cdef class Turn:
             count_call(facts.command, elapsed)
             if elapsed > self.slow_after and self.server.on_slow is not None:
                 self.server.on_slow(self.session, argv, elapsed)
-            if self.ready:
+            if PyDict_Size(self.ready):
                 self.flush()
                 self.server.waiters.serve()
                 self.noted = <object>field(self.journal, JOURNAL_OFFSET)
@@ -398,13 +406,21 @@ cdef class Turn:
             self.out = None
         return stopped
 
-    cdef bint take(self, object session, const char* data, Py_ssize_t size, double deadline) except -1:
+    cdef bint take(
+        self, object session, const char* data, Py_ssize_t size, double deadline, double* ended
+    ) except -1:
         """Run what is queued, and then what ``data`` holds; whether the driver has to look at the session."""
         if self.session is not None:
             raise RuntimeError("a session cannot run within its own turn")
+        cdef bint special
         self.session = session
+        # As long as nothing has run.
+        self.now = -1.0
         try:
-            return self.take_turn(data, size, deadline)
+            special = self.take_turn(data, size, deadline)
+            if self.is_system_clock:
+                ended[0] = self.now
+            return special
         finally:
             self.session = None
 
@@ -417,17 +433,19 @@ cdef class Turn:
         cdef bint stopped
         self.special = False
         self.deadline = deadline
+        cdef bint is_free = self.is_free()
         if size and (
-            queue
+            not is_free
+            or PyObject_Size(queue)
             or PySet_GET_SIZE(self.gates)
-            or not self.is_free()
             or field(<object>field(session, PARSER), IS_PLAIN) != <PyObject*>_true
         ):
             session.receive(PyBytes_FromStringAndSize(data, size))
             size = 0
-        if not self.is_free():
+            is_free = self.is_free()
+        if not is_free:
             return True
-        if size == 0 and not queue:
+        if size == 0 and not PyObject_Size(queue):
             return False
         stopped = self.run(data, &place, size)
         total = self.flushed
@@ -440,37 +458,39 @@ cdef class Turn:
         if place < size:
             # Incomplete, unusual or wrong; or there was no time left for it.
             session.receive(PyBytes_FromStringAndSize(data + place, size - place))
-            if not stopped and queue and self.is_free():
+            if not stopped and PyObject_Size(queue) and self.is_free():
                 place = 0
                 self.run(NULL, &place, 0)
                 total += self.flushed
         if self.special or total > MOST_OUTPUT:
             session.measure_output()
-            return bool(queue) or not self.is_free()
-        return bool(queue)
+            return PyObject_Size(queue) > 0 or not self.is_free()
+        return PyObject_Size(queue) > 0
 
 
-cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline) except -1:
+cdef bint run_turn(object session, const char* data, Py_ssize_t size, double deadline, double* ended) except -1:
     if type(session) is not _Session:
         raise TypeError("the compiled loop serves nothing but a Session")
     cdef object turn = <object>field(session, TURN)
     if turn is None:
         turn = Turn(session)
         set_field(session, TURN, turn)
-    return (<Turn>turn).take(session, data, size, deadline)
+    return (<Turn>turn).take(session, data, size, deadline, ended)
 
 
 def run_commands(session, double deadline):
     """As ``kevynode.serve.loop.run_commands``."""
+    cdef double ended
     try:
-        return run_turn(session, NULL, 0, deadline)
+        return run_turn(session, NULL, 0, deadline, &ended)
     finally:
         enter_counts()
 
 
 def receive_and_run(session, bytes data, double deadline):
     """What ``receive`` and ``run_commands`` come to together: what the hub does with the bytes it has read."""
+    cdef double ended
     try:
-        return run_turn(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), deadline)
+        return run_turn(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), deadline, &ended)
     finally:
         enter_counts()

@@ -13,6 +13,7 @@ from libc.limits cimport LLONG_MAX, LLONG_MIN
 cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object table, object key) except? NULL
     Py_ssize_t PyDict_Size(object table) noexcept
+    Py_ssize_t PyObject_Size(object container) except -1
     Py_hash_t PyObject_Hash(object key) except? -1
     Py_ssize_t PyList_GET_SIZE(object things) noexcept
     PyObject* PyList_GET_ITEM(object things, Py_ssize_t place) noexcept

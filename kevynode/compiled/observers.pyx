@@ -12,6 +12,7 @@ from cpython.list cimport PyList_Append, PyList_Check
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
 
+from .effects cimport CHANGE, Change, effect_of, enter_change
 from .records cimport encode
 from .objects cimport (
     PENDING,
@@ -69,73 +70,83 @@ def frame(offset, command):
     return _frame(offset, command) if made is None else made
 
 
-cdef int observe_recorder(object recorder, object first, list group) except -1:
+cdef bint record(object recorder, object first, object command) except -1:
+    """As ``JournalRecorder.observe`` of a group of one command; false, and nothing has changed, if it is unusual."""
     cdef object journal = <object>field(recorder, RECORDER_JOURNAL)
     cdef object following = <object>field(journal, JOURNAL_OFFSET)
-    cdef object parts, command
-    cdef bytes record
+    cdef object parts
+    cdef bytes made
     if (
-        PyList_GET_SIZE(group) == 1
-        and field(recorder, RECORDER_NEXT_CURSOR) == <PyObject*>None
-        and PyLong_AsLongLong(following) - 1 == PyLong_AsLongLong(first)
-        and PyLong_AsLongLong(first) == PyLong_AsLongLong(<object>field(recorder, RECORDER_OFFSET))
+        field(recorder, RECORDER_NEXT_CURSOR) != <PyObject*>None
+        or PyLong_AsLongLong(following) - 1 != PyLong_AsLongLong(first)
+        or PyLong_AsLongLong(first) != PyLong_AsLongLong(<object>field(recorder, RECORDER_OFFSET))
     ):
-        if field(recorder, RECORDER_RECORDS) == <PyObject*>_true:
-            if field(journal, JOURNAL_ORIGIN) == field(recorder, RECORDER_PLAIN_ORIGIN):
-                command = <object>PyTuple_GET_ITEM(<tuple>PyList_GET_ITEM(group, 0), 0)
-                record = encode(command, -1)
-                if record is not None:
-                    parts = <object>field(recorder, RECORDER_PARTS)
-                    PyList_Append(parts, record)
-                    set_field(recorder, RECORDER_OFFSET, following)
-                    add_to_field(recorder, RECORDER_MARK, 1)
-                    if PyList_GET_SIZE(parts) > PARTS:
-                        recorder.end_piece()
-                    return 0
-        elif field(journal, JOURNAL_ORIGIN) == <PyObject*>None:
-            # Nothing is kept, and no cursor moves.
-            set_field(recorder, RECORDER_OFFSET, following)
-            add_to_field(recorder, RECORDER_MARK, 1)
-            return 0
-    _recorder_observe(recorder, first, group)
-    return 0
+        return False
+    if field(recorder, RECORDER_RECORDS) == <PyObject*>_true:
+        if field(journal, JOURNAL_ORIGIN) != field(recorder, RECORDER_PLAIN_ORIGIN):
+            return False
+        made = encode(command, -1)
+        if made is None:
+            return False
+        parts = <object>field(recorder, RECORDER_PARTS)
+        PyList_Append(parts, made)
+        set_field(recorder, RECORDER_OFFSET, following)
+        add_to_field(recorder, RECORDER_MARK, 1)
+        if PyList_GET_SIZE(parts) > PARTS:
+            recorder.end_piece()
+        return True
+    if field(journal, JOURNAL_ORIGIN) == <PyObject*>None:
+        # Nothing is kept, and no cursor moves.
+        set_field(recorder, RECORDER_OFFSET, following)
+        add_to_field(recorder, RECORDER_MARK, 1)
+        return True
+    return False
 
 
-cdef int observe_backlog(object backlog, object first, list group) except -1:
+cdef bint keep(object backlog, object command) except -1:
+    """As ``Backlog.observe`` of a group of one command; false, and nothing has changed, if it is unusual."""
     cdef object pending = <object>field(backlog, BACKLOG_PENDING)
     cdef Py_ssize_t waiting = PyList_GET_SIZE(pending)
     cdef Py_ssize_t size
-    cdef object command
     cdef bytes data
+    # Shorter commands may be flushes, which the backlog has to know.
     if (
-        PyList_GET_SIZE(group) == 1
-        and 0 < waiting < MOST_PENDING
-        and field(backlog, BACKLOG_OWN) == <PyObject*>_true
+        waiting == 0
+        or waiting >= MOST_PENDING
+        or field(backlog, BACKLOG_OWN) != <PyObject*>_true
+        or not PyList_Check(command)
+        or PyList_GET_SIZE(command) < 3
     ):
-        command = <object>PyTuple_GET_ITEM(<tuple>PyList_GET_ITEM(group, 0), 0)
-        # Shorter commands may be flushes, which the backlog has to know.
-        if PyList_Check(command) and PyList_GET_SIZE(command) >= 3:
-            data = encode(command, PyLong_AsLongLong(<object>field(backlog, BACKLOG_NEXT)))
-            if data is not None:
-                size = PyLong_AsLongLong(<object>field(backlog, BACKLOG_PENDING_SIZE)) + PyBytes_GET_SIZE(data)
-                if size <= MOST_SIZE:
-                    PyList_Append(pending, data)
-                    set_field(backlog, BACKLOG_PENDING_SIZE, size)
-                    add_to_field(backlog, BACKLOG_NEXT, 1)
-                    return 0
-    _backlog_observe(backlog, first, group)
-    return 0
+        return False
+    data = encode(command, PyLong_AsLongLong(<object>field(backlog, BACKLOG_NEXT)))
+    if data is None:
+        return False
+    size = PyLong_AsLongLong(<object>field(backlog, BACKLOG_PENDING_SIZE)) + PyBytes_GET_SIZE(data)
+    if size > MOST_SIZE:
+        return False
+    PyList_Append(pending, data)
+    set_field(backlog, BACKLOG_PENDING_SIZE, size)
+    add_to_field(backlog, BACKLOG_NEXT, 1)
+    return True
 
 
-cdef int tell(object observer, object first, list group) except -1:
+cdef bint tell_command(object observer, object first, object command) except -1:
+    """Tell one observer of a group of which it wants the one command and nothing else; false if it wants more."""
     cdef PyObject* function
     if type(observer) is _MethodType:
         function = PyMethod_GET_FUNCTION(observer)
         if function == <PyObject*>_recorder_observe:
-            return observe_recorder(<object>PyMethod_GET_SELF(observer), first, group)
+            return record(<object>PyMethod_GET_SELF(observer), first, command)
         if function == <PyObject*>_backlog_observe:
-            return observe_backlog(<object>PyMethod_GET_SELF(observer), first, group)
-    observer(first, group)
+            return keep(<object>PyMethod_GET_SELF(observer), command)
+    return False
+
+
+cdef int tell(object observer, object first, list group) except -1:
+    if PyList_GET_SIZE(group) != 1 or not tell_command(
+        observer, first, <object>PyTuple_GET_ITEM(<tuple>PyList_GET_ITEM(group, 0), 0)
+    ):
+        observer(first, group)
     return 0
 
 
@@ -155,16 +166,54 @@ cdef int commit(object journal) except -1:
     if count == 1:
         tell(<object>PyList_GET_ITEM(observers, 0), first, group)
     elif count:
-        tell_all(tuple(observers), first, group)
+        tell_all(tuple(observers), first, group, NULL)
     return 0
 
 
-cdef int tell_all(tuple observers, object first, list group) except -1:
-    """Each observer hears of the group, also if another one fails; the first failure is raised when all have heard."""
+cdef int commit_change(object journal) except -1:
+    """As ``commit`` of a group that is the change that is noted; nothing else is pending."""
+    cdef Change change
+    cdef object observers, first
+    cdef Py_ssize_t count
+    if field(journal, JOURNAL_FOLLOWS) != <PyObject*>_false:
+        enter_change(<object>field(journal, PENDING))
+        journal.commit()
+        return 0
+    change = CHANGE
+    CHANGE.command = NULL
+    observers = <object>field(journal, JOURNAL_OBSERVERS)
+    count = PyList_GET_SIZE(observers)
+    if count == 0:
+        add_to_field(journal, JOURNAL_OFFSET, 1)
+        return 0
+    first = <object>field(journal, JOURNAL_OFFSET)
+    add_to_field(journal, JOURNAL_OFFSET, 1)
+    if count == 1:
+        tell_of(<object>PyList_GET_ITEM(observers, 0), first, &change, None)
+    else:
+        tell_all(tuple(observers), first, None, &change)
+    return 0
+
+
+cdef list tell_of(object observer, object first, Change* change, list group):
+    """Tell one observer of a change; the group that it is, if somebody wanted to see it by now."""
+    if not tell_command(observer, first, <object>change.command):
+        if group is None:
+            group = [effect_of(change)]
+        observer(first, group)
+    return group
+
+
+cdef int tell_all(tuple observers, object first, list group, Change* change) except -1:
+    """Each observer hears of the group, or of the change, also if another one fails; the first failure is raised when
+    all have heard."""
     cdef object failure = None
     for observer in observers:
         try:
-            tell(observer, first, group)
+            if change == NULL:
+                tell(observer, first, group)
+            else:
+                group = tell_of(observer, first, change, group)
         except Exception as error:
             if failure is None:
                 failure = error

@@ -8,6 +8,9 @@ from libc.string cimport memcmp
 
 # Words at most of a command that is taken here.
 cdef Py_ssize_t MOST_WORDS = 1023
+# Words of a command whose places are noted when it is looked whether it is complete.
+cdef enum:
+    NOTED = 16
 # The names of commands that came last, by length and first and last letter: most names come again and again.
 cdef list _names = [None] * 256
 cdef Py_ssize_t LONGEST_NAME = 16
@@ -31,7 +34,9 @@ cdef inline bytes _name(const char* word, Py_ssize_t size):
 
 cdef list take_command(const char* data, Py_ssize_t* place, Py_ssize_t end, Py_ssize_t bulk_limit):
     cdef Py_ssize_t at = place[0]
-    cdef Py_ssize_t count, size, index, first
+    cdef Py_ssize_t count, size, index
+    cdef Py_ssize_t[NOTED] starts
+    cdef Py_ssize_t[NOTED] sizes
     cdef object word
     if at >= end or data[at] != 42:
         return None
@@ -40,7 +45,6 @@ cdef list take_command(const char* data, Py_ssize_t* place, Py_ssize_t end, Py_s
     if count < 1 or count > MOST_WORDS:
         return None
     # Whether it is complete is found out before anything is made.
-    first = at
     for index in range(count):
         if at >= end or data[at] != 36:
             return None
@@ -48,15 +52,21 @@ cdef list take_command(const char* data, Py_ssize_t* place, Py_ssize_t end, Py_s
         size = small_number(data, &at, end)
         if size < 0 or size > bulk_limit or size > end - at - 2:
             return None
+        if index < NOTED:
+            starts[index] = at
+            sizes[index] = size
         at += size
         if data[at] != 13 or data[at + 1] != 10:
             return None
         at += 2
     cdef list words = PyList_New(count)
-    at = first
     for index in range(count):
-        at += 1
-        size = small_number(data, &at, end)
+        if index < NOTED:
+            at = starts[index]
+            size = sizes[index]
+        else:
+            at += 1
+            size = small_number(data, &at, end)
         if index:
             word = PyBytes_FromStringAndSize(data + at, size)
         else:

@@ -104,19 +104,18 @@ class Hub:
         self._before_batch = before_batch
         self._background = background
         self._background_wanted = False
-        self._answers = answers
         self._held = HeldConnections(answers, self.end, self._watch)
         self._timer = timer
         self._cycle_seconds = cycle
         self._turn_seconds = turn
         self._epoll = select.epoll()
         self._connections: dict[int, HubConnection] = {}
-        self._rounds = Rounds(self, self._connections, self._epoll, timer, turn, READ_SIZE, _BATCH)
-        # The number of the last look at the epoll object.
-        self._looks = 0
         # Connections to look at without an event, and how many of them come before the next look.
         self._queue: deque[HubConnection] = deque()
         self._owed = 0
+        self._rounds = Rounds(
+            self, self._connections, self._queue, self._epoll, timer, turn, READ_SIZE, _BATCH, before_batch, answers
+        )
         # Out of the map; their sockets are closed at the end of the cycle.
         self._ending: list[HubConnection] = []
         # Cycles begun: a measure of progress that does not depend on the machine.
@@ -225,33 +224,28 @@ class Hub:
         """
         self.cycles += 1
         self._in_cycle = True
-        before_batch = self._before_batch
         rounds = self._rounds
-        now = self._timer()
+        timer = self._timer
+        now = timer()
         deadline = now + self._cycle_seconds
         more = True
         try:
-            while True:
-                if not rounds.left and not self._owed:
-                    self._looks += 1
-                    found = rounds.look()
-                    self._owed = len(self._queue)
-                    if not found and not self._owed:
-                        more = False
-                        break
-                if before_batch is not None:
-                    before_batch(now)
-                if rounds.left:
-                    self._answer(*rounds.serve_sockets(deadline))
-                    now = self._timer()
+            while more:
+                if not self._owed:
+                    more = rounds.serve(deadline)
                     if not rounds.left:
                         self._owed = len(self._queue)
-                else:
+                    now = timer()
+                if self._owed and now <= deadline:
+                    if self._before_batch is not None:
+                        self._before_batch(now)
                     now = self._serve_queue(deadline)
+                    more = True
                 if now > deadline:
                     break
+            more = more or self._owed > 0
             if self._background_wanted and self._background is not None:
-                self._background_wanted = self._background(self._timer() + BACKGROUND)
+                self._background_wanted = self._background(timer() + BACKGROUND)
                 more = more or self._background_wanted or bool(self._queue)
         finally:
             self._in_cycle = False
@@ -259,15 +253,9 @@ class Hub:
                 self._close_ending()
         return more
 
-    def _answer(self, answered: list[HubConnection], unsettled: list[HubConnection]) -> None:
-        """Once everybody had a turn: let leave what may, of those who have nothing but answers, and of the others."""
-        # Asked even if there is nobody to answer: somebody who is gone, or silent, may have written.
-        if self._answers is not None and not self._answers.before_answers():
-            answered, unsettled = self._held.sift(answered), self._held.sift(unsettled)
-        if answered:
-            self._rounds.send_answers(answered)
-        for connection in unsettled:
-            self.settle(connection)
+    def sift(self, connections: list[HubConnection]) -> list[HubConnection]:
+        """Those whose answers may leave, after the gate has said that not all may; the others are held or ended."""
+        return self._held.sift(connections)
 
     def _serve_queue(self, deadline: float) -> float:
         """Give their turn to those in the queue that come before the next look; the time when it stopped."""
@@ -294,7 +282,7 @@ class Hub:
             now = timer()
             if now > deadline:
                 break
-        self._answer([], unsettled)
+        self._rounds.answer([], unsettled)
         return timer()
 
     def serve_other(self, fd: int, connection: HubConnection | None, mask: int, turn_ends: float) -> bool:
@@ -308,7 +296,7 @@ class Hub:
 
     def _serve_special(self, connection: HubConnection, mask: int, turn_ends: float) -> bool:
         """An event that is more than "there is something to read from one that may be read"; whether to settle it."""
-        if connection.queued or connection.born == self._looks:
+        if connection.queued or connection.born == self._rounds.looks:
             return False
         if connection.held:
             self._held.serve_event(connection, mask)
@@ -348,7 +336,7 @@ class Hub:
         session = connection.session
         session.wake = connection.wake
         session.peer_gone = connection.peer_gone
-        connection.born = self._looks
+        connection.born = self._rounds.looks
         connection.interest = _IN
         try:
             self._epoll.register(connection.fd, _IN)

@@ -316,7 +316,7 @@ class Attentive(LineSession):
 
     def take_output(self) -> bytes:
         if self.has_output:
-            self.looks.append(self.hub._looks)
+            self.looks.append(self.hub._rounds.looks)
         return super().take_output()
 
 
@@ -328,7 +328,7 @@ async def test_what_others_are_told_is_sent_before_the_next_look() -> None:
         listener.hub, listener.looks = hub_of(it), []
         _, speaker = await it.connect()
         looks: list[int] = []
-        speaker.called = lambda: looks.append(hub_of(it)._looks)
+        speaker.called = lambda: looks.append(hub_of(it)._rounds.looks)
         it.raw[speaker].send(b"call\nshout hello\n")
         assert await receive_line(client) == b"hello"
         assert listener.looks == looks

@@ -6,12 +6,14 @@ import random
 import select
 import socket
 import sys
+from collections import deque
 from typing import Any
 
 import pytest
 from support.session_harness import ServerHarness, request
 
 from kevynode.serve import loop as pure_loop
+from kevynode.serve.answers import Verdict, WritingSession
 from kevynode.serve.hub_connection import HubConnection
 from kevynode.serve.hub_rounds import Rounds as PureRounds
 from kevynode.serve.session import Session
@@ -51,6 +53,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.unsettled: list[HubConnection] = []
 
     def serve_other(self, fd: int, connection: HubConnection | None, mask: int, turn_ends: float) -> bool:
         self.told.append(("other", None if connection is None else name_of(connection), mask, turn_ends))
@@ -64,6 +67,31 @@ class Notes:
 
     def settle(self, connection: HubConnection) -> None:
         self.told.append(("settle", name_of(connection), connection.lost, connection.ended))
+        self.unsettled.append(connection)
+
+    def sift(self, connections: list[HubConnection]) -> list[HubConnection]:
+        self.told.append(("sift", [name_of(connection) for connection in connections]))
+        for connection in connections[:1]:
+            # Its answers are dropped, and it ends.
+            connection.ended = True
+            connection.plain = False
+            self.unsettled.append(connection)
+        return connections[1:]
+
+
+class Gate:
+    """Lets answers leave, or not."""
+
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
+        self.open = True
+
+    def before_answers(self) -> bool:
+        self.notes.told.append(("asked",))
+        return self.open
+
+    def verdict(self, session: WritingSession) -> Verdict:
+        raise AssertionError("the rounds leave that to the hub")
 
 
 class Side:
@@ -95,28 +123,49 @@ class Side:
             self.far.append(connection)
             self.connections[connection.fd] = connection
             self.epoll.register(connection.fd, select.EPOLLIN)
-        self.rounds = kind(hub, self.connections, self.epoll, self.timer, 0.5, 4096, CLIENTS // 2)
+        # Who is in it makes no difference to the rounds.
+        self.queue: deque[HubConnection] = deque()
+        self.gate = Gate(self.notes)
+        self.rounds = kind(
+            hub,
+            self.connections,
+            self.queue,
+            self.epoll,
+            self.timer,
+            0.5,
+            4096,
+            CLIENTS // 2,
+            lambda now: self.notes.told.append(("batch", now)),
+            self.gate,
+        )
 
     def timer(self) -> float:
         """Each look at the clock takes a while."""
         self.now += self.step
         return self.now
 
-    def round(self, deadline: float) -> Any:
-        """One round; everything that can be seen of it."""
-        found = 0
-        if not self.rounds.left:
-            found = self.rounds.look()
-        answered, unsettled = self.rounds.serve_sockets(self.now + deadline)
-        self.rounds.send_answers(answered)
-        for connection in unsettled:
-            if connection.ended or connection.session.closing:
+    def round(self, deadline: float, whole: bool) -> Any:
+        """One round, or as many as there are to be ``whole``; everything that can be seen of it."""
+        found: Any = 0
+        answered: list[HubConnection] = []
+        unsettled: list[HubConnection] = []
+        if whole:
+            found = self.rounds.serve(self.now + deadline)
+        else:
+            if not self.rounds.left:
+                found = self.rounds.look()
+            answered, unsettled = self.rounds.serve_sockets(self.now + deadline)
+            self.rounds.send_answers(answered)
+        for connection in [*unsettled, *self.notes.unsettled]:
+            if (connection.ended or connection.session.closing) and not connection.closed:
                 self.epoll.unregister(connection.fd)
                 del self.connections[connection.fd]
                 connection.closed = True
+        self.notes.unsettled.clear()
         return (
             found,
             self.rounds.left,
+            self.rounds.looks,
             [name_of(connection) for connection in answered],
             [name_of(connection) for connection in unsettled],
         )
@@ -166,7 +215,14 @@ def conversation(kind: type[PureRounds], seed: int, step: float) -> list[Any]:
                         near.shutdown(socket.SHUT_WR)
                     case 5 if not connection.closed:
                         connection.plain = bool(chance.randrange(3))
-            seen.append((side.round(chance.choice([0.0, 1.0, 100.0])), side.seen()))
+            side.gate.open = chance.randrange(10) > 0
+            side.queue.clear()
+            if chance.randrange(3) == 0:
+                side.queue.append(side.far[0])
+            # Sockets that are never read would be found ready for ever if time stood still and nobody were queued.
+            whole = bool(side.queue) or step > 0.0
+            longest = 3.0 if whole else 100.0
+            seen.append((side.round(chance.choice([0.0, 1.0, longest]), whole), side.seen()))
         return seen
     except OSError as error:
         raise AssertionError(f"seed {seed}: {error}") from error

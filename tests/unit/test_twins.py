@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.session_harness import ServerHarness, request
-from support.store_harness import content
+from support.session_harness import request
+from support.twin_inputs import hot_commands, odd_requests, other_commands, plain_requests, state_of, words
 
 from kevynode import reply as pure_reply
 from kevynode import resp
@@ -20,11 +20,6 @@ from kevynode.replicate import wire
 from kevynode.replicate.backlog import Backlog
 from kevynode.replicate.lineage import Lineage
 from kevynode.reply import NULL_ARRAY, OK, Pairs, Push, SetReply, Verbatim
-from kevynode.scope.ownership import Ownership
-from kevynode.scope.scope import Scope
-from kevynode.scope.table import OwnershipTable
-from kevynode.serve import loop as pure_loop
-from kevynode.serve.session import Session
 from kevynode.serve.table import TABLE
 from kevynode.store.journal import Journal, Origin
 from kevynode.store.store import Store
@@ -32,7 +27,6 @@ from kevynode.store.store import Store
 pytest.importorskip("kevynode.compiled.loop", reason="the compiled parts are not built")
 
 from kevynode.compiled import commands as compiled_commands
-from kevynode.compiled import loop as compiled_loop
 from kevynode.compiled import observers as compiled_observers
 from kevynode.compiled import records as compiled_records
 from kevynode.compiled import replies as compiled_replies
@@ -42,34 +36,6 @@ HOT = ("get", "set", "incr", "mget", "hset", "lpush", "rpush", "lrange", "sadd",
 
 # -- requests ---------------------------------------------------------------------------------------------------------
 
-words = st.one_of(
-    st.sampled_from([b"", b"GET", b"set", b"k", b"\r\n", b"$1\r\nx", b"a" * 17, b"v" * 5000, b"\x00\xff"]),
-    st.binary(max_size=20),
-)
-plain_requests = st.lists(words, min_size=1, max_size=5).map(lambda argv: request(*argv))
-odd_requests = st.one_of(
-    st.sampled_from(
-        [
-            b"PING\r\n",
-            b"*0\r\n",
-            b"*-1\r\n",
-            b"*01\r\n$1\r\nx\r\n",
-            b"*1\r\n$01\r\nx\r\n",
-            b"*1\r\n$-1\r\n",
-            b"*1\r\n$1\r\nxy\r\n",
-            b"*1\r\n$5\r\nhello\n\n",
-            b"*1\n$1\r\nx\r\n",
-            b"*1\r\n+x\r\n",
-            b"*1\r\n$99999999999999999999\r\n",
-            b"*99999999999\r\n",
-            b"*1025\r\n",
-            b'SET k "a b"\r\n',
-            b'"open\r\n',
-            b"\r\n",
-        ]
-    ),
-    st.binary(max_size=12),
-)
 streams = st.lists(st.one_of(plain_requests, plain_requests, odd_requests), max_size=8).map(b"".join)
 
 
@@ -151,46 +117,6 @@ def test_what_is_no_reply_is_refused() -> None:
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 
-keys = st.sampled_from([b"a", b"b", b"c", b"", b"\x00\r\n"])
-values = st.one_of(
-    st.sampled_from([b"", b"0", b"9", b"10", b"-1", b"007", b"99999999999999999", b"9223372036854775807", b"x" * 70]),
-    st.binary(max_size=6),
-)
-scores = st.one_of(
-    st.sampled_from([b"0", b"-0", b"1", b"1.5", b"-2.25", b"000012", b"1e3", b"inf", b"nan", b".5", b"5.", b"-", b"."]),
-    st.integers(-(10**17), 10**17).map(lambda number: b"%d" % number),
-    st.decimals(-1000, 1000, places=3, allow_nan=False).map(lambda number: str(number).encode()),
-)
-indexes = st.sampled_from([b"0", b"1", b"2", b"-1", b"00", b"99", b"x", b"1000000000000"])
-hot_commands = st.one_of(
-    st.tuples(st.just(b"GET"), keys),
-    st.tuples(st.just(b"SET"), keys, values),
-    st.tuples(st.just(b"SET"), keys, values, st.sampled_from([b"NX", b"XX", b"GET", b"KEEPTTL", b"nonsense"])),
-    st.tuples(st.just(b"INCR"), keys),
-    st.tuples(st.just(b"MGET"), keys, keys, keys),
-    st.tuples(st.just(b"HSET"), keys, values, values),
-    st.tuples(st.just(b"HSET"), keys, values, values, values, values),
-    st.tuples(st.just(b"HSET"), keys, values, values, values),
-    st.tuples(st.sampled_from([b"LPUSH", b"RPUSH", b"SADD"]), keys, values),
-    st.tuples(st.sampled_from([b"LPUSH", b"RPUSH", b"SADD"]), keys, values, values),
-    st.tuples(st.just(b"LRANGE"), keys, indexes, indexes),
-    st.tuples(st.just(b"ZADD"), keys, scores, values),
-    st.tuples(st.just(b"ZADD"), keys, st.sampled_from([b"NX", b"GT", b"CH"]), scores, values),
-)
-other_commands = st.one_of(
-    st.tuples(st.just(b"DEL"), keys),
-    st.tuples(st.just(b"PEXPIRE"), keys, st.sampled_from([b"1", b"50", b"100000"])),
-    st.tuples(st.just(b"PERSIST"), keys),
-    st.tuples(
-        st.just(b"HPEXPIRE"),
-        keys,
-        st.sampled_from([b"1", b"100"]),
-        st.just(b"FIELDS"),
-        st.just(b"1"),
-        values,
-    ),
-    st.tuples(st.just(b"RENAME"), keys, keys),
-)
 events = st.sampled_from(["freeze", "later", "track", "untrack"])
 
 
@@ -215,10 +141,6 @@ def outcome(store: Store, argv: tuple[bytes, ...], compiled: bool) -> Any:
     except ReplyError as error:
         answer = str(error)
     return type(answer), answer, [(list(effect), key, told) for effect, key, told in store.journal.pending]
-
-
-def state_of(store: Store) -> Any:
-    return content(store), store.used, store.hits, store.misses, store.expired_keys, store.journal.offset
 
 
 @given(st.lists(st.one_of(hot_commands, hot_commands, other_commands, events), max_size=40))
@@ -338,142 +260,3 @@ def test_backlogs_hold_the_same(groups: list[list[list[bytes]]]) -> None:
         compiled_observers.tell_observer(twins[1].observe, 0, effects)
         assert twins[0]._pending == twins[1]._pending
         assert (twins[0].next, twins[0].memory) == (twins[1].next, twins[1].memory)
-
-
-# -- sessions ---------------------------------------------------------------------------------------------------------
-
-session_commands = st.one_of(
-    hot_commands,
-    hot_commands,
-    other_commands,
-    st.sampled_from(
-        [
-            (b"PING",),
-            (b"MULTI",),
-            (b"EXEC",),
-            (b"DISCARD",),
-            (b"HELLO", b"3"),
-            (b"HELLO", b"2"),
-            (b"CLIENT", b"REPLY", b"SKIP"),
-            (b"CLIENT", b"REPLY", b"OFF"),
-            (b"CLIENT", b"REPLY", b"ON"),
-            (b"SUBSCRIBE", b"c"),
-            (b"UNSUBSCRIBE",),
-            (b"PUBLISH", b"c", b"m"),
-            (b"WATCH", b"a"),
-            (b"BLPOP", b"b", b"0"),
-            (b"RESET",),
-            (b"QUIT",),
-            (b"NOSUCH", b"x"),
-            (b"GET",),
-            (b"INFO", b"nothing"),
-            (b"CONFIG", b"SET", b"slowlog-log-slower-than", b"0"),
-            (b"SLOWLOG", b"LEN"),
-        ]
-    ),
-)
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> list[tuple[int, bytes]]:
-    """What several clients send: their number, and bytes that may begin and end anywhere in a command."""
-    sent: dict[int, bytes] = {0: b"", 1: b""}
-    conversation: list[tuple[int, bytes]] = []
-    for _ in range(draw(st.integers(1, 6))):
-        client = draw(st.integers(0, 1))
-        pipeline = b"".join(request(*argv) for argv in draw(st.lists(session_commands, min_size=1, max_size=6)))
-        if draw(st.integers(0, 9)) == 0:
-            pipeline += draw(odd_requests)
-        pipeline = sent[client] + pipeline
-        cut = draw(st.integers(0, len(pipeline))) if draw(st.booleans()) else len(pipeline)
-        sent[client] = pipeline[cut:]
-        conversation.append((client, pipeline[:cut]))
-    return conversation
-
-
-class Way:
-    """A server with two clients, driven one way or the other."""
-
-    def __init__(self, compiled: bool, scopes: bool = False) -> None:
-        self.node = ServerHarness()
-        if scopes:
-            table = OwnershipTable([Scope(b"a", "other"), Scope(b"b", "self")])
-            self.node.server.ownership = Ownership("self", table, {"other": "there:1", "self": "here:1"})
-        self.node.server.tracks_written_keys = scopes
-        self.compiled = compiled
-        self.node.server.run_commands = compiled_loop.run_commands if compiled else pure_loop.run_commands
-        self.sessions = [Session(self.node.server, "peer", "local") for _ in range(2)]
-        for session in self.sessions:
-            session.peer_gone = lambda: False
-
-    def send(self, client: int, data: bytes) -> list[bytes]:
-        """Feed a client's bytes and run everything; what has come for each client."""
-        session = self.sessions[client]
-        if not session.closing and session.wants_read:
-            if self.compiled:
-                compiled_loop.receive_and_run(session, data, float("inf"))
-            else:
-                session.receive(data)
-                session.run(float("inf"))
-        for each in self.sessions:
-            while each.runnable:
-                each.run(float("inf"))
-        return [each.take_output() for each in self.sessions]
-
-    def state(self) -> Any:
-        server = self.node.server
-        statistics = server.statistics
-        commands = {entry.full_name: (entry.calls, entry.rejected, entry.failed) for entry in server.all_commands()}
-        return (
-            state_of(server.store),
-            (statistics.input_bytes, statistics.output_bytes, statistics.error_replies, statistics.errors),
-            {name: counts for name, counts in commands.items() if any(counts)},
-            [
-                (
-                    session.commands_run,
-                    session.input_bytes,
-                    session.output_bytes,
-                    session.closing,
-                    session.discard,
-                    session.blocked,
-                    session.wrote,
-                    session.queued,
-                    session.written,
-                    # The one holds what follows the command that closes a session, the other drops it.
-                    0 if session.closing else session.held_input,
-                    None if session.last_command is None else session.last_command.full_name,
-                )
-                for session in self.sessions
-            ],
-        )
-
-
-@given(conversations(), st.booleans())
-@settings(max_examples=300)
-def test_sessions_are_answered_the_same(conversation: list[tuple[int, bytes]], scopes: bool) -> None:
-    ways = []
-    for compiled in (False, True):
-        # The table's statistics are the process's.
-        for entry in TABLE:
-            for command in (entry, *entry.subcommands.values()):
-                command.calls = command.rejected = command.failed = 0
-        way = Way(compiled, scopes)
-        ways.append(([way.send(client, data) for client, data in conversation], way.state()))
-    assert ways[1] == ways[0]
-
-
-def test_a_turn_ends_when_its_time_is_over() -> None:
-    """The rest of what was read waits, and is run in the next turn."""
-    way = Way(compiled=True)
-    session = way.sessions[0]
-    assert compiled_loop.receive_and_run(session, request("SET", "a", "1") * 3 + request("GET", "a"), -1.0)
-    assert session.take_output() == b"+OK\r\n"
-    assert session.queued == 3
-    while session.runnable:
-        session.run(float("inf"))
-    assert session.take_output() == b"+OK\r\n+OK\r\n$1\r\n1\r\n"
-
-
-def test_nothing_but_a_session_is_run() -> None:
-    with pytest.raises((TypeError, AttributeError)):
-        compiled_loop.run_commands(object(), 0.0)  # type: ignore[arg-type]
