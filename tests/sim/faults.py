@@ -13,6 +13,7 @@ from sim.losses import Losses
 from sim.network import Host
 from sim.plan import Action, Plan
 from sim.records import Records
+from sim.returns import Returns
 from sim.talk import GONE, Connection, Refusal, Word
 from sim.traps import Traps
 from sim.world import CLIENT_PORT, REPLICATION_PORT, Death, Life, World
@@ -36,6 +37,7 @@ class Faults:
         self._promoting = trio.Lock()
         losses.on_promoted.append(self._is_promoted)
         traps = Traps(world, plan, losses, records, self._come_back, self._move)
+        returns = Returns(world, plan, traps, self._come_back, self._ask)
         self._kinds: dict[str, Callable[[Action], Awaitable[None]]] = {
             "cut": self._cut,
             "cut one way": self._cut,
@@ -63,6 +65,7 @@ class Faults:
             "move struck": self._move_struck,
             "move trapped": traps.move_trapped,
             "move unrecorded": traps.move_unrecorded,
+            "move and return": returns.move_and_return,
             "flooded ship": traps.flooded_ship,
             "abort": self._abort,
             "promote": self._promote,

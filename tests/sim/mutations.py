@@ -2,52 +2,86 @@
 
 ::
 
-    python -m tests.sim.mutations [--seeds 150] [--minutes 3] [--only WORD]
+    python -m tests.sim.mutations [--only WORD]
 
-says of each mistake whether it was caught, by which seed and by which check. Ends with 1 if any was missed, or cannot
-be made any more because the code is another one.
+runs for each mistake the plans that are kept for it in ``tests/sim/caught``, with a few seeds each for what a plan
+leaves open, and searches among other seeds if none of them fails (``--seeds 150 --minutes 3``; ``--keep`` writes the
+plan that was found there, shrunk). It says of each whether it was caught, by which plan and which check, and ends with
+1 if any was missed, or cannot be made any more because the code is another one. What fails, or hangs, without the
+mistake as well says nothing about it, and does not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import attrs
 
-__all__ = ["MUTATIONS", "Mutation", "main"]
+# The modules of the tests are found from their own folder, as pytest does it.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from sim.plan import plan_from_json
+from sim.scheduling import HASH_SEED
+from sim.trials import read
+
+__all__ = ["CAUGHT", "MUTATIONS", "ROOT", "SEEDS", "Mutation", "Trial", "main", "mutated", "try_plans"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+#: Where plans are kept that catch a mistake.
+CAUGHT: Final = Path(__file__).resolve().parent / "caught"
+#: Seeds that a kept plan is run with, its own and those that follow it: a change may have one of them miss the moment.
+SEEDS: Final = 8
+#: Seconds (of the machine) that one simulation may take: many times what it does.
+PATIENCE: Final = 120
 
 
 @attrs.frozen
 class Mutation:
-    """A mistake: in ``file`` of the package ``new`` stands instead of ``old``, which is there once."""
+    """A mistake: in ``file`` of the package ``new`` stands instead of ``old``, which is there once.
+
+    ``also`` are further pairs of old and new texts of that file. ``profile`` is what it is searched with.
+    """
 
     name: str
     file: str
     old: str
     new: str
     profile: str
+    also: tuple[tuple[str, str], ...] = ()
 
-    def find(self, package: Path) -> str:
-        """The text of the file. Raises ValueError if what is to be changed is not there, or is there twice."""
+    def changed(self, package: Path) -> str:
+        """The text of the file with the mistake. Raises ValueError if what is to be changed is not there once."""
         text = (package / self.file).read_text(encoding="utf-8")
-        if text.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.file} has it {text.count(self.old)} times: {self.old!r}")
+        for old, new in ((self.old, self.new), *self.also):
+            if text.count(old) != 1:
+                raise ValueError(f"{self.name}: {self.file} has it {text.count(old)} times: {old!r}")
+            text = text.replace(old, new)
         return text
 
     def make(self, package: Path) -> None:
-        """Make the mistake."""
-        text = self.find(package)
-        (package / self.file).write_text(text.replace(self.old, self.new), encoding="utf-8")
+        """Make the mistake. Raises ValueError as :meth:`changed` does."""
+        (package / self.file).write_text(self.changed(package), encoding="utf-8")
+
+    def plans(self) -> list[Path]:
+        """The plans that are kept for it."""
+        return sorted(file for file in CAUGHT.glob("*.json") if re.fullmatch(rf"{self.stem}(-\d+)?", file.stem))
+
+    @property
+    def stem(self) -> str:
+        """What the names of those begin with."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower())
 
 
 MUTATIONS = (
@@ -73,6 +107,14 @@ MUTATIONS = (
         "restarts",
     ),
     Mutation(
+        "with always answer before the sync",
+        "persist/gate.py",
+        '        if writer.policy == "always" and writer.durable_mark < writer.mark:\n',
+        "        if False:\n",
+        "restarts",
+        (("writer.reply_mark >= writer.mark\n\n    def _look", "writer.written_mark >= writer.mark\n\n    def _look"),),
+    ),
+    Mutation(
         "acknowledge a scope before it is in place",
         "replicate/coverage.py",
         "None if self.prefixes is None else self.resyncs.held(self.prefixes)",
@@ -94,6 +136,13 @@ MUTATIONS = (
         "replicate/lineage.py",
         "            bound = min(bound, offset)\n",
         "",
+        "replication",
+    ),
+    Mutation(
+        "take a larger history for the same",
+        "replicate/lineage.py",
+        "        if history == self.history:\n",
+        "        if history >= self.history:\n",
         "replication",
     ),
     Mutation(
@@ -201,18 +250,62 @@ MUTATIONS = (
 )
 
 
+@attrs.frozen
+class Trial:
+    """What came of plans that were tried: how one failed. False: none did."""
+
+    #: The plan's name, or the profile, and the seed.
+    of: str = ""
+    seed: int = 0
+    failure: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.failure)
+
+
+@contextmanager
+def mutated(mutation: Mutation) -> Iterator[Path]:
+    """A folder with a copy of the package in which the mistake is made. Raises ValueError as the mutation does."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        # Without compiled parts: they are made from other files.
+        shutil.copytree(ROOT / "kevynode", place / "kevynode", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        mutation.make(place / "kevynode")
+        yield place
+
+
+def try_plans(place: Path, *words: str | Path | float) -> Trial:
+    """Simulate with the package in a folder what these arguments of :mod:`sim.trials` say, until one fails or hangs.
+
+    Raises ChildProcessError if the simulation itself cannot go on.
+    """
+    command = [sys.executable, "-m", "sim.trials", "--patience", str(PATIENCE), *map(str, words)]
+    paths = os.pathsep.join((str(place), str(ROOT / "tests")))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": HASH_SEED, "KEVYNODE_PURE": "1"}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    told = read(done.stdout)
+    if done.returncode == 0:
+        return Trial(told.of, told.seed)
+    if done.returncode == -signal.SIGALRM:
+        return Trial(told.of, told.seed, f"hang: no end after {PATIENCE} s of the machine")
+    if told.failures:
+        return Trial(told.of, told.seed, told.failures[0])
+    raise ChildProcessError(f"it ends with {done.returncode}: {done.stderr[-300:].strip()}")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim.mutations", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=150, help="simulations for each of them at most (150)")
-    parser.add_argument("--minutes", type=float, default=3.0, help="minutes for each of them at most (3)")
-    parser.add_argument("--only", default="", help="those whose name has this word")
+    parser.add_argument("--seeds", type=int, default=150, help="searched for each that no kept plan catches (150)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="minutes of that for each of them at most (3)")
+    parser.add_argument("--only", default="", metavar="WORD", help="those whose name has this word")
+    parser.add_argument("--keep", action="store_true", help="keep the plans that were found by searching, shrunk")
     options = parser.parse_args(arguments)
     chosen = [mutation for mutation in MUTATIONS if options.only in mutation.name]
     missed = 0
     for mutation in chosen:
         began = time.monotonic()
-        verdict = _search(mutation, options.seeds, options.minutes)
+        verdict = _judge(mutation, options.seeds, options.minutes, keep=options.keep)
         missed += not verdict.startswith("caught")
         sys.stdout.write(f"{mutation.name:<60} {time.monotonic() - began:5.0f} s  {verdict}\n")
         sys.stdout.flush()
@@ -220,41 +313,44 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if missed else 0
 
 
-def _search(mutation: Mutation, seeds: int, minutes: float) -> str:
-    end = time.monotonic() + 60 * minutes
-    first = 1
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        shutil.copytree(ROOT / "kevynode", place / "kevynode", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        (place / "tests").symlink_to(ROOT / "tests")
+def _judge(mutation: Mutation, seeds: int, minutes: float, *, keep: bool) -> str:
+    try:
+        mutation.changed(ROOT / "kevynode")
+    except ValueError as error:
+        return f"cannot be made: {error}"
+    with mutated(mutation) as place:
         try:
-            mutation.make(place / "kevynode")
-        except ValueError as error:
-            return f"cannot be made: {error}"
-        while first <= seeds and (left := end - time.monotonic()) > 0:
-            limits = ["--first", str(first), "--seeds", str(seeds - first + 1), "--minutes", str(left / 60)]
-            told = _run(place, mutation.profile, *limits, "--failures", "1", "--no-shrink")
-            found = next((line for line in told.splitlines() if line.startswith("seed ")), "")
-            if not found:
-                return (
-                    f"missed by {seeds} seeds, or in time"
-                    if "failed     0" in told
-                    else f"cannot be run: {told[-200:]}"
-                )
-            seed = int(found.split()[1])
-            # A seed that fails without the mistake as well says nothing about it.
-            if "failed     0" in _run(ROOT, mutation.profile, "--first", str(seed), "--seeds", "1", "--no-shrink"):
-                return f"caught: {found[:110]}"
-            first = seed + 1
+            return _run_kept(mutation, place) or _search(mutation, place, seeds, 60 * minutes, keep=keep)
+        except ChildProcessError as error:
+            return f"cannot be run: {error}"
+
+
+def _run_kept(mutation: Mutation, place: Path) -> str:
+    for plan in mutation.plans():
+        first = 1
+        while first <= SEEDS and (found := try_plans(place, plan, "--first", first, "--seeds", SEEDS + 1 - first)):
+            own = plan_from_json(plan.read_text(encoding="utf-8")).seed
+            this = found.seed - own + 1
+            if not try_plans(ROOT, plan, "--first", this):
+                return f"caught: by the plan {plan.stem} with seed {found.seed}: {found.failure[:150]}"
+            first = this + 1
+    return ""
+
+
+def _search(mutation: Mutation, place: Path, seeds: int, seconds: float, *, keep: bool) -> str:
+    end, first, kept = time.monotonic() + seconds, 1, place / "found.json"
+    keeping = ("--keep", kept) if keep else ()
+    while first <= seeds and (left := end - time.monotonic()) > 0:
+        these = "--profile", mutation.profile, "--first"
+        found = try_plans(place, *these, first, "--seeds", seeds + 1 - first, "--minutes", left / 60, *keeping)
+        if not found:
+            return f"missed by the seeds up to {found.seed} of {mutation.profile}"
+        if not try_plans(ROOT, *these, found.seed):
+            if kept.exists():
+                shutil.copy(kept, CAUGHT / f"{mutation.stem}-{found.seed}.json")
+            return f"caught: by seed {found.seed} of {found.of}: {found.failure[:150]}"
+        first = found.seed + 1
     return "missed in time"
-
-
-def _run(place: Path, *words: str) -> str:
-    """What the simulation says of the package in a folder."""
-    command = [sys.executable, "-m", "tests.sim", "--profile", *words]
-    environment = {**os.environ, "PYTHONPATH": str(place)}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
     else:
         for place, name in enumerate(nodes[1:], 1):
             upstreams[name] = nodes[random.randrange(place)] if random.random() < 0.4 else nodes[0]
-    return Plan(
+    plan = Plan(
         seed=seed,
         profile=profile,
         shape=shape,
@@ -143,6 +143,18 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
         clients=random.choice((2, 3, 4)),
         actions=_actions(random, profile, shape, nodes, policy),
     )
+    return plan if policy == "memory" or not scopes else _with_return(plan)
+
+
+def _with_return(plan: Plan) -> Plan:
+    """One in ten plans with moves has a scope go and come back, behind a node's back. Drawn apart: all else stays."""
+    random = Random(f"{plan.seed} {plan.profile} return")
+    if "move" not in _KINDS[plan.profile] or random.random() >= 0.1:
+        return plan
+    number, at = len(plan.actions), random.uniform(0.5, LENGTH)
+    nodes, span = tuple(random.sample(plan.nodes, 2)), 1.0
+    action = Action(number, at, "move and return", nodes, span, random.getrandbits(32))
+    return attrs.evolve(plan, actions=(*plan.actions, action))
 
 
 def _sections(random: Random, policy: str) -> dict[str, dict[str, Any]]:

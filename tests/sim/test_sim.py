@@ -9,7 +9,6 @@ from pathlib import Path
 
 import attrs
 import pytest
-from sim.mutations import MUTATIONS, Mutation
 from sim.plan import PROFILES, Profile, draw_plan, plan_from_json, plan_to_json
 from sim.simulation import simulate, simulate_plan, with_actions
 
@@ -65,9 +64,3 @@ def test_the_same_seed_leaves_the_same_trace_in_another_process(tmp_path: Path) 
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
         digests.add(trace.read_bytes())
     assert len(digests) == 1
-
-
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_mistakes_that_it_must_find_can_still_be_made(mutation: Mutation) -> None:
-    assert mutation.old in mutation.find(ROOT / "kevynode")
-    compile(mutation.find(ROOT / "kevynode").replace(mutation.old, mutation.new), mutation.file, "exec")

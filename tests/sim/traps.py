@@ -114,7 +114,7 @@ class Traps:
         def spring(life: Life, record: MoveRecord) -> None:
             if not sprung and (record.role, record.state) == (_SOURCE, state):
                 self._world.trace.add("fault", f"trap at source {state.value}: the ledger of {life.name} fails")
-                sprung.append((life, self._fail_ledger(life.name)))
+                sprung.append((life, self.fail_ledger(life.name)))
 
         self._records.on_record.append(spring)
         try:
@@ -129,7 +129,7 @@ class Traps:
             mended.set()
             self._world.disks[life.name].forgive()
 
-    def _fail_ledger(self, name: str) -> trio.Event:
+    def fail_ledger(self, name: str) -> trio.Event:
         """Let every sync of the ledger's file fail, and nothing else, until the event."""
         disk, mended = self._world.disks[name], trio.Event()
         before = disk.before
