@@ -366,6 +366,7 @@ def test_a_full_disk_is_reported_and_claims_nothing(actions: list[str], room: in
     run.check(run.disk.crash(seed), len(run.states) - 1)
 
 
+@pytest.mark.slow
 def test_every_single_failing_call_of_a_life_with_everything() -> None:
     actions = EVERYTHING
     whole = Run(MemoryDisk())
@@ -389,8 +390,9 @@ def test_every_single_failing_call_of_a_life_with_everything() -> None:
         run.disk.before = before
         for action in actions:
             run.step(action)
-            run.check(run.disk.crash(place), run.durable)
-            run.check(run.disk.kill(), run.written)
+            if len(run.disk.calls) > place:
+                run.check(run.disk.crash(place), run.durable)
+                run.check(run.disk.kill(), run.written)
         recover(run)
         run.check(run.disk.crash(place), len(run.states) - 1)
         names = run.disk.list(FOLDER)
