@@ -4,9 +4,14 @@
 #   sh tests/run.sh [pytest arguments]       for example: sh tests/run.sh tests/unit -k config
 #
 # Needs Python 3.11 or later with pip and venv, and sets up the rest in .venv-tests beside the sources. PYTHON names
-# the interpreter to use. With arguments only pytest runs, and the coverage floor is not enforced.
+# the interpreter to use. With arguments only pytest runs, and coverage is not measured. Every step says how many seconds
+# it took.
 set -eu
 
+now() {
+    date +%s
+}
+script_began=$(now)
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 venv=$root/.venv-tests
 . "$root/deploy/find-python.sh"
@@ -23,33 +28,29 @@ pip() {
 build_wheel() {
     rm -rf "$venv/wheel"
     pip wheel --no-deps --no-build-isolation --wheel-dir "$venv/wheel" "$root"
-    wheel=$(echo "$venv"/wheel/kevynode-*.whl)
+}
+# What the wheel needs to run and to be tested, one requirement a line.
+requirements() {
+    "$venv/bin/python" -c '
+import sys, tomllib
+project = tomllib.load(open(sys.argv[1], "rb"))["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")' "$root/pyproject.toml"
 }
 if [ ! -f "$venv/stamp" ]; then
-    echo "== setting up $venv"
     pip install 'hatchling>=1.27' 'cython>=3.1' 'setuptools>=77'
-    build_wheel
-    pip install "${wheel}[dev]"
+    # Most of the one is compiling, and most of the other is downloading and unpacking.
+    build_wheel &
+    building=$!
+    requirements >"$venv/requirements"
+    pip install -r "$venv/requirements"
+    wait "$building"
     echo "$stamp" >"$venv/stamp"
 else
     build_wheel
-    pip install --no-deps --force-reinstall "$wheel"
 fi
-
-failed=
-check() {
-    name=$1
-    shift
-    echo "== $name"
-    "$@" || failed="$failed $name"
-}
-
-cd "$root"
-if [ $# -eq 0 ]; then
-    check ruff "$venv/bin/ruff" check .
-    check ruff-format "$venv/bin/ruff" format --check .
-    check mypy "$venv/bin/mypy"
-fi
+wheel=$(echo "$venv"/wheel/kevynode-*.whl)
+pip install --no-deps --force-reinstall "$wheel"
+echo "== set up $venv ($(($(now) - script_began)) s)"
 
 # Paths among the arguments are meant from the project's root; the tests themselves start in an empty folder, so that
 # the installed package is imported and not the sources.
@@ -70,11 +71,18 @@ done
 [ -n "$paths" ] || set -- "$@" "$root/tests"
 
 work=$(mktemp -d)
-beside=
-# At the end; what it finds ended already is no failure.
+workers=
+# End a process and all below it; that it has ended already is no failure.
+end_all() {
+    below=$(ps -A -o pid= -o ppid= 2>/dev/null | awk -v parent="$1" '$2 == parent { print $1 }') || true
+    kill "$1" 2>/dev/null || true
+    for process in $below; do
+        (end_all "$process")
+    done
+}
 clean() {
-    for process in $beside; do
-        kill "$process" 2>/dev/null || true
+    for worker in $workers; do
+        end_all "$worker"
     done
     rm -rf "$work"
 }
@@ -86,87 +94,149 @@ cd "$work/empty"
 export COVERAGE_FILE="$work/coverage" COVERAGE_RCFILE="$root/pyproject.toml"
 export HYPOTHESIS_STORAGE_DIRECTORY="$venv/hypothesis"
 
-# The hot parts exist twice: the pure ones are the reference, and the compiled ones say nothing to coverage. Each runs
-# all that compares a node with the real server.
-run_pure() {
-    KEVYNODE_PURE=1 "$venv/bin/python" -m coverage run -m pytest -c "$root/pyproject.toml" --rootdir "$root" "$@"
+# What the commands of a worker are started with; see below.
+gently=
+python() {
+    $gently "$venv/bin/python" "$@"
 }
-run_compiled() {
-    KEVYNODE_PURE='' "$venv/bin/python" "$@" -c "$root/pyproject.toml" --rootdir "$root"
+run_pytest() {
+    python "$@" -c "$root/pyproject.toml" --rootdir "$root"
 }
-run_simulations() {
-    KEVYNODE_PURE=1 nice -n 10 "$venv/bin/python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider \
-        "$root/tests/sim"
+# The hot parts exist twice. The pure ones are the reference, and the compiled ones say nothing to coverage.
+measured() {
+    export KEVYNODE_PURE=1
+    run_pytest -m coverage run -m pytest -p no:cacheprovider -m 'not slow' "$@"
+}
+pure() {
+    export KEVYNODE_PURE=1
+    run_pytest -m pytest -p no:cacheprovider "$@"
+}
+compiled() {
+    export KEVYNODE_PURE=''
+    run_pytest -m pytest "$@"
+}
+
+# One function for each part of what there is to do.
+part_ruff() {
+    cd "$root" && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check .
+}
+part_mypy() {
+    cd "$root" && $gently "$venv/bin/mypy"
+}
+part_unit() {
+    measured "$root/tests/unit" --ignore-glob="$root/tests/unit/test_twins*"
+}
+# Two halves, because whatever is begun last should not take long.
+part_stream() {
+    measured "$root/tests/stream" --ignore-glob="$root/tests/stream/test_m*" --ignore-glob="$root/tests/stream/test_s*"
+}
+part_stream_scopes() {
+    measured "$root"/tests/stream/test_m*.py "$root"/tests/stream/test_s*.py
+}
+# Coverage makes what runs the same lines over and over take five times as long, and learns nothing from it.
+part_unit_slow() {
+    pure -m slow "$root/tests/unit" --ignore-glob="$root/tests/unit/test_twins*"
+}
+part_stream_slow() {
+    pure -m slow "$root/tests/stream"
+}
+# All that compares a node with the real server runs with both.
+part_compat() {
+    pure "$root/tests/compat"
+}
+part_compiled() {
+    if KEVYNODE_PURE='' "$venv/bin/python" -c 'import sys; from kevynode.twins import COMPILED; sys.exit(not COMPILED)'; then
+        compiled -p no:cacheprovider "$root"/tests/unit/test_twins*.py "$root"/tests/stream/test_hub*.py \
+            "$root/tests/compat" "$root/tests/sim/test_fuzzing.py"
+    else
+        # Where there is a compiler they have to be there.
+        echo "skipped, because the compiled parts were not built"
+        [ -z "${CI:-}" ]
+    fi
+}
+# Not measured: it would slow down every process that is started, and says little that the other tests do not.
+part_e2e() {
+    compiled -p no:cacheprovider "$root/tests/e2e"
+}
+part_sim() {
+    pure "$root/tests/sim"
+}
+part_seeds() {
+    export KEVYNODE_PURE=1
+    cd "$root" && python -m tests.sim --seeds 200 --minutes 10
 }
 # What is compared with a baseline is counted in a folder of its own, with the wheel's compiled parts.
-count_instructions() {
+part_instructions() {
     if command -v valgrind >/dev/null; then
         mkdir "$work/counted" &&
             cp -r "$root/bench" "$work/counted/" &&
             "$venv/bin/python" -m zipfile -e "$wheel" "$work/counted" &&
             cd "$work/counted" &&
-            nice -n 10 "$venv/bin/python" -m bench regress --tolerance 5 \
-                --work "GET,SET,INCR,HSET,MGET,SET replicated,replica apply"
+            python -m bench regress --tolerance 5 --work "GET,SET,INCR,HSET,MGET,SET replicated,replica apply"
     else
-        echo "== skipped: instructions, because valgrind is not installed"
+        echo "skipped, because valgrind is not installed"
     fi
 }
-simulate() {
-    cd "$root" && KEVYNODE_PURE=1 nice -n 10 "$venv/bin/python" -m tests.sim --seeds 200 --minutes 10
-}
-# Run a command and keep what it prints for later: beside NAME COMMAND [ARGUMENT...], then report NAME.
-beside() {
+
+# Run a part, and show what it has printed when it has ended: run_part NAME COMMAND [ARGUMENT...]
+run_part() {
     name=$1
     shift
-    (
-        "$@" && touch "$work/$name.passed"
-    ) >"$work/$name.log" 2>&1
-}
-report() {
-    echo "== $1"
-    cat "$work/$1.log"
-    [ -e "$work/$1.passed" ] || failed="$failed $1"
-}
-if [ -n "$whole" ]; then
-    # Side by side: a machine with two cores is done sooner. The first half keeps one of them busy. The second half often
-    # waits for processes; what is simulated and counted takes what that leaves, and delays nobody.
-    beside pytest-unit-compat-moves \
-        run_pure -p no:cacheprovider "$root/tests/unit" "$root/tests/compat" "$root"/tests/stream/test_moves*.py &
-    half=$!
-    (
-        beside simulations simulate || true
-        beside pytest-sim run_simulations || true
-        beside instructions count_instructions
-    ) &
-    rest=$!
-    beside="$half $rest"
-    if "$venv/bin/python" -c 'import sys; from kevynode.twins import COMPILED; sys.exit(not COMPILED)'; then
-        check pytest-twins-compat run_compiled -m pytest -p no:cacheprovider \
-            "$root"/tests/unit/test_twins*.py "$root"/tests/stream/test_hub*.py "$root/tests/compat"
-    else
-        # Where there is a compiler they have to be there.
-        echo "== skipped: pytest-twins-compat, because the compiled parts were not built"
-        [ -z "${CI:-}" ] || failed="$failed compiled"
+    began=$(now)
+    if ("$@") >"$work/$name.log" 2>&1; then
+        touch "$work/$name.passed"
     fi
-    # Not measured: it would slow down every process that is started, and says little that the other tests do not.
-    check pytest-e2e run_compiled -m pytest -p no:cacheprovider "$root/tests/e2e"
-    check pytest-stream run_pure "$root/tests/stream" \
-        --ignore-glob="$root/tests/stream/test_moves*.py"
-    wait "$half" "$rest" || true
-    for name in pytest-unit-compat-moves simulations pytest-sim instructions; do
-        report "$name"
+    seconds=$(($(now) - began))
+    {
+        echo "== $name ($seconds s)"
+        cat "$work/$name.log"
+    } >"$work/$name.shown"
+    cat "$work/$name.shown"
+}
+# Run each of the named parts that nobody else has begun.
+work_through() {
+    for part in "$@"; do
+        if mkdir "$work/$part.begun" 2>/dev/null; then
+            run_part "$part" "part_$part"
+        fi
     done
-    "$venv/bin/python" -m coverage combine --quiet
-    "$venv/bin/python" -m coverage report >"$work/report" || failed="$failed coverage"
+}
+parts='seeds unit stream_slow stream stream_scopes compiled compat unit_slow mypy sim instructions'
+backwards=
+for part in $parts; do
+    backwards="$part $backwards"
+done
+
+failed=
+if [ -n "$whole" ]; then
+    # Three workers take one part after the other, so that two cores are busy to the end. The third begins with the last
+    # one and gets what the others leave, who often wait for processes. The tests of whole processes run in the
+    # foreground, because what a shell starts beside itself ignores Ctrl-C, and so do its children.
+    work_through $parts &
+    workers=$!
+    (
+        gently='nice -n 10'
+        work_through $backwards
+    ) &
+    workers="$workers $!"
+    work_through ruff e2e $parts
+    wait $workers || true
+    workers=
+    for part in ruff e2e $parts; do
+        [ -e "$work/$part.passed" ] || failed="$failed $part"
+    done
+    {
+        "$venv/bin/python" -m coverage combine --quiet && "$venv/bin/python" -m coverage report
+    } >"$work/report" 2>&1 || failed="$failed coverage"
     case $failed in
     *coverage*) cat "$work/report" ;;
     *) echo "== coverage: $(grep "^TOTAL" "$work/report")" ;;
     esac
 else
-    check pytest run_compiled -m coverage run -m pytest "$@"
+    compiled "$@" || failed=" pytest"
 fi
 if [ -n "$failed" ]; then
-    echo "== failed:$failed"
+    echo "== failed after $(($(now) - script_began)) s:$failed"
     exit 1
 fi
-echo "== all good"
+echo "== all good after $(($(now) - script_began)) s"

@@ -50,6 +50,7 @@ async def test_everybody_has_what_the_others_write_and_nothing_else_of_them(clus
     only_own(mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @in_cluster
 async def test_random_writes_in_a_full_mesh_end_in_equal_copies(cluster: Cluster, seed: int) -> None:

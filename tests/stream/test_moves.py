@@ -137,6 +137,7 @@ STATES = [
 ]
 
 
+@pytest.mark.slow
 @COPIES
 @pytest.mark.parametrize("victims", [("anna",), ("bert",), ("anna", "bert")], ids="+".join)
 @pytest.mark.parametrize(("role", "state"), STATES, ids=[f"{role.value}-{state.value}" for role, state in STATES])

@@ -81,6 +81,7 @@ WAYS = {"once": (1, errno.EIO), "full": (float("inf"), errno.ENOSPC)}
 COPIES = {"follows": "all", "empty": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, CALLS, 3))
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("copies", COPIES)

@@ -113,6 +113,7 @@ async def test_any_of_the_chunks_may_be_lost_or_come_twice(cluster: Cluster, num
     assert str(tried.answer).startswith("OK ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrives", [0, 1], ids=["before", "behind"])
 @of_each_message
 @in_cluster
@@ -128,6 +129,7 @@ async def test_connections_may_break_at_each_message(
     assert str(tried.answer).startswith("OK ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victims", [("anna",), ("bert",), ("anna", "bert"), ("cleo",)], ids="+".join)
 @of_each_message
 @in_cluster

@@ -218,6 +218,7 @@ async def test_ledgers_become_one_whatever_is_in_them_and_whoever_is_cut_off(
             assert "peer_failed" not in node.log.events("error")
 
 
+@pytest.mark.slow
 async def test_a_large_ledger_is_exchanged_once_both_ways(autojump_clock: MockClock) -> None:
     async with open_cluster("ab", start=False) as cluster:
         cluster.kept["a"].ledger.merge(entry(b"a:%05d:" % number) for number in range(5000))
@@ -306,6 +307,7 @@ async def test_configurations_that_differ_are_shown_and_agree_after_a_restart(au
         assert a.facts("b").same_configuration is True
 
 
+@pytest.mark.slow
 async def test_a_large_configuration_is_known_before_the_peer_counts_as_heard(autojump_clock: MockClock) -> None:
     async with open_cluster("ab", start=False) as cluster:
         a = await cluster.start("a")
@@ -697,6 +699,7 @@ async def test_a_peer_that_answers_for_other_prefixes_loses_its_link(autojump_cl
         assert a.facts("b").problem == "it answers for prefixes that nobody asked for"
 
 
+@pytest.mark.slow
 async def test_a_flood_is_slowed_down_and_then_ended(autojump_clock: MockClock) -> None:
     async with open_cluster("abc", start=False) as cluster:
         a = await cluster.start("a")

@@ -291,6 +291,7 @@ async def test_sixteen_histories_are_remembered_and_older_ones_forgotten(cluster
     assert "the replica's history is unknown here" in cluster.logged("1", "replica_connected")[-1]["reason"]
 
 
+@pytest.mark.slow
 @in_cluster
 async def test_whoever_was_told_of_a_promotion_while_entries_were_on_their_way_keeps_one_story(
     cluster: Cluster,

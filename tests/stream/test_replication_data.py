@@ -259,6 +259,7 @@ async def test_what_the_primary_evicts_goes_on_replicas_too_and_they_evict_nothi
 # -- all at once ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @in_cluster
 async def test_random_writes_over_links_that_break_end_in_equal_copies(cluster: Cluster, seed: int) -> None:

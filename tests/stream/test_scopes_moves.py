@@ -78,6 +78,7 @@ async def move(world: ScopedCluster, prefix: bytes, source: str, target: str, do
         done.append(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 7))
 @in_cluster
 async def test_moves_under_load_lose_nothing_whoever_is_killed(cluster: Cluster, seed: int) -> None:

@@ -146,6 +146,7 @@ def check(value: List, model: list[bytes]) -> None:
             assert elements.starts == list(accumulate(sizes, initial=elements.starts[0]))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=500)
 @given(st.integers(0, 60), STEPS)
 def test_a_copy_and_its_original_go_their_own_ways(size: int, steps: list[tuple[str, int, int, int, bytes]]) -> None:

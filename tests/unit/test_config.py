@@ -481,6 +481,7 @@ environments = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(tables, environments)
 def test_any_input_loads_or_raises_config_error_with_single_lines(
     tables: dict[Any, Any], environment: dict[str, str]

@@ -129,6 +129,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(steps, max_size=16))
 def test_no_copy_has_more_of_what_was_not_lost(taken: list[tuple[str, *tuple[object, ...]]]) -> None:

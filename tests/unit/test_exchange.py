@@ -123,6 +123,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_it_comes_to_what_one_step_comes_to(seed: int, size: dict[str, int]) -> None:

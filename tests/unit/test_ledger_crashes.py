@@ -185,6 +185,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(steps, max_size=25), st.integers(0, 2**32))
 def test_what_was_appended_is_there_and_nothing_else(taken: list[tuple[str, Any]], seed: int) -> None:

@@ -29,6 +29,7 @@ def run(seed: int, rough: bool, trap: Trap | None = None, steps: int = 400) -> W
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rough", [False, True])
 def test_no_write_is_lost_and_no_two_nodes_write(rough: bool) -> None:
     moved = 0
@@ -55,6 +56,7 @@ def traps(role: MoveRole, state: MoveState) -> list[Trap]:
     return [Trap(role, state, *ending) for ending in endings if ending[1] or ending[2] in ("writer", "both")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "state"), [(role, state) for role in RECORDS for state in RECORDS[role].split()])
 def test_every_record_may_be_the_last_one(role: MoveRole, state: str) -> None:
     sprung = 0

@@ -530,6 +530,7 @@ class Told:
         return any(held[peer].keys for peer in newest_copies(held))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     st.lists(facts, max_size=40),

@@ -110,6 +110,7 @@ def test_the_pieces_of_a_base_are_small_whatever_is_in_it() -> None:
     assert pieces > 10
 
 
+@pytest.mark.slow
 def test_entries_are_durable_while_a_base_is_written() -> None:
     disk, node = filled()
     rewrite = Rewrite(node.writer, node.store)
@@ -130,6 +131,7 @@ def test_entries_are_durable_while_a_base_is_written() -> None:
     assert content(read_folder(disk.kill())[0]) == node.content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("stop", range(4))
 def test_giving_up_at_any_step_leaves_what_was_in_use(fresh: bool, stop: int) -> None:

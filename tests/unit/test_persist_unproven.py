@@ -140,6 +140,7 @@ def test_what_cannot_be_made_durable_is_not_gone_on_with(method: str) -> None:
         assert content(read_folder(third.disk.crash(seed))[0]) == held
 
 
+@pytest.mark.slow
 def test_a_loss_of_power_in_the_midst_of_it_takes_nothing_that_was_durable() -> None:
     """Bytes are written over with themselves, so it does not matter which of them came through."""
     for seed in range(300):

@@ -178,6 +178,7 @@ def test_what_was_written_is_read_however_it_comes(file: File, data: st.DataObje
     assert split(events) == file.expected
 
 
+@pytest.mark.slow
 @given(files())
 def test_dripped_bytes_are_read_the_same(file: File) -> None:
     events, error = read(file.data, range(len(file.data)))
@@ -215,6 +216,7 @@ def test_a_file_that_ends_in_zeros_is_torn(file: File, data: st.DataObject) -> N
     assert error == Torn(cut)
 
 
+@pytest.mark.slow
 @given(files(), files(), st.data())
 def test_zeros_in_the_midst_are_damage(file: File, other: File, data: st.DataObject) -> None:
     place = data.draw(st.sampled_from([end for end, _ in file.whole]))

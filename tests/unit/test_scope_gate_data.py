@@ -285,6 +285,7 @@ def test_what_is_applied_is_counted_at_once(node: ServerHarness) -> None:
         assert (store.foreign_keys, store.foreign_used) == counted(store)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 32), st.integers(1500, 6000), st.booleans())
 def test_a_walk_among_changes_comes_near(seed: int, size: int, shrinks: bool) -> None:
     generator = random.Random(seed)

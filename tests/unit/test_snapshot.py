@@ -308,6 +308,7 @@ def large_values() -> dict[bytes, Value]:
     }
 
 
+@pytest.mark.slow
 def test_large_values_go_in_pieces_and_come_in_pieces() -> None:
     long_member = SortedSet()
     long_member.put(b"m" * 200_000, 1.0)
