@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: ``python docs/generate.py`` from the project's root.
+"""Writes the reference pages that follow from the code: ``PYTHONPATH=. python docs/generate.py`` from the root.
 
 A test holds the pages equal to what this prints, so that they cannot grow stale.
 """
