@@ -20,8 +20,9 @@ from kevynode.accept import accept_connections
 from kevynode.replicate.sender import ReplicaEntrance
 from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerEntry
-from kevynode.scope.peer_messages import Configuration, PeerRow, ScopeRow
+from kevynode.scope.peer_messages import Configuration, Hello, PeerRow, Refused, ScopeRow, Welcome
 from kevynode.scope.peer_state import DeclaredPeer, OwnFacts, PeerFacts
+from kevynode.scope.peer_wire import AnswerDecoder, PeerDecoder, encode
 from kevynode.scope.peers import PeerLinks
 from kevynode.transport import Listener
 
@@ -307,3 +308,43 @@ async def open_cluster(nodes: str, *scopes: tuple[bytes, str], start: bool = Tru
             await until(lambda: cluster.agreed)
         yield cluster
         nursery.cancel_scope.cancel()
+
+
+DIGEST = "0" * 64
+
+
+async def settled() -> None:
+    """Let everybody go on until all wait, without a jump of the clock."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def join(
+    cluster: Cluster, node_id: str, *, name: str = "b", instance: str = "i", version: int = 1, expected: str = ""
+) -> tuple[trio.abc.Stream, PeerDecoder]:
+    """A link that the test opened to a node, as ``name``; it has been taken."""
+    stream = await cluster.network.connect(f"node-{node_id}", 16004)
+    await stream.send_all(encode(Hello(version, name, instance, expected or node_id)))
+    answer = await answered(stream)
+    assert isinstance(answer, Welcome)
+    return stream, PeerDecoder()
+
+
+async def answered(stream: trio.abc.Stream) -> Welcome | Refused:
+    decoder = AnswerDecoder()
+    with trio.fail_after(5):
+        while True:
+            found = decoder.feed(bytes(await stream.receive_some(1)))
+            if found is not None:
+                return found
+
+
+async def ends(stream: trio.abc.Stream, seconds: float = 5.0) -> bool:
+    """Whether the other side ends a stream in time."""
+    with trio.move_on_after(seconds):
+        try:
+            while await stream.receive_some(65536):
+                pass
+        except trio.BrokenResourceError:
+            pass
+        return True
+    return False
