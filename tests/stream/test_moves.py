@@ -366,6 +366,7 @@ async def _ignore(world: ScopedCluster) -> None:
         pass
 
 
+@pytest.mark.slow
 @COPIES
 @pytest.mark.parametrize("state", [MoveState.QUIESCED, MoveState.SHIPPED, MoveState.FLIPPED], ids=lambda s: s.value)
 @in_cluster

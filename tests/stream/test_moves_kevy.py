@@ -233,6 +233,7 @@ async def test_nothing_is_moved_to_a_kevy_server(cluster: Cluster) -> None:
 CHANGES = frozenset({"write", "sync", "create", "open_append", "rename", "remove", "sync_folder"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power"])
 @pytest.mark.parametrize("calls", range(8))
 @in_cluster

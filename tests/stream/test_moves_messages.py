@@ -93,6 +93,7 @@ async def filled(world: ScopedCluster) -> Content:
     return world.under("anna", PREFIX)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrives", [0, 2], ids=["lost", "twice"])
 @of_each_message
 @in_cluster

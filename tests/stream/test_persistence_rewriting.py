@@ -188,6 +188,7 @@ async def start_copying(cluster: Cluster, policy: str = "everysec") -> tuple[Nod
     return primary, node
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["always", "everysec"])
 @pytest.mark.parametrize("under_way", ["nothing", "rewrite", "dump"])
 @in_cluster

@@ -35,6 +35,7 @@ async def run_line(cluster: Cluster, primary: Node, line: str) -> None:
         await other.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINES)
 @in_cluster
 async def test_copies_hold_what_the_primary_holds(cluster: Cluster, name: str) -> None:

@@ -174,6 +174,7 @@ def test_a_job_that_was_given_up_before_it_ran_proves_nothing() -> None:
     assert content(read_folder(disk.kill())[0]) == node.content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "sync", "rename", "sync_folder"])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_base_that_cannot_be_written_is_reported(method: str, fresh: bool) -> None:

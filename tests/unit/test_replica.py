@@ -246,6 +246,7 @@ def test_a_five_argument_primary_that_says_nothing_goes_on_where_we_were() -> No
     assert tell(link.feed(ship(9, {"a": "1"}), 9.0)) == ["midstream ship", "data", "ship ends 9"]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_stream_says_the_same_however_it_is_cut(data: st.DataObject) -> None:
     stream = answer(HISTORY, 0, ALL) + ship(3, {"a": "1", "b": "2"}, wire.ping(HISTORY, 3))
