@@ -54,6 +54,8 @@ class Client:
         self.sessions = Sessions()
         #: Whether a node has, or wants, a copy of what is under a prefix.
         self.copies: Callable[[str, bytes], bool] = lambda node, prefix: True
+        #: Whether an operator has had a node follow somebody else since then.
+        self.redirected: Callable[[str, float], bool] = lambda node, since: False
         #: Called with each operation that was answered, and by whom, in that moment.
         self.on_answered: list[Callable[[Operation, str], object]] = []
         self._host = host
@@ -231,7 +233,12 @@ class Client:
         holders = [
             name
             for name, other in self._world.living().items()
-            if name != node and int(other.store.keyspace.get(operation.key) or b"0") >= operation.result  # type: ignore[arg-type]
+            if name != node
+            and (
+                int(other.store.keyspace.get(operation.key) or b"0") >= operation.result  # type: ignore[arg-type]
+                # It may have had it when it was counted.
+                or self.redirected(name, operation.begun)
+            )
         ]
         if len(holders) < copies:
             self._world.fail(

@@ -81,6 +81,8 @@ class _Past:
     #: When it got each entry, and when it got all of its data at once.
     got: dict[tuple[int, int], float] = attrs.Factory(dict)
     copied: float = -math.inf
+    #: When it was last told to follow somebody else.
+    redirected: float = -math.inf
     #: The life whose data have been loaded.
     loaded: Life | None = None
     #: When it was not there, or had not loaded: from when to when.
@@ -115,6 +117,10 @@ class Exposure:
         """Whether a life has come as far as to have its data."""
         return self._past(life.name).loaded is life
 
+    def redirected(self, name: str, since: float) -> bool:
+        """Whether a node has been told since then to follow somebody else: what it had may be replaced."""
+        return self._past(name).redirected >= since
+
     def lost(self, name: str, had: Place | None, found: Place | None) -> Lost | None:
         """What is in ``had`` and not in ``found``, both of them a node's; None if nothing is."""
         if had is None:
@@ -143,6 +149,7 @@ class Exposure:
         replication = node.replication
         node.store.journal.observers.append(partial(self._entered, life))
         replication.restored = partial(self._restored, life, replication.restored)  # type: ignore[method-assign]
+        replication.follow = partial(self._follow, life, replication.follow)  # type: ignore[method-assign]
         replication.adopt = partial(self._adopted, life, replication.adopt)  # type: ignore[method-assign]
 
     def _entered(self, life: Life, first: int, group: list[Effect]) -> None:
@@ -170,6 +177,12 @@ class Exposure:
                 told(life, place)
             past.got = {entry: when for entry, when in past.got.items() if place is not None and place.holds(*entry)}
         return take(lineage, offset, *more, **named)
+
+    def _follow(self, life: Life, take: Callable[[str, int], bool], host: str, port: int) -> bool:
+        changes = take(host, port)
+        if changes:
+            self._past(life.name).redirected = trio.current_time()
+        return changes
 
     def _adopted(
         self, life: Life, take: Callable[..., None], history: int, offset: int, ancestors: Any, kind: str, *more: Any

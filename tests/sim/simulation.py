@@ -124,6 +124,7 @@ class _Simulation:
         clients = [self._client(world, number) for number in range(plan.clients)]
         for client in clients:
             client.on_answered.append(losses.answered)
+            client.redirected = losses.exposure.redirected
         async with trio.open_nursery() as starts:
             for name in plan.nodes:
                 starts.start_soon(_start, world, name)

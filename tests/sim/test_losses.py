@@ -6,6 +6,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from sim.clients import Client
 from sim.disk import SimDisk
 from sim.exposure import Place, common, working_before
 from sim.history import Loss, Operation
@@ -297,3 +298,25 @@ async def test_a_sync_covers_what_was_written_before_it_began(autojump_clock: tr
     file.write(b"second")
     file.sync()
     assert disk.exposed_since() is None
+
+
+async def test_a_copy_that_an_operator_replaces_may_have_had_what_it_was_counted_for(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    lives = Lives(nursery, "always")
+    lives.start(None)
+    cluster, exposure = lives.cluster, lives.losses.exposure
+    replica = cluster.add("n2")
+    client = Client("c1", cluster.world.network.add("c1", "10.0.8.1"), cluster.world, cluster.history, [A], "seed")
+    client.redirected = exposure.redirected
+    operation = cluster.history.add(Operation("c1", b"a:counter", "increment", b"", 1.0, 2.0, 4))
+    await trio.sleep(0.5)
+    assert replica.replication.follow("10.0.0.1", 16004)
+    await trio.sleep(1)
+    assert not replica.replication.follow("10.0.0.1", 16004)
+    client._waited(operation, "n1", A, 1)
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["sessions"]
+    cluster.failures.clear()
+    assert replica.replication.follow("10.0.0.3", 16004)
+    client._waited(operation, "n1", A, 1)
+    assert cluster.failures == []
