@@ -32,6 +32,7 @@ PURE_SOURCES: Final = (
     "serve/loop.py",
     "serve/server.py",
     "serve/session.py",
+    "serve/traffic.py",
     "store/apply.py",
     "store/commands",
     "store/journal.py",

@@ -3,6 +3,35 @@
 It has to be entered before anybody can ask: ahead of commands that take the careful way, and by whoever ran turns.
 """
 
+cdef class Traffic:
+    cdef public long long commands_run, input_bytes, output_bytes
+
+
+# Count for a connection; its traffic may also be the pure twin.
+cdef inline int count_commands(object traffic, Py_ssize_t count) except -1:
+    if type(traffic) is Traffic:
+        (<Traffic>traffic).commands_run += count
+    else:
+        traffic.commands_run += count
+    return 0
+
+
+cdef inline int count_input(object traffic, Py_ssize_t size) except -1:
+    if type(traffic) is Traffic:
+        (<Traffic>traffic).input_bytes += size
+    else:
+        traffic.input_bytes += size
+    return 0
+
+
+cdef inline int count_output(object traffic, Py_ssize_t size) except -1:
+    if type(traffic) is Traffic:
+        (<Traffic>traffic).output_bytes += size
+    else:
+        traffic.output_bytes += size
+    return 0
+
+
 # A command has run, and took so many seconds.
 cdef int count_call(object command, double seconds) except -1
 

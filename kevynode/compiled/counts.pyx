@@ -26,6 +26,10 @@ cdef Py_ssize_t _received = 0
 cdef Py_ssize_t _sent = 0
 
 
+cdef class Traffic:
+    """What is counted for one connection. Twin of ``kevynode.serve.traffic.Traffic``."""
+
+
 cdef int count_call(object command, double seconds) except -1:
     global _command, _calls, _spent
     if command is not _command:

@@ -17,14 +17,13 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 
 from .clocks cimport system_seconds
-from .counts cimport count_sent, enter_counts
+from .counts cimport count_output, count_sent, enter_counts
 from .loop cimport run_turn
 from .objects cimport (
     PyDict_GetItemWithError,
     PyList_GET_ITEM,
     PyList_GET_SIZE,
     PyObject_Size,
-    add_to_field,
     field,
     set_field,
     slot_offset,
@@ -66,7 +65,7 @@ cdef Py_ssize_t CLOSED = slot_offset(HubConnection, "closed")
 cdef Py_ssize_t ENDED = slot_offset(HubConnection, "ended")
 cdef Py_ssize_t SESSION = slot_offset(HubConnection, "session")
 cdef Py_ssize_t OUTPUT = slot_offset(Session, "output")
-cdef Py_ssize_t OUTPUT_BYTES = slot_offset(Session, "output_bytes")
+cdef Py_ssize_t TRAFFIC = slot_offset(Session, "traffic")
 cdef Py_ssize_t PRODUCED = slot_offset(Session, "produced")
 cdef Py_ssize_t SERVER = slot_offset(Session, "server")
 cdef Py_ssize_t STATISTICS = slot_offset(Server, "statistics")
@@ -289,7 +288,7 @@ cdef bytes take_output(object session):
         data = b"".join(output)
         set_field(session, OUTPUT, [])
     set_field(session, PRODUCED, _zero)
-    add_to_field(session, OUTPUT_BYTES, PyBytes_GET_SIZE(data))
+    count_output(<object>field(session, TRAFFIC), PyBytes_GET_SIZE(data))
     server = <object>field(session, SERVER)
     if type(server) is not _Server:
         raise TypeError("the compiled hub serves nothing but sessions of a Server")

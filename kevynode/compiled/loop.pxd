@@ -20,7 +20,7 @@ cdef class Turn:
     # None while the session does not run.
     cdef object session
     # What stays the same.
-    cdef object server, queue, gates, server_gates, held_pushes, perf
+    cdef object server, traffic, queue, gates, server_gates, held_pushes, perf
     cdef bint is_system_clock
     # What the server says that every command needs, and its parts.
     cdef object needed, store, journal, ready, find, guard_cut, guard_heads, guard_is_kept

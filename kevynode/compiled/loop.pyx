@@ -16,7 +16,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from .buffer cimport Buffer
 from .clocks cimport system_seconds
 from .commands cimport Handler, twin_of
-from .counts cimport count_call, count_received, enter_counts
+from .counts cimport count_call, count_commands, count_input, count_received, enter_counts
 from .effects cimport CHANGE, enter_change
 from .objects cimport (
     PENDING,
@@ -26,7 +26,6 @@ from .objects cimport (
     PyList_GET_SIZE,
     PyLong_AsLongLong,
     PyObject_Size,
-    add_to_field,
     field,
     set_field,
     slot_offset,
@@ -70,8 +69,6 @@ cdef Py_ssize_t PROTOCOL = slot_offset(Session, "protocol")
 cdef Py_ssize_t PARSER = slot_offset(Session, "parser")
 cdef Py_ssize_t LAST_ACTIVE = slot_offset(Session, "last_active")
 cdef Py_ssize_t LAST_COMMAND = slot_offset(Session, "last_command")
-cdef Py_ssize_t INPUT_BYTES = slot_offset(Session, "input_bytes")
-cdef Py_ssize_t COMMANDS_RUN = slot_offset(Session, "commands_run")
 cdef Py_ssize_t WROTE = slot_offset(Session, "wrote")
 cdef Py_ssize_t WRITTEN = slot_offset(Session, "written")
 cdef Py_ssize_t WAIT_FULFILLED = slot_offset(Session, "wait_fulfilled")
@@ -166,6 +163,7 @@ cdef class Turn:
         self.server_gates = server.gates
         self.held_pushes = session.held_pushes
         self.perf = server.perf
+        self.traffic = session.traffic
         self.is_system_clock = self.perf is _perf_counter
         self.out = None
 
@@ -214,7 +212,7 @@ cdef class Turn:
             PyList_Append(<object>field(session, OUTPUT), self.out.take())
             self.flushed += size
         if self.calls:
-            add_to_field(session, COMMANDS_RUN, self.calls)
+            count_commands(self.traffic, self.calls)
             self.calls = 0
         if PyDict_Size(<object>field(self.store, STORE.touched)):
             self.store.settle()
@@ -453,7 +451,7 @@ cdef class Turn:
             # What follows was read, and is not looked at any more.
             place = size
         if place:
-            add_to_field(session, INPUT_BYTES, place)
+            count_input(self.traffic, place)
             count_received(<object>field(self.server, STATISTICS), place)
         if place < size:
             # Incomplete, unusual or wrong; or there was no time left for it.

@@ -73,9 +73,9 @@ def client_line(session: Session) -> bytes:
         (b"resp", session.protocol),
         (b"lib-name", session.library_name),
         (b"lib-ver", session.library_version),
-        (b"tot-net-in", session.input_bytes),
-        (b"tot-net-out", session.output_bytes),
-        (b"tot-cmds", session.commands_run),
+        (b"tot-net-in", session.traffic.input_bytes),
+        (b"tot-net-out", session.traffic.output_bytes),
+        (b"tot-cmds", session.traffic.commands_run),
     )
     return b" ".join(b"%b=%b" % (name, _encode(value)) for name, value in fields)
 

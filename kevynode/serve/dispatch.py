@@ -259,7 +259,7 @@ def call(session: Session, command: Command, argv: Args) -> Reply | Blocked:
     store.settle()
     command.calls += 1
     command.seconds += elapsed
-    session.commands_run += 1
+    session.traffic.commands_run += 1
     if elapsed > server.slow_after and server.on_slow is not None and command.name != "exec":
         server.on_slow(session, list(argv), elapsed)
     return reply

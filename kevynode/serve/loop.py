@@ -124,7 +124,7 @@ def run_commands(session: Session, deadline: float) -> bool:
             elapsed = now - before
             command.calls += 1
             command.seconds += elapsed
-            session.commands_run += 1
+            session.traffic.commands_run += 1
             if elapsed > slow_after and server.on_slow is not None:
                 server.on_slow(session, argv, elapsed)
             if ready:

@@ -26,6 +26,11 @@ if COMPILED:
 else:
     from ..resp import take_plain
 
+if TYPE_CHECKING or not COMPILED:
+    from .traffic import Traffic
+else:
+    from ..compiled.counts import Traffic
+
 if TYPE_CHECKING:
     from .server import Server
     from .transactions import Transaction
@@ -47,7 +52,6 @@ class Session:
         "channels",
         "close_reason",
         "closing",
-        "commands_run",
         "created",
         "dirty",
         "discard",
@@ -57,7 +61,6 @@ class Session:
         "gone",
         "held_pushes",
         "id",
-        "input_bytes",
         "kind",
         "last_active",
         "last_command",
@@ -68,7 +71,6 @@ class Session:
         "no_evict",
         "no_touch",
         "output",
-        "output_bytes",
         "output_pending",
         "parser",
         "patterns",
@@ -81,6 +83,7 @@ class Session:
         "reply_mode",
         "server",
         "shard_channels",
+        "traffic",
         "transaction",
         "turn",
         "wait_fulfilled",
@@ -106,9 +109,7 @@ class Session:
         self.protocol = 2
         self.authenticated = server.password is None
         self.last_command: Command | None = None
-        self.commands_run = 0
-        self.input_bytes = 0
-        self.output_bytes = 0
+        self.traffic = Traffic()
 
         self.parser = RequestParser(server.store.settings.proto_max_bulk_len, take_plain)
         self.parser.authenticated = self.authenticated
@@ -218,7 +219,7 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Parse and queue commands. Bad input queues its error reply and closes."""
-        self.input_bytes += len(data)
+        self.traffic.input_bytes += len(data)
         self.server.statistics.input_bytes += len(data)
         parser = self.parser
         commands = parser.feed(data)
@@ -236,7 +237,7 @@ class Session:
         data = output[0] if len(output) == 1 else b"".join(output)
         self.output = []
         self.produced = 0
-        self.output_bytes += len(data)
+        self.traffic.output_bytes += len(data)
         self.server.statistics.output_bytes += len(data)
         return data
 

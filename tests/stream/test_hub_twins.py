@@ -172,13 +172,14 @@ class Side:
 
     def seen(self) -> Any:
         """What everybody can see by now."""
+        traffic = [session.traffic for session in self.sessions]
         told = list(self.notes.told)
         self.notes.told.clear()
         return (
             told,
             [self.read(near) for near in self.near],
             [(server.statistics.input_bytes, server.statistics.output_bytes) for server in self.servers],
-            [(each.input_bytes, each.output_bytes, each.commands_run) for each in self.sessions],
+            [(each.input_bytes, each.output_bytes, each.commands_run) for each in traffic],
             {command.name: command.calls for command in TABLE if command.calls},
         )
 

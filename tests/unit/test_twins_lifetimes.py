@@ -125,7 +125,7 @@ def test_a_session_does_not_run_within_its_own_turn(node: ServerHarness, put_han
     assert not session.run(FOREVER)
     assert refused == ["a session cannot run within its own turn"]
     assert session.take_output() == b"+OK\r\n+OK\r\n$1\r\n1\r\n"
-    assert session.commands_run == 3
+    assert session.traffic.commands_run == 3
 
 
 @pytest.mark.parametrize(

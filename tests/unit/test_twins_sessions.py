@@ -132,9 +132,9 @@ class Way:
             {name: counts for name, counts in commands.items() if any(counts)},
             [
                 (
-                    session.commands_run,
-                    session.input_bytes,
-                    session.output_bytes,
+                    session.traffic.commands_run,
+                    session.traffic.input_bytes,
+                    session.traffic.output_bytes,
                     session.closing,
                     session.discard,
                     session.blocked,
