@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import trio
 from sim.world import REPLICATION_PORT, Life, World
 
 from kevynode import Node
@@ -18,6 +19,8 @@ class Counted:
 
     def __init__(self, world: World, prefixes: Sequence[bytes]) -> None:
         self.looked = 0
+        # When each link was first heard of.
+        self._links: dict[Any, float] = {}
         self._world = world
         self._prefixes = tuple(prefixes)
         world.on_birth.append(self._born)
@@ -28,12 +31,14 @@ class Counted:
         replication.heard = partial(self._heard, life, replication.heard)  # type: ignore[method-assign]
 
     def _heard(self, life: Life, take: Callable[[Any, Any, bytes], None], slot: Any, link: Any, data: bytes) -> None:
+        first = self._links.setdefault(link, trio.current_time())
         take(slot, link, data)
         if life.dead or slot.state != "streaming" or slot.acked_at is None:
             return
         name = slot.replica_id.partition("#")[2].partition(".")[0]
         node = self._world.living().get(name)
-        if node is None:
+        if node is None or first < self._world.lives[name].began:
+            # What it says was true of what it was in an earlier life, and has been on its way since.
             return
         self.looked += 1
         if node.member is None:

@@ -260,6 +260,25 @@ async def test_a_copy_that_counts_for_more_than_it_has_is_found(nursery: trio.Nu
     assert counted.looked == 3
 
 
+async def test_what_an_earlier_life_has_said_is_not_asked_of_the_next_one(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    counted = Counted(cluster.world, ())
+    one, other = cluster.add("n1"), cluster.add("n2")
+    one.replication.lineage = other.replication.lineage = Lineage(5)
+    other.replication.target = "10.0.0.1", 16004
+    write(other, b"SET", b"k", b"1")
+    life = cluster.world.lives["n1"]
+    for link, acked in (("old", 1), ("old", 2)):
+        counted._heard(life, lambda slot, link, data: None, _Slot(5, acked), link, b"")
+    assert len(cluster.failures) == 1
+    cluster.world.lives["n2"].began = trio.current_time() + 1e-9
+    counted._heard(life, lambda slot, link, data: None, _Slot(5, 3), "old", b"")
+    assert len(cluster.failures) == 1
+    cluster.world.lives["n2"].began = 0.0
+    counted._heard(life, lambda slot, link, data: None, _Slot(5, 3), "new", b"")
+    assert len(cluster.failures) == 2
+
+
 async def test_a_pin_that_is_not_kept_is_found(nursery: trio.Nursery) -> None:
     cluster = Cluster(nursery)
     node = cluster.add("n1")
