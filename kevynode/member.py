@@ -317,11 +317,7 @@ class Member:
 
     def copies(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
         """What whole copies of these prefixes are held here."""
-        held: dict[bytes, ScopeCopy] = {}
-        for prefix in prefixes:
-            copy = self._copy_of(prefix)
-            if copy is not None:
-                held[prefix] = copy
+        held = {prefix: copy for prefix in prefixes if (copy := self._copy_of(prefix)) is not None}
         counts = self._count(held)
         return {
             prefix: HeldCopy(copy.history, copy.offset, counts[prefix], copy.epoch, copy.ancestors)
@@ -459,6 +455,11 @@ class Member:
         """Whether the copy of a prefix is whole, and has all before ``offset`` of the history of ``writer``."""
         follower = None if self.mesh is None else self.mesh.followers.get(writer)
         return follower is not None and self.follows(prefix, writer) and bool(follower.has_applied(history, offset))
+
+    def was_released(self, prefix: bytes) -> bool:
+        """Whether what is here of a prefix is all that its owner by the ledger wrote before it gave it away."""
+        copy = None if self.mesh is None else self.mesh.copy_of(prefix)
+        return copy is not None and not copy.offset and copy.epoch > self.ownership.epoch(prefix)
 
     def follows(self, prefix: bytes, writer: str) -> bool:
         """Whether there is a whole copy of the prefix here, taken from ``writer``."""

@@ -162,8 +162,8 @@ class Mesh:
             self.refresh()
 
     def _heard(self) -> None:
-        """A stream has been heard further: marks that it did not bring will not come."""
-        if self._sources.waits:
+        """A stream has been heard further: marks that it did not bring will not come, and some may be lost."""
+        if self._sources.listens:
             self.refresh()
 
     def _follow(self, peer: MeshPeer, prefixes: tuple[bytes, ...]) -> None:

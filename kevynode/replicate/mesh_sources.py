@@ -8,6 +8,9 @@ the ledger named the new owner, because its owner enters the mark before it tell
 another move than the release; and when nobody is heard for :data:`PATIENCE` seconds. Then the new owner's ship takes
 the place of what is here. Of a kevy server, which sets no marks, a ship is taken at once.
 
+The streams may know of a move before the ledger does; and if both sides of it lose their disks then, it never will. So
+what a writer has said of a move counts as long as its stream goes on from there, and not once it has lost that history.
+
 A prefix may have gone elsewhere and be back before anybody here looks. Its owner is who it was then, but the epoch is
 another one, and what was written meanwhile is not here: so epochs are compared, and not only owners.
 """
@@ -63,6 +66,7 @@ class _Copy:
     ``left`` is what is here of an earlier writer, until a ship of this one's takes its place: it may be the best copy
     that there is. The files say so, too. ``released``: the stream has come to the prefix's release. While it is between
     two writers: ``heir`` is who comes next, ``told`` when the ledger named him, ``since`` when it first named anybody.
+    ``is_ahead``: by the streams there is a later writer than the ledger names.
     """
 
     source: str
@@ -72,6 +76,7 @@ class _Copy:
     since: float | None = None
     heir: tuple[str, int | None] | None = None
     told: float | None = None
+    is_ahead: bool = False
 
 
 class MeshSources:
@@ -146,12 +151,16 @@ class MeshSources:
         }
 
     def earlier_of(self, node_id: str) -> dict[bytes, ScopeCopy]:
-        """What is here of earlier writers, of prefixes that are to be copied from this one and are not yet."""
-        return {
-            prefix: copy.left
-            for prefix, copy in self._copies.items()
-            if copy.source == node_id and copy.left is not None
-        }
+        """What is here of earlier writers, of prefixes that are to be copied from this one and are not yet.
+
+        And what this one has released, as long as the ledger does not say to whom.
+        """
+        found: dict[bytes, ScopeCopy] = {}
+        for prefix, copy in self._copies.items():
+            left = copy.left if copy.told is not None else self.left(prefix)
+            if copy.source == node_id and left is not None:
+                found[prefix] = left
+        return found
 
     def marks_passed(self, node_id: str, follower: MeshFollowing) -> None:
         """The stream of a writer has come to marks."""
@@ -164,7 +173,10 @@ class MeshSources:
         for prefix, released in follower.released.items():
             copy = self._copies.get(prefix)
             if copy is not None and copy.source == node_id and released.mark.epoch > copy.epoch:
-                copy.released = released
+                # Who was ended behind it enters it again, and has written nothing in between.
+                is_known = copy.released is not None and copy.released.mark == released.mark
+                if not is_known:
+                    copy.released = released
         follower.released.clear()
 
     def forget_all_but(self, prefixes: Collection[bytes]) -> None:
@@ -212,6 +224,11 @@ class MeshSources:
         """Whether any prefix is between two writers."""
         return any(copy.heir is not None for copy in self._copies.values())
 
+    @property
+    def listens(self) -> bool:
+        """Whether what is heard of a stream may decide from whom a prefix is copied."""
+        return any(copy.heir is not None or copy.is_ahead for copy in self._copies.values())
+
     # -- the choice ---------------------------------------------------------------------------------------------------
 
     def choose(self, prefix: bytes, owner: str, epoch: int | None) -> Choice:
@@ -226,8 +243,12 @@ class MeshSources:
         released = copy.released
         if released is not None and self._continues(prefix, released, copy, owner, epoch):
             self._settle(prefix, released.mark.owner, released.mark.epoch)
+            self._copies[prefix].is_ahead = epoch is not None and epoch < released.mark.epoch
             return Choice(released.mark.owner, Manner.ADOPT)
         heir = _heir(copy, owner, epoch)
+        copy.is_ahead = not heir.is_told
+        if copy.is_ahead and heir.owner != self._self_id and epoch is not None and self._is_lost(prefix, copy):
+            return self._settle(prefix, owner, epoch)
         if released is None and heir.owner == copy.source and heir.epoch in (None, copy.epoch):
             copy.since = copy.heir = copy.told = None
             return Choice(heir.owner)
@@ -302,6 +323,20 @@ class MeshSources:
             return False
         return copy.told is None or (
             self._is_held(prefix, copy) and not self._is_over(prefix, copy, heir.owner, copy.told)
+        )
+
+    def _is_lost(self, prefix: bytes, copy: _Copy) -> bool:
+        """Whether who said in its stream that a prefix is on its way, or is there, has lost that history since.
+
+        If the other side of the move has lost its disk, too, no ledger will ever name it.
+        """
+        follower = self._followers.get(copy.source)
+        if follower is None or not follower.stream[0]:
+            return False
+        said = follower.acquired.get(prefix) if copy.released is None else copy.released
+        return said is not None and said.at[0] not in (
+            follower.stream[0],
+            *(before for before, _ in follower.ancestors),
         )
 
     def _is_held(self, prefix: bytes, copy: _Copy) -> bool:

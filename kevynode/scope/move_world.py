@@ -73,6 +73,10 @@ class MoveWorld(Protocol):
         """Whether the copy of a prefix is whole, and has all before ``offset`` of the history of ``writer``."""
         ...
 
+    def was_released(self, prefix: bytes) -> bool:
+        """Whether what is here of a prefix is all that its owner by the ledger wrote before it gave it away."""
+        ...
+
     def follows(self, prefix: bytes, writer: str) -> bool:
         """Whether there is a whole copy of the prefix here, taken from ``writer``."""
         ...

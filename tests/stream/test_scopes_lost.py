@@ -254,6 +254,35 @@ async def test_a_new_writer_that_loses_what_it_has_just_got_has_it_back_from_the
     assert world.under("bert", b"a:") == world.under("anna", b"a:") == expected
 
 
+@pytest.mark.parametrize("who", ["anna", "bert"])
+@in_cluster
+async def test_what_is_sealed_and_released_is_there_when_either_side_is_started_again(
+    cluster: Cluster, who: str
+) -> None:
+    """bert has all of it by following, has heard its release, and nothing that decides. Then anna loses its disk."""
+    world = ScopedCluster(cluster, {b"a:": "anna"}, {name: PORTS[name] for name in ("anna", "bert")})
+    expected = await filled(world, "anna", "bert")
+    mover = await moving_until(world, MoveState.FLIPPED)
+    await cluster.until(lambda: cluster.logged("bert", "mark_passed"), "the mark")
+    await world.kill("anna")
+    if who == "anna":
+        # It enters the mark again.
+        marks = len(cluster.logged("bert", "mark_passed"))
+        await world.start("anna")
+        await cluster.until(lambda: len(cluster.logged("bert", "mark_passed")) > marks, "the mark once more")
+        await world.kill("anna")
+    else:
+        await world.kill("bert")
+        await world.start("bert")
+    del cluster.disks["anna"]
+    cluster.network.unreachable.clear()
+    await world.start("anna")
+    await world.opened(b"a:")
+    await world.settle()
+    assert world.under("anna", b"a:") == world.under("bert", b"a:") == expected
+    await mover.aclose()
+
+
 @in_cluster
 async def test_who_goes_on_already_does_not_get_what_comes_back_on_top_of_what_it_has(cluster: Cluster) -> None:
     """What builds a list adds to a list that is there, and who follows from a mark on has one."""

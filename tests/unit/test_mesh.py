@@ -444,6 +444,60 @@ def test_what_an_earlier_writer_left_is_a_copy_until_the_next_ones_ship_is_in_it
     assert world.mesh.copy_of(A) is None
 
 
+@pytest.mark.parametrize(("ancestors", "is_lost"), [((), True), (((9, 5), (7, 90)), False)])
+def test_a_release_that_its_writer_has_lost_since_is_none(
+    ancestors: tuple[tuple[int, int], ...], is_lost: bool
+) -> None:
+    """Both sides of the move have lost their disks, and the mark was on its way to here for longer than that took."""
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "t")
+    world["s"].missing = (A,)
+    world["s"].stream, world["s"].ancestors = (20, 3), ancestors
+    world.hear("s")
+    assert world.plan == ({"s": (A,)} if is_lost else {})
+    assert (world["s"].told, world.mesh.copy_of(A)) == ([], ScopeCopy(7, 0, 1))
+
+
+@pytest.mark.parametrize(("ancestors", "is_lost"), [((), True), (((7, 90),), False)])
+def test_an_acquisition_that_its_writer_has_lost_since_is_none(
+    ancestors: tuple[tuple[int, int], ...], is_lost: bool
+) -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "t")
+    world.acquire("t", 100)
+    assert (world.plan, world["t"].told) == ({"t": (A,)}, [("adopt", A)])
+    world["t"].missing = world["s"].missing = (A,)
+    world["t"].stream, world["t"].ancestors = (20, 3), ancestors
+    world.hear("t")
+    assert world.plan == {"s" if is_lost else "t": (A,)}
+    assert world.mesh.copy_of(A) == ScopeCopy(7, 0, 1)
+
+
+@pytest.mark.parametrize("heir", ["me", "t"])
+def test_a_release_that_is_entered_again_is_the_same(heir: str) -> None:
+    """Its writer was started again before the next one had confirmed the move."""
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", heir)
+    world["s"].stream, world["s"].ancestors = (8, 120), ((7, 100),)
+    world.release("s", heir, whole=False)
+    assert (world.plan, world.mesh.copy_of(A)) == ({}, ScopeCopy(7, 0, 1))
+    # That of another move is another one.
+    world.release("s", heir, epoch=2, whole=False)
+    assert world.mesh.copy_of(A) is None
+
+
+def test_a_release_to_this_node_is_never_lost() -> None:
+    world = World({A: "s"})
+    world.own("s", 0)
+    world.release("s", "me")
+    world["s"].stream, world["s"].ancestors = (20, 3), ()
+    world.hear("s")
+    assert world.plan == {}
+
+
 FOUND_STREAM = {"s:1": (7, 100), "s:1/613a": (7, 90), "s:1/^7": (6, 40)}
 
 
@@ -549,10 +603,10 @@ def test_what_was_left_here_is_known_after_a_restart() -> None:
     world.own("s", 0)
     world.release("s", "t")
     # The ledger may never say so.
-    assert world["t"].left == {}
+    assert (world["t"].left, world["s"].earlier) == ({}, {A: ScopeCopy(7, 0, 1)})
     world.own("t", 1)
     ((prefix, released),) = world["t"].left.items()
-    assert (prefix, released.at) == (A, (7, 100))
+    assert (prefix, released.at, world["s"].earlier) == (A, (7, 100), {})
     again = World({A: "t"}, {"t:1/613a@1": released.at, "t:1": (9, 5)}, {A: 1})
     assert again.plan == {}
     assert again["t"].left == {A: released}
