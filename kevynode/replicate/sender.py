@@ -23,6 +23,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..faults import traceback_line
+from ..refusals import Refusals
 from ..transport import Incoming
 from .handshake import HandshakeError, HandshakeParser, Request, parse_request
 from .primary import PrimaryLink
@@ -36,8 +37,6 @@ __all__ = ["HANDSHAKE_DEADLINE", "SILENCE_DEADLINE", "ReplicaEntrance", "SenderL
 HANDSHAKE_DEADLINE: Final = 10.0
 #: Connections of one replica that wait to be served; the newest is, and the others are closed.
 ARRIVALS: Final = 4
-#: Refusals that are told apart, by address and reason.
-REFUSALS: Final = 256
 #: Connections that have not finished their handshake, at most.
 GREETINGS: Final = 256
 
@@ -81,24 +80,6 @@ class Visitor:
     rest: bytes
 
 
-class Refusals:
-    """Logs who was turned away and why: the first, second, fourth time and so on, if they come again and again."""
-
-    def __init__(self, log: SenderLog) -> None:
-        self._log = log
-        self._counts: dict[tuple[str, str], int] = {}
-
-    def log(self, peer: str, reason: str) -> None:
-        """``peer`` is ``host:port``; its port is another one each time."""
-        key = peer.rpartition(":")[0], reason
-        count = self._counts.pop(key, 0) + 1
-        self._counts[key] = count
-        if len(self._counts) > REFUSALS:
-            del self._counts[next(iter(self._counts))]
-        if count & (count - 1) == 0:
-            self._log.warning("replica_refused", peer=peer, reason=reason, times=count)
-
-
 class ReplicaEntrance:
     """Takes connections from the replication listener and hands each to its replica's sender.
 
@@ -120,7 +101,7 @@ class ReplicaEntrance:
         self._replication = replication
         self._nursery = nursery
         self._log = log
-        self._refusals = Refusals(log)
+        self._refusals = Refusals(log, "replica_refused")
         # One for each connection without a handshake, oldest first.
         self._greetings: dict[trio.CancelScope, None] = {}
         self._senders: dict[Slot, Sender] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
+from ..refusals import Refusals
 from ..replicate.backoff import Backoff
 from . import moves
 from .move_driver import MoveDriver
@@ -41,6 +42,10 @@ class MoveVisitor(Protocol):
 class MoveLinks(MoveDriver):
     """Lets the machines of moves talk with those at the other end."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._refusals = Refusals(self._log, "move_visitor_refused")
+
     # -- links --------------------------------------------------------------------------------------------------------
 
     def admit(self, visitor: MoveVisitor) -> bool:
@@ -55,14 +60,13 @@ class MoveLinks(MoveDriver):
             try:
                 hello = parse_hello(visitor.words)
             except MoveWireError as error:
-                self._log.warning("move_visitor_refused", peer=visitor.peer, reason=str(error))
+                self._refusals.log(visitor.peer, str(error))
                 with trio.move_on_after(CONNECT_SECONDS):
                     await visitor.stream.send_all(refuse_version(visitor.words, str(error)))
                 return
             other = hello.source if hello.target == self._node_id else hello.target
             if self._node_id not in (hello.source, hello.target) or other not in self._addresses:
-                reason = f"a move from {hello.source} to {hello.target}"
-                self._log.warning("move_visitor_refused", peer=visitor.peer, reason=reason)
+                self._refusals.log(visitor.peer, f"a move from {hello.source} to {hello.target}")
                 return
             link = MoveLink(visitor.stream, hello, other == hello.source, self._message, self._settled)
             if self._attach(link):

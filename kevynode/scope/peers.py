@@ -27,6 +27,7 @@ import trio
 
 from ..clock import Clock
 from ..faults import traceback_line
+from ..refusals import Refusals
 from ..replicate.backoff import Backoff, UniformSource
 from ..transport import Transport
 from .copies import HeldCopy
@@ -44,7 +45,7 @@ CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
 #: Seconds that a link must have been up for its loss to count as a new trouble, after which waits are short again.
 STEADY_SECONDS: Final = 1.0
-#: Refusals that are being said at once, and that are told apart.
+#: Refusals that are being said at once.
 REFUSALS: Final = 64
 
 _READ_SIZE: Final = 16384
@@ -88,8 +89,7 @@ class PeerLinks:
         self._links: dict[LinkState, Link] = {}
         self._nursery: trio.Nursery | None = None
         self._told: dict[str, PeerFacts] = {}
-        # How often somebody was refused, by host and reason.
-        self._refusals: dict[tuple[str, str], int] = {}
+        self._refusals = Refusals(log, "peer_refused")
         self._refusing = 0
 
     # -- for the node -------------------------------------------------------------------------------------------------
@@ -220,12 +220,12 @@ class PeerLinks:
             try:
                 hello = parse_hello(visitor.words)
             except PeerWireError as error:
-                self._log_refusal(visitor.peer, str(error))
+                self._refusals.log(visitor.peer, str(error))
                 return
             now = self._clock.monotonic()
             found = self.states.recognise(hello, now)
             if isinstance(found, Refused):
-                self._log_refusal(visitor.peer, f"{hello.node_id[:64]}: {found.text}")
+                self._refusals.log(visitor.peer, f"{hello.node_id[:64]}: {found.text}")
                 await self._refuse(visitor.stream, found)
                 return
             state, replaced = found.attach("in", hello.instance, now)
@@ -245,16 +245,6 @@ class PeerLinks:
             pass
         finally:
             self._refusing -= 1
-
-    def _log_refusal(self, address: str, reason: str) -> None:
-        """Log it the first, second, fourth time and so on. The port of ``address`` is another one each time."""
-        key = address.rpartition(":")[0], reason
-        count = self._refusals.pop(key, 0) + 1
-        self._refusals[key] = count
-        if len(self._refusals) > REFUSALS:
-            del self._refusals[next(iter(self._refusals))]
-        if count & (count - 1) == 0:
-            self._log.warning("peer_refused", peer=address, reason=reason, times=count)
 
     # -- all links ----------------------------------------------------------------------------------------------------
 
