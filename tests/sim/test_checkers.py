@@ -304,6 +304,17 @@ async def test_a_replica_that_begins_a_history_is_found(nursery: trio.Nursery) -
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"]
 
 
+async def test_a_replica_may_have_the_history_that_an_ended_primary_has_begun_last(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    primary, replica = cluster.add("n1"), cluster.add("n2")
+    replica.replication.role = "slave"
+    replica.store.journal.offset = 3
+    primary.replication.lineage = replica.replication.lineage = primary.replication.lineage.branch(7, 3)
+    cluster.world.die("n1", "power")
+    cluster.watch._ready(cluster.world.lives["n2"])
+    assert cluster.failures == []
+
+
 def write_down(cluster: Cluster, name: str, *records: Record) -> None:
     """Put records into the ledger's file on a node's disk."""
     disk = cluster.world.disks[name]

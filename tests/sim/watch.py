@@ -78,6 +78,9 @@ class Watch:
     def _dead(self, life: Life, how: Death) -> None:
         for writers in self.writers.values():
             writers.discard(life.name)
+        if life.node is not None:
+            # A replica that was promoted just now may have told it already, and written nothing.
+            self._note_histories(life.node)
         if how == "lose":
             self._forget_epochs([prefix for prefix, epoch in self.epochs.items() if epoch])
         elif self._known_by_copies:
@@ -87,12 +90,15 @@ class Watch:
         """A replica goes on with the history that it has, and begins none."""
         assert life.node is not None
         for node in self._world.living().values():
-            if node.replication.role == "master":
-                lineage = node.replication.lineage
-                self._histories.update((lineage.history, *(history for history, _ in lineage.ancestors)))
+            self._note_histories(node)
         replication = life.node.replication
         if replication.role == "slave" and replication.position and replication.history not in self._histories:
             self._world.fail(f"replicas: {life.name} has begun history {replication.history}, and is a replica")
+
+    def _note_histories(self, node: Node) -> None:
+        if node.replication.role == "master":
+            lineage = node.replication.lineage
+            self._histories.update((lineage.history, *(history for history, _ in lineage.ancestors)))
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
