@@ -2,7 +2,8 @@
 
 It runs under callgrind, which counts only while ``DOOR @ work`` runs: :data:`DOOR_SYMBOL` is the C function behind that
 operator, and nothing else uses it. Each workload is run a few times beforehand, because the interpreter adapts its
-code to what it sees; then it goes through the door :data:`PASSES` times. Nothing here does I/O, and no clock moves.
+code to what it sees; then it goes through the door :data:`PASSES` times. No clock moves, and nothing does I/O but what
+is named *served*, where callgrind counts what the process does and not what the kernel does for it.
 """
 
 import gc
@@ -10,10 +11,12 @@ import itertools
 import json
 import math
 import random
+import socket
 import sys
 from collections.abc import Callable, Iterator
 
 import attrs
+import trio
 
 from bench.workloads import RANDOM, STRING_PREFIX, VALUE, WORKLOADS, Argv, build_batches, encode_request, number
 from kevynode import NodeConfig, twins
@@ -29,6 +32,8 @@ from kevynode.replicate.snapshot import encode_snapshot
 from kevynode.replicate.snapshot_decoder import SnapshotDecoder
 from kevynode.replicate.upstream import Upstream
 from kevynode.scope import OwnershipTable, Scope
+from kevynode.serve.hub import READ_SIZE, Hub
+from kevynode.serve.hub_connection import HubConnection
 from kevynode.serve.session import Session
 from kevynode.serve.table import TABLE
 from kevynode.store.apply import Applier
@@ -41,6 +46,9 @@ WARM_UPS = 3
 PASSES = 3
 DEPTH = 16
 BATCHES = 32
+CLIENTS = 16
+"""Clients that a look at the sockets finds ready, about as many as under a full load at depth 1."""
+
 KEYSPACE = 1000
 """Keys, fields and members that a workload draws from."""
 
@@ -57,15 +65,26 @@ ROUTED_KEYS = 500
 
 COMMANDS = ("GET", "SET", "INCR", "HSET", "LPUSH", "SADD", "ZADD", "MGET", "LRANGE")
 
+SERVED = ("GET", "SET", "INCR")
+
 Work = Callable[[], object]
+
+
+def _nothing() -> None:
+    """What most work needs beforehand, and afterwards."""
 
 
 @attrs.frozen
 class Counted:
-    """A piece of work that is done again and again, and how many operations (commands, frames, keys) it is."""
+    """A piece of work that is done again and again, and how many operations (commands, frames, keys) it is.
+
+    ``prepare`` comes before each time and ``finish`` in the end; neither counts.
+    """
 
     work: Work
     operations: int
+    prepare: Work = _nothing
+    finish: Work = _nothing
 
 
 class _Clock:
@@ -142,6 +161,46 @@ def command(name: str) -> Counted:
     fill(session, (argv for argv in workload.fill() if _is_filled(argv)))
     batches = build_batches(workload.arguments, DEPTH, seed=1, keyspace=KEYSPACE)[:BATCHES]
     return _answered(session, batches, workload.line_ends)
+
+
+def served(name: str) -> Counted:
+    """A cycle of the hub for one request of each of several clients, from socket to socket."""
+    workload = WORKLOADS[name]
+    node = make_node()
+    fill(make_session(node), (argv for argv in workload.fill() if _is_filled(argv)))
+    hub = Hub(node.log, before_batch=node._before_batch, answers=node.persistence, timer=node._timer)
+    clients = []
+    for _ in range(CLIENTS):
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        hub._register(HubConnection(hub, far, make_session(node)))
+        clients.append(near)
+    requests = itertools.cycle(build_batches(workload.arguments, 1, seed=1, keyspace=KEYSPACE)[: CLIENTS * BATCHES])
+
+    def prepare() -> None:
+        for client in clients:
+            answer = client.recv(READ_SIZE)
+            if not answer or answer.startswith(b"-"):
+                raise ValueError(f"a request was answered {answer[:100]!r}")
+            client.send(next(requests))
+
+    async def close_hub() -> None:
+        hub.close()
+
+    def finish() -> None:
+        # It wants to tell whoever waits for it, of whom there are none.
+        trio.run(close_hub)
+        for client in clients:
+            client.close()
+
+    for client in clients:
+        client.send(next(requests))
+    for _ in range(BATCHES):
+        hub._cycle()
+        prepare()
+    hub._cycle()
+    return Counted(hub._cycle, CLIENTS, prepare, finish)
 
 
 def replicated_set() -> Counted:
@@ -282,6 +341,7 @@ def reference() -> Counted:
 WORK: dict[str, Callable[[], Counted]] = {
     "reference": reference,
     **{name: (lambda name=name: command(name)) for name in COMMANDS},  # type: ignore[misc]
+    **{f"{name} served": (lambda name=name: served(name)) for name in SERVED},  # type: ignore[misc]
     "SET replicated": replicated_set,
     "replica apply": replica_apply,
     "snapshot encode": snapshot_encode,
@@ -300,10 +360,13 @@ def main() -> int:
     for name in sys.argv[1:]:
         counted = WORK[name]()
         for _ in range(WARM_UPS):
+            counted.prepare()
             counted.work()
         gc.collect()
         for _ in range(PASSES):
+            counted.prepare()
             door @ counted.work
+        counted.finish()
         done.append({"name": name, "operations": counted.operations, "passes": PASSES})
     print(json.dumps({"parts": twins.IMPLEMENTATION, "work": done}))
     return 0
