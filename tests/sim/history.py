@@ -50,8 +50,8 @@ class Loss:
     """At a moment the latest operations under a prefix may have been taken back, in the order opposite to theirs.
 
     Those whose reply came after ``since``, that is, and those whose reply did not come. ``only_reads``: nothing that
-    writes and was acknowledged is among them; and nothing of that kind that began after ``until``. ``safe_copies``:
-    what so many copies have is not among them.
+    writes and was acknowledged is among them; and nothing of that kind that began after ``until``. But what another
+    node answered before ``inherited`` may be. ``safe_copies``: what so many copies have is not among them.
     """
 
     at: float
@@ -59,6 +59,7 @@ class Loss:
     since: float
     only_reads: bool = False
     until: float = math.inf
+    inherited: float = -math.inf
     safe_copies: int = 1 << 30
     #: Copies count for operations that began after that.
     steady_since: float = -math.inf
@@ -70,6 +71,8 @@ class Loss:
             return True
         if operation.ended <= self.since:
             return False
+        if operation.ended <= self.inherited:
+            return True
         if operation.copies >= self.safe_copies and operation.begun >= self.steady_since:
             return False
         return operation.kind == "get" or (not self.only_reads and operation.begun <= self.until)

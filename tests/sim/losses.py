@@ -164,7 +164,12 @@ class Losses:
                 if end.trouble is None:
                     continue
                 first = max(first, end.trouble)
-            self._add(Loss(end.at, prefix, first, only_reads=not takes_writes, until=until, why=why))
+            inherited = -math.inf
+            if self._plan.shape == "replicated" and end.trouble is not None:
+                # A replica that was promoted had applied it and could not store it: others had acknowledged it.
+                inherited = since
+            reads = not takes_writes
+            self._add(Loss(end.at, prefix, first, only_reads=reads, until=until, inherited=inherited, why=why))
 
     def _check_age(self, end: _End, got: float, why: str) -> None:
         """What is lost is no older than it may be, where the node and its disk could do their work."""

@@ -116,6 +116,7 @@ class _Simulation:
         losses = Losses(world, plan, self.history, self.prefixes)
         watch = losses.watch = Watch(world, self.prefixes if plan.scopes else ())
         watch.on_opened.append(losses.opened)
+        losses.on_promoted.append(watch.promoted)
         records = Records(world)
         records.opened = watch.epochs
         counted = Counted(world, self.prefixes if plan.scopes else ())

@@ -291,6 +291,17 @@ async def test_a_pin_that_is_not_kept_is_found(nursery: trio.Nursery) -> None:
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["pins"]
 
 
+async def test_the_history_of_a_promotion_is_no_replicas_own(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    promoted, replica = cluster.add("n1"), cluster.add("n2")
+    cluster.watch.promoted("n1")
+    promoted.replication.role = replica.replication.role = "slave"
+    replica.store.journal.offset = 3
+    replica.replication.lineage = promoted.replication.lineage
+    cluster.watch._ready(cluster.world.lives["n2"])
+    assert cluster.failures == []
+
+
 async def test_a_replica_that_begins_a_history_is_found(nursery: trio.Nursery) -> None:
     cluster = Cluster(nursery)
     primary, replica = cluster.add("n1"), cluster.add("n2")

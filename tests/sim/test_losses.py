@@ -250,6 +250,28 @@ def _begin_files(disk: SimDisk) -> None:
     manifest.write(b"file appendonly.aof.1.incr.aof seq 1 type i\n")
 
 
+async def test_a_promoted_replica_that_could_store_nothing_loses_what_others_had_acknowledged(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    lives = Lives(nursery, "always")
+    lives.losses._plan = attrs.evolve(lives.losses._plan, shape="replicated")
+    lives.losses.primary = "n1"
+    replica = lives.start(None)
+    lives.losses.trouble_begins("n1")
+    await trio.sleep(1)
+    write(replica, b"SET", b"a:1", b"v")
+    lives.losses._promoted["n1"] = 2.0
+    await trio.sleep(2)
+    lineage = replica.replication.lineage
+    lives.end("kill")
+    lives.start(Place(lineage, 0))
+    assert lives.failures == []
+    (loss,) = lives.found
+    before = Operation("c1", b"a:1", "increment", b"", 1.5, 1.6, 1)
+    after = Operation("c1", b"a:1", "increment", b"", 2.5, 2.6, 2)
+    assert (loss.may_take(before), loss.may_take(after)) == (True, False)
+
+
 @pytest.mark.parametrize(("policy", "kind", "begun", "found"), [
     ("everysec", "increment", 3.0, False),
     ("everysec", "increment", 3.2, True),

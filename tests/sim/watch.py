@@ -100,6 +100,12 @@ class Watch:
             lineage = node.replication.lineage
             self._histories.update((lineage.history, *(history for history, _ in lineage.ancestors)))
 
+    def promoted(self, name: str) -> None:
+        """A replica has become a primary, and has begun a history."""
+        node = self._world.lives[name].node
+        if node is not None:
+            self._histories.add(node.replication.history)
+
     # -- ownership ----------------------------------------------------------------------------------------------------
 
     def _look(self, life: Life, node: Node) -> None:
