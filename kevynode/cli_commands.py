@@ -12,7 +12,7 @@ from kevynode.cli_output import fail, say
 from kevynode.config import ConfigError, NodeConfig, Setting, flag
 from kevynode.log import Logger, open_log
 from kevynode.probe import PASSWORD, ErrorReply, ProbeError, command_words, connect, parse_info
-from kevynode.serve.parameters import check_parameter, without_effect
+from kevynode.serve.parameters import without_effect
 from kevynode.status import in_columns, moves, peers, replication_state, scopes, tables
 from kevynode.twins import IMPLEMENTATION
 
@@ -231,7 +231,6 @@ def _run(parsed: argparse.Namespace) -> int:
         config = NodeConfig.load(
             parsed.config,
             flags=_flags(parsed),
-            parameters=check_parameter,
             trust_config=parsed.trust_config,
             start_empty=parsed.start_empty,
         )
@@ -273,7 +272,7 @@ def _serve(config: NodeConfig, log: Logger) -> int:
 
 def _check_config(parsed: argparse.Namespace) -> int:
     try:
-        config = NodeConfig.load(parsed.file, environment={}, parameters=check_parameter)
+        config = NodeConfig.load(parsed.file, environment={})
     except ConfigError as error:
         return _fail_config(error)
     for warning in config.warnings:

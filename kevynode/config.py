@@ -211,8 +211,8 @@ class NodeConfig:
     ) -> Self:
         """Read the file at ``path`` (none: defaults only), the environment (None: the process's) and ``flags``.
 
-        ``parameters`` checks the entries of ``[config]``. Blocks for as long as reading the file takes. Raises
-        :class:`ConfigError` with every mistake, an unreadable file included.
+        ``parameters`` checks the entries of ``[config]``; without it the node's own table does. Blocks for as long as
+        reading the file takes. Raises :class:`ConfigError` with every mistake, an unreadable file included.
         """
         reader = _Reader(parameters)
         if path is not None:

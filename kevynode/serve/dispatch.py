@@ -1,7 +1,8 @@
 """The careful way of a command: look-up, gates in Valkey's order, queueing, execution, reply.
 
-``Session.run`` takes a short cut for a plain command on a connection and a node with nothing special about them;
-whatever else comes along goes through :func:`process`, which gives the same answers and asks every question.
+The loop over commands (:mod:`kevynode.serve.loop`) takes a short cut for a plain command on a connection and a node
+with nothing special about them; whatever else comes along goes through :func:`process`, which gives the same answers
+and asks every question.
 """
 
 from __future__ import annotations
