@@ -88,6 +88,8 @@ class _Run:
     def all(self) -> None:
         """All steps, in order. The node is looked at first: reading may take minutes."""
         began = time.monotonic()
+        # A file that is not there is told first of all.
+        os.stat(self.options.path)
         with self._connect() as probe:
             _call(probe, b"PING")
             if not self.options.replaces:

@@ -389,6 +389,15 @@ def test_ctrl_c_in_an_import(
     assert capsys.readouterr().err == "kevynode: interrupted (0 of 3 keys had arrived, maybe a few more)\n"
 
 
+def test_a_file_that_is_not_there_is_told_before_the_node_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fake_node(lambda command: b":7\r\n" if command[0] == b"DBSIZE" else plain(command)) as (node, address):
+        assert main(["import", str(tmp_path / "none"), "--at", address]) == 1
+    assert capsys.readouterr().err == f"kevynode: {tmp_path / 'none'}: No such file or directory\n"
+    assert node.commands == []
+
+
 def test_an_address_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["import", str(tmp_path), "--at"], ["export", "--at"], ["export", "--replication"]):
         assert main([*arguments, "x"]) == 1
