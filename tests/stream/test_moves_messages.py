@@ -155,6 +155,7 @@ async def test_nodes_may_end_at_each_message(
         assert owner == "anna"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrives", [0, 2], ids=["lost", "twice"])
 @pytest.mark.parametrize("replicate", ["all", []], ids=["follows", "empty"])
 @pytest.mark.parametrize("name", CALLED_OFF)
@@ -168,6 +169,7 @@ async def test_a_move_is_called_off_whatever_becomes_of_the_messages(
     assert tried.answer.text.startswith("ERR MOVE-SCOPE ship failed: bert did not ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicate", ["all", []], ids=["follows", "empty"])
 @pytest.mark.parametrize("name", CALLED_OFF)
 @pytest.mark.parametrize("victims", [("anna",), ("bert",), ("anna", "bert")], ids="+".join)

@@ -40,6 +40,7 @@ async def test_nothing_is_written_before_all_peers_have_answered(cluster: Cluste
     assert waits[:2] == ["bert, cleo", "cleo"]
 
 
+@pytest.mark.slow
 @in_cluster
 async def test_a_first_start_waits_for_a_peer_however_long_it_is_away(cluster: Cluster) -> None:
     world = ScopedCluster(cluster)

@@ -119,6 +119,7 @@ async def test_moves_under_load_lose_nothing_whoever_is_killed(cluster: Cluster,
     assert any(isinstance(answer, str) and answer.startswith("OK ") for answer in done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["anna", "bert", "cleo"])
 @pytest.mark.parametrize("wait", [0, 30])
 @in_cluster

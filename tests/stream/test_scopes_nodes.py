@@ -140,6 +140,7 @@ async def test_a_node_that_has_stopped_leaves_no_file_open(cluster: Cluster) -> 
     await world.settle()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 70, 100, 150, 200])
 @in_cluster
@@ -156,6 +157,7 @@ async def test_a_start_may_end_at_every_step(cluster: Cluster, how: str, steps: 
     await world.settle()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 70, 100, 150, 200, 300])
 @in_cluster
 async def test_a_restore_may_be_stopped_at_every_step(cluster: Cluster, steps: int) -> None:
@@ -194,6 +196,7 @@ class Steps(trio.abc.Instrument):
         return sum(count for name, count in self.counts.items() if word in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("present", [("anna", "bert", "cleo"), ("anna", "bert"), ("anna",)], ids=len)
 @in_cluster
 async def test_idling_costs_nothing(cluster: Cluster, present: tuple[str, ...]) -> None:

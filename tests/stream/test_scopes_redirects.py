@@ -98,6 +98,7 @@ async def test_an_entry_of_the_ledger_ends_the_dispute_of_those_who_are_not_conc
         assert (await follow(world, name))[0] == ([name] if name == "cleo" else [name, "cleo"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
 @pytest.mark.parametrize("lost", [("anna",), ("bert",), ("anna", "bert"), NAMES[1:]], ids="-".join)
 @in_cluster
