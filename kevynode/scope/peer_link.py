@@ -278,7 +278,8 @@ class Link:
                 raise decoder.error
             pause = self._allowance.spend(self._clock.monotonic(), len(data), len(messages), questions)
             data = b""
-            await trio.sleep(pause)
+            if pause:
+                await trio.sleep(pause)
 
     async def _obey(self, action: Action) -> None:
         host, peer = self._host, self.peer
