@@ -17,13 +17,14 @@ import argparse
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sim.plan import plan_from_json
 from sim.scheduling import HASH_SEED
-from sim.trials import read
+from sim.trials import HANGS, read
 
 __all__ = ["CAUGHT", "MUTATIONS", "ROOT", "SEEDS", "Mutation", "Trial", "main", "mutated", "try_plans"]
 
@@ -43,8 +44,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 CAUGHT: Final = Path(__file__).resolve().parent / "caught"
 #: Seeds that a kept plan is run with, its own and those that follow it: a change may have one of them miss the moment.
 SEEDS: Final = 8
-#: Seconds (of the machine) that one simulation may take: many times what it does.
-PATIENCE: Final = 120
+#: Seconds of a processor that one simulation may take: many times what it does.
+PATIENCE: Final = 60
 
 
 @attrs.frozen
@@ -286,8 +287,8 @@ def try_plans(place: Path, *words: str | Path | float) -> Trial:
     told = read(done.stdout)
     if done.returncode == 0:
         return Trial(told.of, told.seed)
-    if done.returncode == -signal.SIGALRM:
-        return Trial(told.of, told.seed, f"hang: no end after {PATIENCE} s of the machine")
+    if -done.returncode in HANGS:
+        return Trial(told.of, told.seed, f"hang: no end after {PATIENCE} s of a processor")
     if told.failures:
         return Trial(told.of, told.seed, told.failures[0])
     raise ChildProcessError(f"it ends with {done.returncode}: {done.stderr[-300:].strip()}")
@@ -300,20 +301,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=3.0, help="minutes of that for each of them at most (3)")
     parser.add_argument("--only", default="", metavar="WORD", help="those whose name has this word")
     parser.add_argument("--keep", action="store_true", help="keep the plans that were found by searching, shrunk")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="mistakes that are tried at a time (1)")
     options = parser.parse_args(arguments)
     chosen = [mutation for mutation in MUTATIONS if options.only in mutation.name]
+    judge = partial(_judge, seeds=options.seeds, minutes=options.minutes, keep=options.keep)
     missed = 0
-    for mutation in chosen:
-        began = time.monotonic()
-        verdict = _judge(mutation, options.seeds, options.minutes, keep=options.keep)
-        missed += not verdict.startswith("caught")
-        sys.stdout.write(f"{mutation.name:<60} {time.monotonic() - began:5.0f} s  {verdict}\n")
-        sys.stdout.flush()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for mutation, (verdict, seconds) in zip(chosen, pool.map(judge, chosen), strict=True):
+            missed += not verdict.startswith("caught")
+            sys.stdout.write(f"{mutation.name:<60} {seconds:5.0f} s  {verdict}\n")
+            sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} caught\n")
     return 1 if missed else 0
 
 
-def _judge(mutation: Mutation, seeds: int, minutes: float, *, keep: bool) -> str:
+def _judge(mutation: Mutation, *, seeds: int, minutes: float, keep: bool) -> tuple[str, float]:
+    """The verdict, and how many seconds it took."""
+    began = time.monotonic()
+    return _verdict(mutation, seeds, minutes, keep=keep), time.monotonic() - began
+
+
+def _verdict(mutation: Mutation, seeds: int, minutes: float, *, keep: bool) -> str:
     try:
         mutation.changed(ROOT / "kevynode")
     except ValueError as error:

@@ -24,6 +24,7 @@ def test_a_mistake_can_be_made_and_has_a_plan(mutation: Mutation) -> None:
     changed = mutation.changed(ROOT / "kevynode")
     assert changed != (ROOT / "kevynode" / mutation.file).read_text(encoding="utf-8")
     ast.parse(changed)
+    assert mutation.plans()
     for plan in mutation.plans():
         assert plan_from_json(plan.read_text(encoding="utf-8")).about
 

@@ -7,7 +7,7 @@
 
 with the folder of the tests, and that of the package which is to be tried, among ``PYTHONPATH``. Each line that is
 printed is of JSON, and says what is tried, or what came of it: :func:`read` has them. A simulation that takes too long
-ends the process (:data:`signal.SIGALRM`), and what was tried is the last line then.
+ends the process by one of :data:`HANGS`, and what was tried is the last line then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from sim.plan import PROFILES, Plan, draw_plan, plan_from_json, plan_to_json
@@ -27,7 +27,12 @@ from sim.scheduling import require_hash_seed
 from sim.shrinking import shrink
 from sim.simulation import simulate_plan
 
-__all__ = ["Told", "main", "read"]
+__all__ = ["HANGS", "Told", "main", "read"]
+
+#: What ends a process that hangs: it has used too many seconds of a processor, or waits for something for ever.
+HANGS: Final = (signal.SIGPROF, signal.SIGALRM)
+#: Seconds of the machine for each of the processor: others may have most of it.
+SHARE: Final = 30
 
 
 @attrs.frozen
@@ -58,7 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--first", type=int, default=1, metavar="N", help="of FILEs: so many seeds after their own")
     parser.add_argument("--seeds", type=int, default=1, metavar="N")
     parser.add_argument("--minutes", type=float, default=60.0, metavar="M")
-    parser.add_argument("--patience", type=int, default=120, metavar="S", help="seconds that one simulation may take")
+    parser.add_argument(
+        "--patience", type=int, default=60, metavar="S", help="seconds of a processor for one simulation"
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="where the plan that failed goes, shrunk")
     options = parser.parse_args(arguments)
     require_hash_seed(["-m", "sim.trials", *arguments])
@@ -67,9 +74,9 @@ def main(arguments: Sequence[str]) -> int:
         if time.monotonic() >= end:
             break
         _say(Told(of, plan.seed))
-        signal.alarm(options.patience)
+        _limit(options.patience)
         outcome = simulate_plan(plan)
-        signal.alarm(0)
+        _limit(0)
         if outcome.failures:
             _say(Told(of, plan.seed, tuple(failure.partition("\n")[0] for failure in outcome.failures)))
             if options.keep is not None:
@@ -88,6 +95,12 @@ def _plans(options: argparse.Namespace) -> Iterator[tuple[str, Plan]]:
         plan = plan_from_json(file.read_text(encoding="utf-8"))
         for more in range(options.first - 1, options.first - 1 + options.seeds):
             yield file.stem, attrs.evolve(plan, seed=plan.seed + more)
+
+
+def _limit(seconds: int) -> None:
+    """Let the process end when it has used so many more seconds of a processor, or far too many have passed; 0: not."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(SHARE * seconds)
 
 
 def _say(told: Told) -> None:
