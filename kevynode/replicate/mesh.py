@@ -80,6 +80,10 @@ class Mesh:
         self._began = False
         # Whether anything has been wanted of others: then what they say of moves is heard from then on.
         self._listens = False
+        # What writers have released last that was not copied from them whole, by writer and prefix.
+        self._let_go: dict[tuple[str, bytes], Released] = {}
+        # Those of which a copy of their present writer's has been here since the start, as far as anybody has asked.
+        self._had: set[bytes] = set()
 
     def refresh(self) -> None:
         """Follow whoever owns what now. Does nothing if that has not changed."""
@@ -94,6 +98,7 @@ class Mesh:
                 follower.retire("none of its scopes is followed any more")
                 self._received_before += follower.received_bytes
                 del self.followers[node_id]
+                self._let_go = {which: mark for which, mark in self._let_go.items() if which[0] != node_id}
                 self._log.info("scopes_left", node=node_id, upstream=follower.address)
         for node_id, prefixes in wanted.items():
             if node_id not in self.followers:
@@ -158,6 +163,11 @@ class Mesh:
         """The stream of a writer has come to marks."""
         follower = self.followers.get(node_id)
         if follower is not None:
+            for prefix in follower.acquired:
+                self._let_go.pop((node_id, prefix), None)
+            for prefix, released in follower.released.items():
+                if not released.whole:
+                    self._let_go[node_id, prefix] = released
             self._sources.marks_passed(node_id, follower)
             self.refresh()
 
@@ -235,7 +245,9 @@ class Mesh:
 
         It is not while the writer has a scope that is still followed in the stream of the one before it, or of which it
         is not known whether the copy has what was written elsewhere before; nor while the writer may have one that this
-        node takes for another one's, or for its own.
+        node takes for another one's, or for its own; nor until a copy of what it has released, and was not copied from
+        it until then, has come from who had it next. Nor is it, after a start, until there has been a copy of every
+        scope that was ever moved: what this writer may have had of it is not known then.
         """
         for node_id, follower in self.followers.items():
             applied = follower.has_applied(history, offset)
@@ -253,8 +265,42 @@ class Mesh:
             elif prefix in follower.prefixes:
                 if owner == node_id and self._sources.is_between(prefix):
                     return True
-            elif owner == node_id or not self._is_sure(prefix) or self._has_acquired_last(follower, prefix):
+            elif owner == node_id or not self._is_sure(prefix) or self._may_come(node_id, follower, prefix, owner):
                 return True
+        return False
+
+    def _may_come(self, node_id: str, follower: MeshFollowing, prefix: bytes, owner: str) -> bool:
+        """Whether what a writer has written under a prefix that is another one's now may be yet to come from there."""
+        return (
+            self._has_acquired_last(follower, prefix)
+            or self._is_let_go(node_id, follower, prefix)
+            or self._is_new(prefix, owner)
+        )
+
+    def _is_let_go(self, node_id: str, follower: MeshFollowing, prefix: bytes) -> bool:
+        """Whether what a writer wrote under a prefix until it released it is yet to come, from those after it."""
+        released = self._let_go.get((node_id, prefix))
+        if released is None or released.at[0] not in (
+            follower.stream[0],
+            *(before for before, _ in follower.ancestors),
+        ):
+            return False
+        copy = self.copy_of(prefix)
+        return copy is None or (self._epoch(prefix) is not None and copy.epoch < released.mark.epoch)
+
+    def _is_new(self, prefix: bytes, owner: str) -> bool:
+        """Whether a copy of a prefix is yet to come for the first time since the start.
+
+        Who wrote it before its owner is not known then: it may have been any writer.
+        """
+        epoch = self._epoch(prefix)
+        if not epoch or prefix in self._had or owner not in self.followers:
+            # What has never been moved nobody else has written.
+            return False
+        copy = self.copy_of(prefix)
+        if copy is None or copy.epoch < epoch:
+            return True
+        self._had.add(prefix)
         return False
 
     def _may_be_lost(self, node_id: str, follower: MeshFollowing, prefix: bytes) -> bool:

@@ -167,6 +167,8 @@ class Link:
         self._numbers = itertools.count(1)
         self._last_number = 0
         self._pending: dict[int, _Question] = {}
+        # Whether the peer's version could not be remembered, and whether all its entries have come, unsaid yet.
+        self._is_unnoted = self._is_known = False
         self._asking = trio.Semaphore(QUESTIONS)
 
     def wake(self) -> None:
@@ -288,11 +290,10 @@ class Link:
                 async with self._merging:
                     await host.on_rows(peer.node_id, entries)
             case LedgerKnown():
-                peer.answered()
-                host.on_answered(peer.node_id)
+                self._is_known = True
+                self._all_known()
             case NoteVersion(version):
-                await host.on_announced(peer.node_id, version)
-                peer.noted(version)
+                await self._note(version)
             case SendLedger():
                 self.outbox.send_ledger()
                 self.wake()
@@ -314,6 +315,29 @@ class Link:
                     raise PeerWireError(f"it asks more than {QUESTIONS} questions at once") from None
             case CopiesHeld():
                 self._answered(action)
+
+    async def _note(self, version: int) -> None:
+        """Remember the peer's version durably. Where the disk fails the next heartbeat has it tried again.
+
+        The link goes on meanwhile: who cannot write anything down has to hear all the same what it has lost.
+        """
+        try:
+            await self._host.on_announced(self.peer.node_id, version)
+        except OSError as error:
+            if not self._is_unnoted:
+                self._is_unnoted = True
+                self._log.warning("peer_version_not_noted", id=self.peer.node_id, version=version, reason=str(error))
+            return
+        self._is_unnoted = False
+        self.peer.noted(version)
+        self._all_known()
+
+    def _all_known(self) -> None:
+        """Say that all of the peer's entries are taken in, unless the version that they are of is yet to be noted."""
+        if self._is_known and not self._is_unnoted:
+            self._is_known = False
+            self.peer.answered()
+            self._host.on_answered(self.peer.node_id)
 
     def _answered(self, answer: CopiesHeld) -> None:
         if answer.number > self._last_number:

@@ -670,3 +670,52 @@ def test_a_token_is_not_answered_while_it_is_not_sure_who_owns_a_prefix(owner: s
     assert world.mesh.has_applied(8, 30) is (owner == "t")
     world.unsure.clear()
     assert world.mesh.has_applied(7, 100) is world.mesh.has_applied(8, 30) is True
+
+
+def test_a_token_of_who_had_a_prefix_in_between_is_not_answered_before_it_has_come_from_who_has_it_next() -> None:
+    world = World({A: "s", b"b:": "t"})
+    world.own("s", 0)
+    world["t"].stream = (8, 30)
+    assert world.mesh.has_applied(8, 30) is True
+    # It was t's, and is given back, and nothing of it was copied from there.
+    world.acquire("t", 90, epoch=1)
+    assert world.mesh.has_applied(8, 30) is False
+    world.release("t", "s", 2, whole=False)
+    assert world.mesh.has_applied(8, 30) is False
+    world["s"].missing = (A,)
+    world.own("s", 2)
+    world.acquire("s", 30, history=8, epoch=2)
+    assert world.mesh.has_applied(8, 30) is False
+    world["s"].missing = ()
+    assert world.mesh.has_applied(8, 30) is True
+
+
+def test_what_was_released_in_a_history_that_is_lost_is_not_waited_for() -> None:
+    world = World({A: "s", b"b:": "t"})
+    world.own("s", 0)
+    world["t"].stream = (8, 30)
+    world.acquire("t", 90, epoch=1)
+    world.release("t", "s", 2, whole=False)
+    assert world.mesh.has_applied(8, 30) is False
+    world["t"].stream, world["t"].ancestors = (9, 5), ()
+    assert world.mesh.has_applied(9, 5) is True
+
+
+def test_after_a_start_no_token_is_answered_before_there_has_been_a_copy_of_every_scope() -> None:
+    world = World({A: "s", b"b:": "t"}, epochs={A: 2})
+    world["t"].stream = (8, 30)
+    world["s"].missing = (A,)
+    # Until its last move it may have been t's.
+    assert world.mesh.has_applied(8, 30) is False
+    world["s"].missing = ()
+    assert world.mesh.has_applied(8, 30) is True
+    # What becomes of it from here on has been followed by its marks.
+    world["s"].missing = (A,)
+    assert world.mesh.has_applied(8, 30) is True
+
+
+@pytest.mark.parametrize(("owner", "epoch"), [("nobody", 2), ("s", 0)])
+def test_nobody_waits_for_a_copy_that_cannot_be_had_or_that_only_one_has_written(owner: str, epoch: int) -> None:
+    world = World({A: owner, b"b:": "t", b"c:": "s"}, epochs={A: epoch})
+    world["t"].stream, world["s"].missing = (8, 30), (A,)
+    assert world.mesh.has_applied(8, 30) is True
