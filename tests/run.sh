@@ -147,7 +147,7 @@ part_compat() {
 part_compiled() {
     if KEVYNODE_PURE='' "$venv/bin/python" -c 'import sys; from kevynode.twins import COMPILED; sys.exit(not COMPILED)'; then
         compiled -p no:cacheprovider "$root"/tests/unit/test_twins*.py "$root"/tests/stream/test_hub*.py \
-            "$root/tests/compat"
+            "$root/tests/compat" "$root/tests/sim/test_fuzzing.py"
     else
         # Where there is a compiler they have to be there.
         echo "skipped, because the compiled parts were not built"

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import attrs
 import tomli
 from sim.strange_node import as_replica, with_scopes
 from sim.strangers import Choices
@@ -102,10 +103,13 @@ def _flat(events: Sequence[Any]) -> list[str]:
     told: list[str] = []
     for event in events:
         commands = getattr(event, "commands", None)
-        if isinstance(commands, list) and not getattr(event, "grouped", False):
+        if commands is None:
+            told.append(repr(event))
+        elif not getattr(event, "grouped", False):
             told += [repr(command) for command in commands]
         else:
-            told.append(repr(event))
+            # The compiled reader leaves the words in the bytes they came in until somebody wants them.
+            told.append(repr(attrs.evolve(event, commands=list(commands))))
     return told
 
 
@@ -225,6 +229,8 @@ def _session(data: bytes) -> None:
     for run_commands in _LOOPS:
         node = ServerHarness()
         node.server.run_commands = run_commands
+        # The table of commands, which counts their calls, is the whole process's.
+        node.server.reset_statistics()
         session = Session(node.server, "127.0.0.1:50000", "127.0.0.1:6004")
         session.peer_gone = lambda: False
         answered = b""
