@@ -119,11 +119,70 @@ ACCEPTED: Final[tuple[Accepted, ...]] = (
         condition=_other_database,
     ),
     Accepted(
-        what="Streams, scripting, HyperLogLog and geo; `DUMP`, `RESTORE`, `MIGRATE`; `FAILOVER`",
+        what=(
+            "Streams, scripting and functions, HyperLogLog and geo; `DUMP`, `RESTORE`, `MIGRATE`; `FAILOVER`; "
+            "`COMMANDLOG`, `MODULE`, `CLUSTERSCAN`, `LOLWUT`"
+        ),
         valkey="Supported.",
         kevynode="`ERR unknown command`",
-        reason="Not written yet.",
+        reason="Not written yet. `SLOWLOG` does what `COMMANDLOG` does for slow commands.",
         condition=_not_yet,
+    ),
+    Accepted(
+        what="Users and their rights: `ACL SETUSER`, `DELUSER`, `LOAD`, `SAVE`, `LOG`, `GENPASS`, `DRYRUN`",
+        valkey="Supported.",
+        kevynode="`ERR unknown subcommand`",
+        reason="There is one user, `default`, with or without a password.",
+        condition=_never,
+    ),
+    Accepted(
+        what="`CLIENT TRACKING ON`",
+        valkey="Tells the client when keys that it has read change.",
+        kevynode="`ERR client-side caching is not supported by this node`",
+        reason="Not written yet.",
+        condition=_never,
+    ),
+    Accepted(
+        what="The subcommands of `CLUSTER` that change a cluster, and those about slots that migrate",
+        valkey="Supported in a cluster.",
+        kevynode="`ERR unknown subcommand`",
+        reason="Which node writes what is declared, and moved by `MOVE-SCOPE`.",
+        condition=_never,
+    ),
+    Accepted(
+        what="`CONFIG` parameters",
+        valkey="All of Valkey's.",
+        kevynode=(
+            "Those that `CONFIG GET *` shows. Some that only tune Valkey's insides (`activedefrag`, "
+            "`lazyfree-…`, `active-expire-effort` …) may be set and change nothing; the log says "
+            "`config_without_effect`, or `parameter_set … effect=false`."
+        ),
+        reason="Scripts written for Valkey should run, and nobody should rely on what is not there.",
+        condition=_never,
+    ),
+    Accepted(
+        what="`client-output-buffer-limit`",
+        valkey="Hard limits, soft limits with a time, and limits for replicas.",
+        kevynode=(
+            "The hard limits of `normal` and `pubsub` count. Soft limits, and those of `replica`, may be set and "
+            "change nothing."
+        ),
+        reason="A replica is bounded by the backlog, and by the time for which it may take nothing.",
+        condition=_never,
+    ),
+    Accepted(
+        what="`CONFIG REWRITE`",
+        valkey="Writes the configuration file.",
+        kevynode="An error.",
+        reason="A node is configured by its TOML file, which it never writes.",
+        condition=_never,
+    ),
+    Accepted(
+        what="`LATENCY`, and the texts of `LATENCY DOCTOR` and `MEMORY DOCTOR`",
+        valkey="Samples of slow events, if switched on.",
+        kevynode="No samples; texts of our own.",
+        reason="`SLOWLOG`, and the log, tell what was slow.",
+        condition=_never,
     ),
     Accepted(
         what="Replication: `REPLICAOF host port`, `REPLCONF`, `PSYNC`, `SYNC`",
