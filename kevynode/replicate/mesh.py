@@ -271,6 +271,10 @@ class Mesh:
 
     def _may_come(self, node_id: str, follower: MeshFollowing, prefix: bytes, owner: str) -> bool:
         """Whether what a writer has written under a prefix that is another one's now may be yet to come from there."""
+        released = self._sources.released(prefix)
+        if released is not None and released.mark.owner == node_id:
+            # The ledger here is yet to say that it is this writer's, whose acquisition may have been passed long ago.
+            return True
         return (
             self._has_acquired_last(follower, prefix)
             or self._is_let_go(node_id, follower, prefix)

@@ -719,3 +719,20 @@ def test_nobody_waits_for_a_copy_that_cannot_be_had_or_that_only_one_has_written
     world = World({A: owner, b"b:": "t", b"c:": "s"}, epochs={A: epoch})
     world["t"].stream, world["s"].missing = (8, 30), (A,)
     assert world.mesh.has_applied(8, 30) is True
+
+
+def test_a_token_of_who_gets_a_prefix_is_not_answered_before_the_ledger_here_says_so() -> None:
+    world = World({A: "s", b"b:": "t"})
+    world.own("s", 0)
+    world["t"].stream = (8, 30)
+    assert world.mesh.has_applied(8, 30) is True
+    # Where t acquired it the link to it began later.
+    world.release("s", "t")
+    assert world.mesh.has_applied(8, 30) is False
+    world.own("t", 1)
+    assert world.mesh.has_applied(8, 30) is False
+    world["t"].missing = (A,)
+    world.time += PATIENCE
+    world.hear("s", "t")
+    world["t"].missing = ()
+    assert (world["t"].prefixes, world.mesh.has_applied(8, 30)) == ((A, b"b:"), True)
