@@ -131,6 +131,6 @@ def test_a_replica_hears_nothing_that_its_primary_could_not_write(tmp_path: Path
                     lambda: replica.call(b"REPL.TOKEN") == again.call(b"REPL.TOKEN"), "the replica has everything"
                 )
                 assert clients.check(replica) == 0
-                # It had no more than its primary found again, so it went on.
+                # It went on, or was shipped what it lacked of a base that was written before the end.
                 stats = again.info(b"stats")
-                assert (stats["sync_full"], stats["sync_partial_ok"]) == ("0", "1")
+                assert int(stats["sync_full"]) + int(stats["sync_partial_ok"]) == 1

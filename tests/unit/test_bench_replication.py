@@ -466,4 +466,5 @@ class TestProbe:
                 os.close(reading)
             assert seen.samples == []
             probe.watch_replies(attrs.evolve(watch, interval=1e-6, seconds=1e-6), control, seen)
-        assert len(seen.samples) == 1
+        # As many as one round has beats for.
+        assert seen.samples
