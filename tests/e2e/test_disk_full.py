@@ -131,8 +131,8 @@ def test_a_replica_hears_nothing_that_its_primary_could_not_write(tmp_path: Path
                     lambda: replica.call(b"REPL.TOKEN") == again.call(b"REPL.TOKEN"), "the replica has everything"
                 )
                 assert clients.check(replica) == 0
-                # It had no more than its primary found again, so it went on; or it lacked some of a base that the primary
-                # had written just before the end.
+                # It had no more than its primary found again, so it went on; or it lacked some of a base that the
+                # primary had written just before the end.
                 stats = again.info(b"stats")
                 kinds = (stats["sync_full"], stats["sync_partial_ok"])
                 lacked = "entries that the replica lacks are no longer held" in str(again.info(b"replication"))
