@@ -7,19 +7,22 @@
     python -m tests.sim --profile moves --seed 17 --actions 2,5         and only these of its actions
     python -m tests.sim --plan tests/sim/kept/NAME.json                 one that was kept
 
-Needs what the node needs, and nothing else. Ends with 1 if any simulation failed.
+Needs what the node needs, and nothing else. Ends with 1 if any simulation failed. Ctrl-C ends it after the seed
+that it is at, with what the others came to; a second one at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -145,8 +148,11 @@ def _search(options: argparse.Namespace) -> int:
     totals = Totals()
     bar = ProgressBar(sys.stderr)
     end = totals.began + options.minutes * 60
-    with suppress(KeyboardInterrupt), _outcomes(options) as outcomes:
+    with _interruption() as interrupted, _outcomes(options) as outcomes:
         for outcome in outcomes:
+            if interrupted.is_set():
+                # The signal may have woken that one: it is no other's trace.
+                break
             totals.add(outcome)
             if bar.is_wanted:
                 facts = f"{totals.rate:.0f} cluster-seconds a second, {len(totals.failed)} failed"
@@ -159,6 +165,22 @@ def _search(options: argparse.Namespace) -> int:
     bar.clear()
     _say(totals.report())
     return 1 if totals.failed else 0
+
+
+@contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C; the second one raises KeyboardInterrupt."""
+    interrupted = threading.Event()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

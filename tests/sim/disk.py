@@ -41,10 +41,14 @@ class SimDisk(MemoryDisk):
         # When what no sync has covered yet was first written to each file; and what one covers that has yet to end.
         self._exposed: dict[Content, float] = {}
         self._syncing: dict[Content, float] = {}
+        #: What :meth:`exposed_since` was when the process before ended.
+        self.exposed_before: float | None = None
         # Since it was last in order: calls fail, or failed.
         self.in_trouble = False
         # Whether it failed in this life of the node.
         self.had_trouble = False
+        #: Faults that let some of its calls fail, whatever else is repaired, until they are over.
+        self.faults: list[trio.Event] = []
         # Files of which it has not given back what a failed sync had left in memory alone.
         self.forgot: list[str] = []
         #: When it was slow in a call that changes something: from when to when.
@@ -143,7 +147,7 @@ class SimDisk(MemoryDisk):
 
     def forgive(self) -> None:
         """What has failed so far has no part in what comes, unless something fails still."""
-        self.had_trouble = self.in_trouble
+        self.had_trouble = self.in_trouble or any(not over.is_set() for over in self.faults)
 
     def repaired(self) -> None:
         """It works again; what has failed has failed."""
@@ -177,4 +181,5 @@ class SimDisk(MemoryDisk):
         disk.in_trouble = disk.had_trouble = self.in_trouble
         disk._pace, disk._slowest = self._pace, self._slowest
         disk.busy = self.busy
+        disk.exposed_before = self.exposed_since()
         return disk

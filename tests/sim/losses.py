@@ -5,12 +5,15 @@ something may be lost. Of an end, that is when the node is started again: then i
 (:class:`~sim.exposure.Exposure`), and the rules say which of it may be.
 
 - *Acknowledged writes*: none with ``always``, and none when only the process ends. With ``everysec`` the power takes no
-  more than two seconds of them: answers that left within two seconds of the first entry that was lost. Those are the
-  last two seconds in which the node and its disk could work; where the disk has hung since, answers have been waiting.
+  more than two seconds of them: answers that left within two seconds of when the first entry that was lost was written.
+  Those are the last two seconds in which the node and its disk could work; where the disk has hung since, or the files
+  were being changed, answers have been waiting.
 - *Reads* acknowledge nothing, but with ``always``. They go on while answers to writes wait, and show these writes; so a
   read since the first entry that was lost may have shown what is lost. While a disk is in trouble that is so with
   ``always``, too.
 - What had been found by a start is durable when the node is ready.
+- A replica that is promoted has applied what it may not have stored yet: others have answered for that, and it is lost
+  if the replica ends before its disk has it.
 
 With ``everysec`` each answer to a write is looked at when it comes: does the disk lack what is older than two seconds?
 
@@ -54,6 +57,8 @@ class _End:
     loses_unsynced: bool
     #: Since when its disk was in trouble.
     trouble: float | None
+    #: When the first of what its disk lacked was written to a file in use.
+    exposed: float | None
     writes: dict[bytes, float]
 
 
@@ -122,7 +127,8 @@ class Losses:
         loses_unsynced = how == "power" or forgot
         if self.exposure.has_loaded(life):
             had = self.exposure.place(life.name)
-            self._ends[life.name] = _End(life, how, now, had, loses_unsynced, trouble, writes)
+            exposed = self._world.disks[life.name].exposed_before
+            self._ends[life.name] = _End(life, how, now, had, loses_unsynced, trouble, exposed, writes)
         elif loses_unsynced and life.name in self._ends:
             # It has done nothing, but what was left of the one before it.
             self._ends[life.name] = attrs.evolve(self._ends[life.name], loses_unsynced=True)
@@ -159,15 +165,14 @@ class Losses:
             if self._plan.shape == "scoped":
                 # It came with all that was acknowledged before.
                 first = max(first, since)
-            until = math.inf if policy == "no" else max(lost.got + EVERYSEC, since)
-            if policy == "always":
+            written = lost.got if end.exposed is None else max(lost.got, end.exposed)
+            until = math.inf if policy == "no" else max(written + EVERYSEC, since)
+            # A replica that was promoted had applied it and not stored it: others had answered for it.
+            inherited = since if self._plan.shape == "replicated" and lost.got < since else -math.inf
+            if policy == "always" and inherited == -math.inf:
                 if end.trouble is None:
                     continue
                 first = max(first, end.trouble)
-            inherited = -math.inf
-            if self._plan.shape == "replicated" and end.trouble is not None:
-                # A replica that was promoted had applied it and could not store it: others had acknowledged it.
-                inherited = since
             reads = not takes_writes
             self._add(Loss(end.at, prefix, first, only_reads=reads, until=until, inherited=inherited, why=why))
 

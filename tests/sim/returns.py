@@ -57,7 +57,7 @@ class Returns:
             await trio.sleep(random.choice((0.1, 1.0)))
         finally:
             mended.set()
-        self._world.disks[third].had_trouble = False
+        self._world.disks[third].forgive()
 
     def _has_copy(self, name: str, prefix: bytes) -> bool:
         node = self._world.living().get(name)

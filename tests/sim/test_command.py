@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import attrs
@@ -54,3 +55,20 @@ def test_a_trace_is_written_whether_or_not_somebody_says_where(
     trace = Path(line.removeprefix("  trace: ").partition(",")[0])
     assert trace.is_relative_to(tmp_path)
     assert "started id=n1" in trace.read_text()
+
+
+def test_an_interruption_ends_it_with_what_the_others_came_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(seed: int, profile: Profile) -> Outcome:
+        outcome = simulate(1, profile)
+        if seed == 5:
+            signal.raise_signal(signal.SIGINT)
+        return outcome
+
+    monkeypatch.setattr(command, "simulate", interrupted)
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    before = signal.getsignal(signal.SIGINT)
+    assert command.main(["--seeds", "100", "--first", "4", "--profile", "replication"]) == 0
+    assert capsys.readouterr().out.startswith("1 seeds in ")
+    assert signal.getsignal(signal.SIGINT) is before

@@ -250,26 +250,56 @@ def _begin_files(disk: SimDisk) -> None:
     manifest.write(b"file appendonly.aof.1.incr.aof seq 1 type i\n")
 
 
-async def test_a_promoted_replica_that_could_store_nothing_loses_what_others_had_acknowledged(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+@pytest.mark.parametrize(("policy", "how", "why"), [
+    ("always", "kill", "failing"),
+    ("always", "power", "at once"),
+    ("no", "kill", "slow"),
+    ("everysec", "kill", "slow"),
+])  # fmt: skip
+async def test_a_promoted_replica_that_had_not_stored_it_loses_what_others_had_acknowledged(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, policy: Policy, how: Death, why: str
 ) -> None:
-    lives = Lives(nursery, "always")
+    lives = Lives(nursery, policy)
     lives.losses._plan = attrs.evolve(lives.losses._plan, shape="replicated")
     lives.losses.primary = "n1"
     replica = lives.start(None)
-    lives.losses.trouble_begins("n1")
+    if why == "failing":
+        lives.losses.trouble_begins("n1")
     await trio.sleep(1)
     write(replica, b"SET", b"a:1", b"v")
+    if why == "slow":
+        lives.cluster.world.disks["n1"].busy.append((1.0, 3.0))
     lives.losses._promoted["n1"] = 2.0
-    await trio.sleep(2)
+    await trio.sleep(1 if why == "at once" else 2)
     lineage = replica.replication.lineage
-    lives.end("kill")
+    lives.end(how)
     lives.start(Place(lineage, 0))
     assert lives.failures == []
     (loss,) = lives.found
     before = Operation("c1", b"a:1", "increment", b"", 1.5, 1.6, 1)
     after = Operation("c1", b"a:1", "increment", b"", 2.5, 2.6, 2)
     assert (loss.may_take(before), loss.may_take(after)) == (True, False)
+
+
+async def test_what_is_written_late_is_exposed_from_then_on(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    lives = Lives(nursery, "everysec")
+    node = lives.start(None)
+    disk = lives.cluster.world.disks["n1"]
+    _begin_files(disk)
+    await trio.sleep(1)
+    write(node, b"SET", b"a:1", b"v")
+    # The files are being changed meanwhile, so nothing is written and nobody is answered.
+    await trio.sleep(4)
+    disk.busy.append((1.0, 5.0))
+    disk.create("/data/appendonlydir/appendonly.aof.1.incr.aof").write(b"what a sync has yet to store")
+    await trio.sleep(0.5)
+    lives.end("power")
+    lives.start(Place(node.replication.lineage, 0))
+    assert lives.failures == []
+    (loss,) = lives.found
+    assert (loss.since, loss.until) == pytest.approx((1.0, 7.1))
 
 
 @pytest.mark.parametrize(("policy", "kind", "begun", "found"), [

@@ -140,7 +140,8 @@ class Traps:
             if not mended.is_set() and call.method == "sync" and call.path.endswith(LEDGER):
                 disk.fail_next("sync")
 
-        disk.had_trouble = True
+        disk.faults.append(mended)
+        disk.forgive()
         disk.before = fail
         return mended
 
