@@ -40,6 +40,7 @@ from ..serve import dispatch as _dispatch
 from ..serve.loop import PENDING_OUTPUT, TURN_OUTPUT
 from ..serve.roles import Roles
 from ..serve.session import MOST_WRITTEN_KEYS, Session
+from ..store.command import Command
 from ..store.journal import Journal
 from ..store.store import Store
 
@@ -55,6 +56,7 @@ cdef object _Session = Session
 cdef object _Server = None
 cdef object _Store = Store
 cdef object _Journal = Journal
+cdef object _Command = Command
 cdef object _ReplyError = _errors.ReplyError
 cdef Py_ssize_t MOST_OUTPUT = TURN_OUTPUT
 cdef Py_ssize_t MOST_PENDING = PENDING_OUTPUT
@@ -77,6 +79,8 @@ cdef Py_ssize_t TURN = slot_offset(Session, "turn")
 cdef Py_ssize_t NEEDED = slot_offset(Roles, "needed_by_every_command")
 cdef Py_ssize_t TRACKS_WRITTEN_KEYS = slot_offset(Roles, "_tracks_written_keys")
 cdef Py_ssize_t CURRENT, SLOW_AFTER, STATISTICS
+cdef Py_ssize_t FACTS = slot_offset(Command, "facts")
+cdef Py_ssize_t HANDLER = slot_offset(Command, "handler")
 cdef Py_ssize_t IS_PLAIN = slot_offset(RequestParser, "plain")
 cdef Py_ssize_t BULK_LIMIT = slot_offset(RequestParser, "bulk_limit")
 
@@ -93,22 +97,24 @@ cdef class Facts:
     pass
 
 
-# By command. Commands are made once for a process.
-cdef dict _facts = {}
-
-
 cdef Facts facts_of(object command):
-    cdef Facts facts = <Facts>_facts.get(command)
-    if facts is None or facts.handler is not command.handler:
-        facts = Facts()
-        facts.command = command
-        facts.handler = command.handler
-        facts.twin = twin_of(command.handler)
-        facts.fewest = command.fewest
-        facts.most = command.most
-        facts.plain = command.plain
-        facts.writes_second_word = command.writes_second_word
-        _facts[command] = facts
+    if type(command) is not _Command:
+        raise TypeError("the compiled loop runs nothing but a Command")
+    cdef object noted = <object>field(command, FACTS)
+    cdef Facts facts
+    if type(noted) is Facts:
+        facts = <Facts>noted
+        if <PyObject*>facts.handler == field(command, HANDLER):
+            return facts
+    facts = Facts()
+    facts.command = command
+    facts.handler = command.handler
+    facts.twin = twin_of(command.handler)
+    facts.fewest = command.fewest
+    facts.most = command.most
+    facts.plain = command.plain
+    facts.writes_second_word = command.writes_second_word
+    command.facts = facts
     return facts
 
 

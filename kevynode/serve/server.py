@@ -79,6 +79,7 @@ class Server(Roles):
     """The sans-I/O middle of a node.
 
     ``wall_ms`` gives unix milliseconds, ``monotonic`` seconds for timers, ``perf`` seconds for measuring durations.
+    Of ``table`` the server takes a copy, ``self.table``: what its commands count is counted here and nowhere else.
     """
 
     # Slots, because each turn of each session reads several of these.
@@ -147,7 +148,7 @@ class Server(Roles):
         self.wall_ms = wall_ms
         self.monotonic = monotonic
         self.perf = perf
-        self.table = table
+        self.table = table.copy()
         # By id: clients, and the program that the node lives in, which nobody lists, counts or kills.
         self.sessions: dict[int, Session] = {}
         self.local_sessions: dict[int, Session] = {}

@@ -173,7 +173,10 @@ _GROUP_CATEGORIES = {
 
 @attrs.define(eq=False)
 class Command:
-    """One command, or one subcommand (then ``parent`` is its container and ``name`` is the part behind the ``|``)."""
+    """One command, or one subcommand (then ``parent`` is its container and ``name`` is the part behind the ``|``).
+
+    What counts calls belongs to one node: a server takes :meth:`Table.copy`, and leaves the table of the process alone.
+    """
 
     name: str
     arity: int
@@ -206,6 +209,8 @@ class Command:
     # What the gate of scopes asks: the second word is the one key that it may change, and whatever there is.
     writes_second_word: bool = attrs.field(init=False)
     writes_everything: bool = attrs.field(init=False)
+    # What the compiled loop has noted of all this; no copy has it.
+    facts: object = attrs.field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.plain = self.on_store and "blocking" not in self.flags
@@ -214,6 +219,13 @@ class Command:
         written = [spec for spec in self.keys if spec.writes]
         self.writes_second_word = len(written) == 1 and written[0].is_second_word
         self.writes_everything = self.writes and not self.keys and self.name.startswith("flush")
+
+    def copy(self, parent: Command | None = None) -> Command:
+        """The same command with its subcommands, under ``parent`` if it is one; nothing has been counted."""
+        twin = attrs.evolve(self, parent=parent, subcommands={}, calls=0, seconds=0.0, rejected=0, failed=0)
+        for name, entry in self.subcommands.items():
+            twin.subcommands[name] = entry.copy(twin)
+        return twin
 
     @property
     def full_name(self) -> str:
@@ -301,6 +313,13 @@ class Table:
         """The command called ``name``, or None."""
         found = self.spellings.get(name)
         return found if found is not None else self.by_name.get(name.lower())
+
+    def copy(self) -> Table:
+        """The same commands, which count their calls for themselves."""
+        twin = Table()
+        for entry in self:
+            twin.add(entry.copy())
+        return twin
 
     def __iter__(self) -> Iterator[Command]:
         return iter(self.by_name.values())

@@ -17,7 +17,6 @@ from kevynode.serve.answers import Verdict, WritingSession
 from kevynode.serve.hub_connection import HubConnection
 from kevynode.serve.hub_rounds import Rounds as PureRounds
 from kevynode.serve.session import Session
-from kevynode.serve.table import TABLE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 compiled_hub = pytest.importorskip("kevynode.compiled.hub", reason="the compiled parts are not built")
@@ -180,7 +179,7 @@ class Side:
             [self.read(near) for near in self.near],
             [(server.statistics.input_bytes, server.statistics.output_bytes) for server in self.servers],
             [(each.input_bytes, each.output_bytes, each.commands_run) for each in traffic],
-            {command.name: command.calls for command in TABLE if command.calls},
+            [{entry.name: entry.calls for entry in server.table if entry.calls} for server in self.servers],
         )
 
     @staticmethod
@@ -200,8 +199,6 @@ class Side:
 def conversation(kind: type[PureRounds], seed: int, step: float) -> list[Any]:
     """What rounds of a kind come to, for clients that do whatever the seed says. ``step`` is what a look at the clock
     takes."""
-    for entry in TABLE:
-        entry.calls = entry.rejected = entry.failed = 0
     chance = random.Random(seed)
     side = Side(kind, step)
     try:

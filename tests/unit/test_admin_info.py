@@ -165,6 +165,24 @@ def test_counters(node: ServerHarness) -> None:
     assert found["persistence"]["rdb_changes_since_last_save"] == "1"
 
 
+def test_nodes_in_one_process_count_for_themselves(node: ServerHarness) -> None:
+    client, other = node.connect(), ServerHarness()
+    neighbour = other.connect()
+    client.call("SET", "a", "1")
+    client.call("INCR", "never", "x")
+    client.call("LPUSH", "a", "x")
+    client.call("CLIENT", "ID")
+    assert info(neighbour, "stats")["stats"]["total_commands_processed"] == "0"
+    assert list(info(neighbour, "commandstats")["commandstats"]) == ["cmdstat_info"]
+    neighbour.call("SET", "a", "1")
+    neighbour.call("CONFIG", "RESETSTAT")
+    found = info(client, "all")
+    assert found["stats"]["total_commands_processed"] == "3"
+    assert set(found["commandstats"]) == {"cmdstat_set", "cmdstat_incr", "cmdstat_lpush", "cmdstat_client|id"}
+    assert found["commandstats"]["cmdstat_incr"].endswith("rejected_calls=1,failed_calls=0")
+    assert found["commandstats"]["cmdstat_lpush"].endswith("rejected_calls=0,failed_calls=1")
+
+
 def test_rates_come_from_samples(node: ServerHarness) -> None:
     client = node.connect()
     node.server.rates.sample()

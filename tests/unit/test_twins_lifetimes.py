@@ -54,9 +54,9 @@ def without_collector() -> Iterator[None]:
 
 
 @pytest.fixture
-def put_handler(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
+def put_handler(node: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
     """Has STRLEN do something else."""
-    command = TABLE.get(b"STRLEN")
+    command = node.server.table.get(b"STRLEN")
     assert command is not None
     return lambda handler: monkeypatch.setattr(command, "handler", handler)
 
@@ -183,7 +183,7 @@ PIPELINE = b"".join(
 
 def test_conversations_leave_nothing_behind(node: ServerHarness) -> None:
     """No object is kept that nobody needs, and none is let go of that others still have."""
-    known = [OK, OK.wire, node.store, node.store.journal, node.server, *TABLE]
+    known = [OK, OK.wire, node.store, node.store.journal, node.server, *node.server.table]
     heard: list[int] = []
     node.store.journal.observers.append(lambda first, group: heard.append(len(group)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -19,7 +19,6 @@ from kevynode.scope.scope import Scope
 from kevynode.scope.table import OwnershipTable
 from kevynode.serve import loop as pure_loop
 from kevynode.serve.session import Session
-from kevynode.serve.table import TABLE
 from kevynode.store.journal import Effect
 
 pytest.importorskip("kevynode.compiled.loop", reason="the compiled parts are not built")
@@ -73,20 +72,6 @@ def conversations(draw: st.DrawFn) -> list[tuple[int, bytes]]:
         sent[client] = pipeline[cut:]
         conversation.append((client, pipeline[:cut]))
     return conversation
-
-
-def forget_calls() -> None:
-    """Zero what the table has counted, which is the whole process's."""
-    for entry in TABLE:
-        for command in (entry, *entry.subcommands.values()):
-            command.calls = command.rejected = command.failed = 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def leave_no_calls() -> Iterator[None]:
-    """Whoever comes next finds a table that has counted nothing."""
-    yield
-    forget_calls()
 
 
 class Way:
@@ -185,7 +170,6 @@ def test_sessions_are_answered_the_same(
 ) -> None:
     ways = []
     for compiled in (False, True):
-        forget_calls()
         way = Way(compiled, scopes, listeners)
         ways.append(([way.send(client, data) for client, data in conversation], way.state()))
     assert ways[1] == ways[0]
