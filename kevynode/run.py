@@ -29,7 +29,7 @@ COLLECT_AFTER: Final = (10_000, 5, 1_000)
 #: Bytes from which on memory is taken from the system directly, and so given back at once: blocks of the backlog.
 MAPPED_FROM: Final = 128 * 1024
 #: Seconds between two turns of the interpreter's threads. A hub under load lets go of the interpreter's lock only for
-#: moments, so a thread must ask for it soon after the last time; this is below the slice of the hub's background work.
+#: moments, so a thread must ask for it soon after the last time; this is below the time of one turn of a session.
 SWITCH_INTERVAL: Final = 0.0002
 
 

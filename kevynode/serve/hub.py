@@ -55,8 +55,6 @@ __all__ = ["Hub", "HubLog"]
 CYCLE: Final = 0.0015
 #: Seconds that one session may run before the next one gets its turn.
 TURN: Final = 0.0005
-#: Seconds that work in the background gets at the end of a cycle.
-BACKGROUND: Final = 0.00025
 #: Bytes read from one socket in one turn.
 READ_SIZE: Final = 65536
 
@@ -80,9 +78,8 @@ class Hub:
     """Serves sessions over non-blocking sockets. Run :meth:`run` in one task and :meth:`serve` in one per connection.
 
     ``before_batch(now)`` is called before the commands of each batch of ready sockets, with the timer's seconds: a
-    place to set the clock. ``background(deadline)`` does a slice of work that can wait and answers whether there is
-    more; it is called after :meth:`start_background`, has to look at the timer, and must not raise, as
-    ``before_batch`` must not. ``timer`` is in seconds and ought to have microseconds; all deadlines are on its clock.
+    place to set the clock; it must not raise. ``timer`` is in seconds and ought to have microseconds; all deadlines are
+    on its clock.
     ``answers`` is asked after each batch and before its answers leave, once for all of them; it must not raise. Whoever
     it has had held stays so until :meth:`release_answers`.
 
@@ -94,7 +91,6 @@ class Hub:
         log: HubLog,
         *,
         before_batch: Callable[[float], object] | None = None,
-        background: Callable[[float], bool] | None = None,
         answers: AnswerGate | None = None,
         timer: Callable[[], float] = time.perf_counter,
         cycle: float = CYCLE,
@@ -102,8 +98,6 @@ class Hub:
     ) -> None:
         self._log = log
         self._before_batch = before_batch
-        self._background = background
-        self._background_wanted = False
         self._held = HeldConnections(answers, self.end, self._watch)
         self._timer = timer
         self._cycle_seconds = cycle
@@ -185,12 +179,6 @@ class Hub:
         else:
             await trio.lowlevel.checkpoint()
 
-    def start_background(self) -> None:
-        """There is work for ``background``: it is called at the end of each cycle until it answers no."""
-        self._background_wanted = self._background is not None
-        if self._sleeping:
-            os.eventfd_write(self._alarm, 1)
-
     def release_answers(self) -> None:
         """Ask again about the answers that are held. Does not checkpoint; may be called at any time."""
         self._held.release()
@@ -244,9 +232,6 @@ class Hub:
                 if now > deadline:
                     break
             more = more or self._owed > 0
-            if self._background_wanted and self._background is not None:
-                self._background_wanted = self._background(timer() + BACKGROUND)
-                more = more or self._background_wanted or bool(self._queue)
         finally:
             self._in_cycle = False
             if self._ending:

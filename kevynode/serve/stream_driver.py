@@ -28,8 +28,6 @@ __all__ = ["StreamDriver", "StreamLog"]
 
 #: Seconds that one session may run before other tasks get a turn.
 TURN: Final = 0.0005
-#: Seconds that work in the background gets before other tasks get a turn.
-BACKGROUND: Final = 0.00025
 #: Bytes read in one go.
 READ_SIZE: Final = 65536
 
@@ -64,7 +62,7 @@ class _Signal:
 class StreamDriver:
     """Serves sessions over streams. Run :meth:`serve` in one task per connection.
 
-    The arguments are those of :class:`kevynode.serve.hub.Hub`. Without ``background`` there is no need to :meth:`run`.
+    The arguments are those of :class:`kevynode.serve.hub.Hub`; unlike a hub it has no task of its own.
     """
 
     def __init__(
@@ -72,16 +70,13 @@ class StreamDriver:
         log: StreamLog,
         *,
         before_batch: Callable[[float], object] | None = None,
-        background: Callable[[float], bool] | None = None,
         answers: AnswerGate | None = None,
         timer: Callable[[], float] = time.perf_counter,
         turn: float = TURN,
     ) -> None:
         self._log = log
         self._before_batch = before_batch
-        self._background = background
         self._answers = answers
-        self._background_wanted = _Signal()
         self._timer = timer
         self._turn_seconds = turn
         self._connections: set[_StreamConnection] = set()
@@ -92,18 +87,6 @@ class StreamDriver:
     def connected(self) -> int:
         """Connections being served."""
         return len(self._connections)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do the background's work, slice by slice, until cancelled."""
-        task_status.started()
-        while True:
-            await self._background_wanted.wait()
-            while self._background is not None and self._background(self._timer() + BACKGROUND):
-                await trio.lowlevel.checkpoint()
-
-    def start_background(self) -> None:
-        """There is work for ``background``: it is called until it says that there is no more."""
-        self._background_wanted.set()
 
     def release_answers(self) -> None:
         """Ask again about the answers that are held. Does not checkpoint; may be called at any time."""

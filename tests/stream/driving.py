@@ -49,14 +49,17 @@ class Driving:
         self.clients: list[trio.abc.Stream] = []
         # The clients' sockets by session, for what has to happen without a checkpoint.
         self.raw: dict[LineSession, socket.socket] = {}
-        # Stops the driver's own task.
+        # Stops the hub's own task.
         self.running = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The driver's own task, until ``running`` is cancelled."""
+        """The hub's own task, until ``running`` is cancelled. Other drivers have none."""
         self.running = trio.CancelScope()
-        with self.running:
-            await self.driver.run(task_status=task_status)
+        if isinstance(self.driver, Hub):
+            with self.running:
+                await self.driver.run(task_status=task_status)
+        else:
+            task_status.started()
 
     async def connect(self, **options: int) -> tuple[trio.abc.Stream, LineSession]:
         """A client's stream and the session at its other end."""

@@ -17,7 +17,7 @@ import trio.testing
 from stream.driving import PATIENCE, Driving, driving, receive_all, receive_exactly, receive_line, settled, socket_pair
 from stream.line_session import LineSession, Log, Room
 
-from kevynode.serve.hub import BACKGROUND, CYCLE, TURN, Hub
+from kevynode.serve.hub import CYCLE, TURN, Hub
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -368,7 +368,7 @@ async def test_the_hub_can_be_stopped_and_started_again() -> None:
         await other.send_all(b"block\n")
         await settled()
         with pytest.raises(RuntimeError, match="running already"):
-            await it.driver.run()
+            await hub_of(it).run()
         for round_ in range(3):
             it.running.cancel()
             await settled()
@@ -391,7 +391,7 @@ async def test_closing_ends_the_hubs_task_and_the_connections() -> None:
 
         async def run() -> None:
             try:
-                await it.driver.run()
+                await hub_of(it).run()
             except trio.ClosedResourceError as error:
                 ended.append(type(error))
 
@@ -450,33 +450,6 @@ async def test_the_clock_is_set_before_each_batch() -> None:
         assert await receive_exactly(client, 10) == b"a\n" * 5
         assert times == sorted(times)
         assert {0.0, 1.0, 2.0, 3.0, 4.0} <= set(times)
-
-
-async def test_background_work_gets_a_slice_of_each_cycle_until_it_is_done() -> None:
-    slices: list[tuple[int, float]] = []
-
-    def background(deadline: float) -> bool:
-        slices.append((hub.cycles, deadline - it.room.timer.now))
-        return len(slices) < 20
-
-    async with driving("hub over unix", cost=CYCLE, background=background) as it:
-        hub = hub_of(it)
-        client, _ = await it.connect()
-        await client.send_all(b"echo a\n" * 30)
-        hub.start_background()
-        assert await receive_exactly(client, 60) == b"a\n" * 30
-        await settled()
-        assert len(slices) == 20
-        assert len({cycle for cycle, _ in slices}) == 20
-        assert [length for _, length in slices] == pytest.approx([BACKGROUND] * 20)
-        before = hub.cycles
-        await settled()
-        assert hub.cycles == before
-        # Asleep, and woken for it.
-        slices.clear()
-        hub.start_background()
-        await settled()
-        assert len(slices) == 20
 
 
 class Rally(LineSession):

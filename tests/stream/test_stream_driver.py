@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from stream.driving import driving, receive_all, receive_exactly, receive_line, settled
+from stream.driving import receive_all, receive_exactly, receive_line, settled
 from stream.line_session import LineSession, Log, Room
 
 from kevynode.serve.stream_driver import StreamDriver
@@ -121,21 +121,6 @@ async def test_a_look_at_the_peer_is_asked_before_an_element_is_handed_over(nurs
     assert await receive_line(ends[1]) == b"gift"
     for client in (*ends, pusher):
         await client.aclose()
-
-
-async def test_background_work_is_done_in_slices_between_other_tasks() -> None:
-    slices: list[float] = []
-
-    def background(deadline: float) -> bool:
-        slices.append(deadline)
-        return len(slices) < 3
-
-    async with driving("streams over memory", background=background) as it:
-        await settled()
-        assert not slices
-        it.driver.start_background()
-        await settled()
-        assert len(slices) == 3
 
 
 async def test_a_stream_that_says_no_goodbye_is_closed_all_the_same(
