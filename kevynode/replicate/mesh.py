@@ -19,8 +19,8 @@ from functools import partial
 from ..store.marks import Release
 from ..transport import format_address
 from .mesh_following import Acquired, MakeMeshFollower, MeshFacts, MeshFollowing, MeshPeer, Released, ScopeCopy
-from .mesh_sources import PATIENCE, Manner, MeshSources
-from .scope_cursors import found_copies, parse_left
+from .mesh_sources import NOBODY, PATIENCE, Manner, MeshSources
+from .scope_cursors import CursorNote, ScopeCursors, found_copies, found_left, parse_left
 from .surroundings import ReplicationLog
 
 __all__ = [
@@ -42,8 +42,8 @@ class Mesh:
     ``owners`` gives the owner of every declared prefix that is wanted here, now. Those of this node itself should be
     among them: then others are listened to before anything moves there. ``epoch`` gives the epoch of the move that made
     that owner one; None: it is not known. ``is_sure`` says whether there is no doubt of that owner. ``monotonic``
-    seconds; ``is_active`` whether this node is one that copies scopes; ``forget`` is told the name of each cursor among
-    those ``found`` in the files at the start that nobody will go on from.
+    seconds; ``is_active`` whether this node is one that copies scopes; ``note`` tells the files of cursors: among those
+    ``found`` in them at the start it is told of those that nobody will go on from.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Mesh:
         is_sure: Callable[[bytes], bool] = lambda prefix: True,
         is_active: Callable[[], bool] = lambda: True,
         found: Mapping[str, tuple[int, int]] | None = None,
-        forget: Callable[[str], None] = lambda name: None,
+        note: CursorNote = lambda name, history, offset: None,
     ) -> None:
         self.self_id = self_id
         self.followers: dict[str, MeshFollowing] = {}
@@ -74,8 +74,10 @@ class Mesh:
         self._is_active = is_active
         self._sources = MeshSources(self_id, self._peers, self.followers, monotonic)
         self._found = dict(found or {})
+        self._note = note
+        # What is here of earlier writers of prefixes that are copied from nobody.
+        self._ownerless = ScopeCursors(NOBODY, note, self._found)
         self._find_what_was_left()
-        self._forget = forget
         self._received_before = 0
         self._began = False
         # Whether anything has been wanted of others: then what they say of moves is heard from then on.
@@ -110,6 +112,7 @@ class Mesh:
             follower.follow_prefixes(prefixes)
         for node_id, follower in self.followers.items():
             follower.leave(self._sources.left_to(node_id), self._sources.earlier_of(node_id))
+        self._ownerless.leave_earlier(self._sources.earlier_of_others())
         self._forget_unused()
         if self.followers != followers and self.on_followers is not None:
             self.on_followers()
@@ -122,6 +125,12 @@ class Mesh:
                 if left is not None and at[0]:
                     self._sources.found(left[0], Released(Release(*left, peer.node_id), at))
             self._sources.found_copies(peer.node_id, *found_copies(address, self._found))
+        # A node may have been declared elsewhere then, or may be declared no more: what is here of it is what it was.
+        known = {format_address(peer.host, peer.port) for peer in self._peers.values()}
+        for address in sorted({name.partition("/")[0] for name in self._found} - known):
+            own, earlier = found_copies(address, self._found)
+            for copies in (own, earlier, found_left(address, self._found)):
+                self._sources.found_copies(NOBODY, {}, copies)
 
     def _change(self, node_id: str, follower: MeshFollowing, prefix: bytes, manner: Manner) -> None:
         if manner is Manner.ADOPT:
@@ -192,7 +201,8 @@ class Mesh:
         if not self._began:
             self._began = True
             for name in self._found:
-                self._forget(name)
+                if name.partition("/")[0] != NOBODY:
+                    self._note(name, 0, 0)
             self._found = {}
             self._sources.forget_found()
 

@@ -121,7 +121,8 @@ class MeshSources:
         for prefix, copy in own.items():
             self._found_copies.setdefault(prefix, {})[node_id] = copy
         for prefix, copy in earlier.items():
-            self._found_copies.setdefault(prefix, {})[None] = copy
+            found = self._found_copies.setdefault(prefix, {})
+            found[None] = max(copy, found.get(None, copy), key=lambda held: held.epoch)
 
     def replaced(self, prefixes: Collection[bytes]) -> None:
         """A ship takes the place of what is here of these prefixes."""
@@ -161,6 +162,15 @@ class MeshSources:
             if copy.source == node_id and left is not None:
                 found[prefix] = left
         return found
+
+    def earlier_of_others(self) -> dict[bytes, ScopeCopy]:
+        """What is here of earlier writers, of prefixes whose writer is nobody that could be followed."""
+        others = self._followers.keys() | {self._self_id}
+        return {
+            prefix: copy.left
+            for prefix, copy in self._copies.items()
+            if copy.left is not None and copy.source not in others
+        }
 
     def marks_passed(self, node_id: str, follower: MeshFollowing) -> None:
         """The stream of a writer has come to marks."""

@@ -16,7 +16,11 @@ released it in that epoch to the one at this address: everything before the offs
 
 One under ``address/<hex prefix>+<epoch>`` says that what is here is a whole copy of what an earlier writer, who was so
 since the epoch, had written before the offset of that history. The one at this address writes the prefix now, and
-nothing of it is here yet; what is may be the best copy that there is.
+nothing of it is here yet; what is may be the best copy that there is. Without an address: who writes it now is no
+declared node, so nothing of it will be here before that has changed.
+
+A node may be declared at another address from one start to the next, as when it has come back on a new machine. What
+is found under an address at which nobody is declared is a copy of an earlier writer.
 
 One under ``address/^<history>`` says what that history of the writer descends from: it left another one at this offset.
 So copies can be compared after a restart, too, while their writer is not there.
@@ -37,6 +41,7 @@ __all__ = [
     "descent_cursor_name",
     "earlier_cursor_name",
     "found_copies",
+    "found_left",
     "left_cursor_name",
     "parse_left",
     "scope_cursor_name",
@@ -93,6 +98,15 @@ def found_copies(
         if parsed is not None and history:
             earlier[parsed[0]] = ScopeCopy(history, offset, parsed[1])
     return own, earlier
+
+
+def found_left(upstream: str, found: Mapping[str, tuple[int, int]]) -> dict[bytes, ScopeCopy]:
+    """What the files say is here of prefixes whose last writers released them to the one at this address."""
+    return {
+        left[0]: ScopeCopy(at[0], 0, left[1])
+        for name, at in found.items()
+        if at[0] and (left := parse_left(upstream, name)) is not None
+    }
 
 
 def _parse(upstream: str, name: str, mark: str) -> tuple[bytes, int] | None:
@@ -266,6 +280,16 @@ class ScopeCursors:
             if self._is_noted and self._left.get(name) != (history, offset):
                 self._note(name, history, offset)
         self._left = dict(left)
+
+    def leave_earlier(self, earlier: Mapping[bytes, ScopeCopy]) -> None:
+        """As :meth:`leave`, of copies that are of earlier writers all of them."""
+        self.leave(
+            {
+                earlier_cursor_name(self.upstream, prefix, copy.epoch): (copy.history, copy.offset)
+                for prefix, copy in earlier.items()
+                if len(prefix) <= PREFIX_LIMIT
+            }
+        )
 
     def shipped(self, prefix: bytes, history: int, offset: int) -> None:
         """The keys under the prefix are what they were before ``offset`` of ``history``, where the stream is, too."""

@@ -165,7 +165,7 @@ class MeshCluster:
             epoch=lambda prefix: self.epochs.get(prefix, 0),
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
-            forget=lambda cursor: replication.cursor_moved(cursor, 0, 0),
+            note=replication.cursor_moved,
         )
         replication.mesh = mesh
         mesh.refresh()

@@ -85,6 +85,8 @@ class World:
         # Of whose owner there is doubt.
         self.unsure: set[bytes] = set()
         self.forgotten: list[str] = []
+        # The cursors in the files.
+        self.files = dict(found or {})
         peers = [MeshPeer(name, name, 1, "kevy" if name == "k" else "kevynode") for name in ("me", "s", "t", "k")]
         self.mesh = Mesh(
             "me",
@@ -97,9 +99,17 @@ class World:
             is_sure=lambda prefix: prefix not in self.unsure,
             is_active=lambda: self.active,
             found=found,
-            forget=self.forgotten.append,
+            note=self.note,
         )
         self.mesh.refresh()
+
+    def note(self, name: str, history: int, offset: int) -> None:
+        """The files are told of a cursor."""
+        if (history, offset) == (0, 0):
+            self.forgotten.append(name)
+            self.files.pop(name, None)
+        else:
+            self.files[name] = history, offset
 
     def __getitem__(self, name: str) -> Following:
         follower = self.mesh.followers[name]
@@ -154,6 +164,30 @@ def test_cursors_that_nobody_goes_on_from_are_forgotten_at_once() -> None:
     world = World({A: "s"}, found)
     assert world["s"].found == found
     assert world.forgotten == ["old:1", "old:1/613a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [
+        ("old:1/613a", ScopeCopy(7, 5, 0)),
+        ("old:1/613a@3", ScopeCopy(7, 0, 3)),
+        ("old:1/613a+2", ScopeCopy(7, 5, 2)),
+        ("/613a+2", ScopeCopy(7, 5, 2)),
+    ],
+)
+def test_what_is_found_of_nobody_who_is_declared_is_an_earlier_writers_copy(name: str, copy: ScopeCopy) -> None:
+    found = {"old:1": (7, 5), name: (7, 5)}
+    world = World({A: "s"}, found, {A: 4})
+    world["s"].missing = (A,)
+    assert world.mesh.copy_of(A) == copy
+    # Its writer's follower says so from here on.
+    assert (world["s"].earlier, world.files) == ({A: copy}, {})
+    # Its writer cannot be followed either: it is said without an address, for as long as that is so.
+    world = World({A: "gone"}, found, {A: 4})
+    assert world.mesh.copy_of(A) == copy
+    assert world.files == {f"/613a+{copy.epoch}": (copy.history, copy.offset)}
+    world.own("s", 5)
+    assert (world["s"].earlier, world.files) == ({A: copy}, {})
 
 
 @pytest.mark.parametrize("first", ["release", "acquire"])

@@ -1,0 +1,93 @@
+"""Nodes that are declared in another way from one start to the next: nothing that anybody has a copy of is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.cluster import Cluster, in_cluster
+from support.scoped import PORTS, ScopedCluster
+from support.store_harness import Content
+
+A = b"a:"
+
+
+async def filled(world: ScopedCluster, *names: str) -> Content:
+    """Start nodes, and let anna write; what all of them hold then under its scope."""
+    await world.start(*names)
+    await world.settle()
+    for number in range(20):
+        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
+    await world.settle()
+    return world.under("anna", A)
+
+
+async def restart(world: ScopedCluster, *names: str, **cluster: Any) -> None:
+    """Stop nodes and start them again, all with the same configuration."""
+    for name in names:
+        await world.stop(name)
+    await world.start(*names, **cluster)
+
+
+@in_cluster
+async def test_a_writer_on_a_new_machine_gets_its_scope_back(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.lose_disk("anna")
+    world.ports["anna"] = 7009
+    await restart(world, "bert", "cleo")
+    # And once more before there is anything new.
+    await restart(world, "bert", "cleo")
+    await world.start("anna")
+    await world.settle()
+    assert world.under("anna", A) == expected
+
+
+@in_cluster
+async def test_nodes_that_change_places_are_who_they_were(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.lose_disk("anna")
+    await world.stop("bert")
+    world.ports |= {"anna": PORTS["bert"], "bert": PORTS["anna"]}
+    await restart(world, "cleo")
+    await restart(world, "cleo")
+    await world.start("anna", "bert")
+    await world.settle()
+    assert world.under("anna", A) == expected
+
+
+@in_cluster
+async def test_a_writer_that_was_not_declared_for_a_while_gets_its_scope_back(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    assert await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "cleo") == "OK 0"
+    await world.settle()
+    await world.lose_disk("cleo")
+    # Only the ledger names it.
+    del world.ports["cleo"], world.scopes[b"c:"]
+    await restart(world, "anna", "bert")
+    await restart(world, "anna", "bert")
+    assert world.owners("bert")[A] == "cleo"
+    world.ports["cleo"] = 7009
+    await restart(world, "anna", "bert")
+    await world.start("cleo")
+    await world.settle()
+    assert world.under("cleo", A) == expected
+
+
+@in_cluster
+async def test_a_new_writer_without_a_copy_gets_that_of_a_node_that_is_declared_no_more(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert")
+    await world.start("cleo", replicate=["b:"])
+    await world.settle()
+    for number in range(20):
+        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
+    await world.settle()
+    expected = world.under("bert", A)
+    await world.lose_disk("anna")
+    del world.ports["anna"]
+    world.scopes[A] = "cleo"
+    await restart(world, "bert", "cleo")
+    await world.settle()
+    assert world.under("cleo", A) == expected
