@@ -27,13 +27,14 @@ from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
 from .scope.coordinator import Coordinator
 from .scope.copies import HeldCopy
-from .scope.keeper import DeclaredNode, LedgerUnusable, ScopeKeeper, ScopeSettings
+from .scope.keeper import LedgerUnusable, ScopeKeeper
 from .scope.ledger_records import LedgerState
 from .scope.opening import lacks_data
 from .scope.ownership import Ownership
 from .scope.peer_state import DeclaredPeer, PeerFacts
 from .scope.peers import PeerLinks, PeerVisitor
 from .scope.scope import Scope
+from .scope.settings import DeclaredNode, ScopeSettings
 from .scope.tails import given_away
 from .scope_requests import ScopeRequests
 from .scope_view import CopyState, PeerView
@@ -133,14 +134,9 @@ class Member:
 
     async def load(self, instance: str) -> None:
         """Read the ledger, close what is not to be open yet, and make links and copies. Raises LedgerUnusable."""
-        await trio.lowlevel.checkpoint()
-        self.keeper.load()
+        await self.keeper.load()
         self._check_whose_ledger()
-        try:
-            self.coordinator.load()
-        except OSError as error:
-            place = error.filename or self._config.server.data_dir
-            raise LedgerUnusable(f"{place}: {error.strerror or error}") from error
+        self.coordinator.load()
         self._server.ownership = self.ownership
         self.ownership.observers.append(self._replication.ownership_changed)
         self.links = PeerLinks(
@@ -159,6 +155,11 @@ class Member:
         # Who waits for a token may have waited for it to be clear who writes what.
         self.ownership.observers += (self.mesh.refresh, self._server.replication_advanced)
         self.mesh.refresh()
+        try:
+            await self.coordinator.remove_strays()
+        except OSError as error:
+            place = error.filename or self._config.server.data_dir
+            raise LedgerUnusable(f"{place}: {error.strerror or error}") from error
 
     def _check_whose_ledger(self) -> None:
         """A ledger is good for the node that wrote it: every move away from that one is in it, and from no other."""

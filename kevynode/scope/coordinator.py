@@ -44,7 +44,6 @@ from .move_state import Move, Waiter
 from .moves import Action
 from .opening import PATIENCE
 from .source_move import MoveOrder, SourceMove, SourceState
-from .stage import remove_strays
 from .target_move import TargetMove, TargetState
 
 __all__ = ["Coordinator", "MoveVisitor", "Waiter"]
@@ -68,7 +67,7 @@ class Coordinator(MoveLinks):
     # -- the start -----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Hold what was quiesced when the node went down. After ``ScopeKeeper.load``; takes long. Raises OSError."""
+        """Hold what was quiesced when the node went down. In one step with ``ScopeKeeper.load``, behind it."""
         self._keeper.on_records = self._recorded
         for record in self._keeper.state.open_moves():
             if not self._is_declared(record.prefix):
@@ -77,8 +76,11 @@ class Coordinator(MoveLinks):
                 self._hold(record.prefix, record.move_id, record.peer)
             elif record.state.value in ("SEALED", "ACTIVATED"):
                 self._hold(record.prefix, record.move_id, self._node_id)
+
+    async def remove_strays(self) -> None:
+        """Remove the stages that no move needs any more. After :meth:`load`, before :meth:`run`. Raises OSError."""
         open_moves = [record.move_id for record in self._keeper.state.open_moves()]
-        for name in remove_strays(self._disk, self._data_dir, open_moves):
+        for name in await self.jobs.remove_strays(open_moves):
             self._log.info("stage_removed", name=name)
 
     async def run(self) -> None:

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
-import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -26,53 +25,23 @@ from ..clock import Clock
 from ..disk import Disk
 from .copies import HeldCopy
 from .ledger import Incident, LedgerEntry
-from .ledger_file import LedgerFile, LedgerFileError, load
+from .ledger_file import LedgerFile, LedgerFileError, Loaded, load
 from .ledger_records import Announced, LedgerState, MoveRecord, Record
 from .opening import Decision, Open, Opening, RestoreFrom
 from .ownership import Ownership
 from .peer_link import PeerLog, PeerUnreachable
-from .peer_messages import Configuration, PeerRow, ScopeRow
+from .peer_messages import Configuration
 from .peer_state import OwnFacts, PeerFacts
-from .scope import Scope
+from .settings import ScopeSettings
 from .table import OwnershipTable
 from .tails import Tails, TailWorld
 
-__all__ = ["DeclaredNode", "LedgerUnusable", "ScopeKeeper", "ScopeSettings", "ScopeWorld"]
+__all__ = ["LedgerUnusable", "ScopeKeeper", "ScopeWorld"]
 
 #: Seconds that a peer may take to say what copies it holds.
 ASK_SECONDS: Final = 10.0
 #: Seconds until what has failed is tried again.
 RETRY_SECONDS: Final = 1.0
-
-T = TypeVar("T")
-
-
-@attrs.frozen
-class DeclaredNode:
-    """A node as the configuration declares it: id, client and replication address, ``kevynode`` or ``kevy``."""
-
-    node_id: str
-    address: str
-    replication: str
-    kind: str = "kevynode"
-
-
-@attrs.frozen
-class ScopeSettings:
-    """What the configuration says about scopes: this node, all nodes, itself included, and what is declared."""
-
-    node_id: str
-    nodes: tuple[DeclaredNode, ...]
-    scopes: tuple[Scope, ...]
-    trust_config: bool = False
-    start_empty: bool = False
-
-    def configuration(self) -> Configuration:
-        """As peers are told it."""
-        return Configuration(
-            [ScopeRow(scope.prefix, scope.writer, scope.fallback or "") for scope in self.scopes],
-            [PeerRow(node.node_id, node.address, node.replication, node.kind) for node in self.nodes],
-        )
 
 
 class LedgerUnusable(Exception):
@@ -123,7 +92,7 @@ class ScopeKeeper:
         world: ScopeWorld,
         clock: Clock,
         log: PeerLog,
-        in_thread: Callable[[Callable[[], int]], Awaitable[int]],
+        in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self.settings = settings
         self.table = OwnershipTable(settings.scopes)
@@ -159,17 +128,23 @@ class ScopeKeeper:
 
     # -- the start -----------------------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Read the ledger, and close what is not to be open yet. Takes long; nobody may be served before it returns.
+    async def load(self) -> None:
+        """Read the ledger, and close what is not to be open yet. Nobody may be served before it returns.
 
-        Raises LedgerUnusable.
+        What the ledger says is gone by when its file, which is written anew, is durable; then all at once. Raises
+        LedgerUnusable.
         """
         try:
-            loaded = load(self._disk, self._data_dir)
+            loaded = await self._in_thread(partial(load, self._disk, self._data_dir))
         except LedgerFileError as error:
             raise LedgerUnusable(str(error)) from error
         except OSError as error:
             raise LedgerUnusable(f"{error.filename or self._data_dir}: {error.strerror or error}") from error
+        self._go_by(loaded)
+
+    @enable_ki_protection
+    def _go_by(self, loaded: Loaded) -> None:
+        """Begin with what the file holds."""
         self._file = LedgerFile(self._disk, self._data_dir, loaded)
         if loaded.cut is not None:
             self._log.warning("ledger_cut", file=self._file.path, offset=loaded.cut.offset, bytes=loaded.cut.size)

@@ -59,8 +59,6 @@ class MoveDriver:
         self._keeper = keeper
         self.world = world
         self.jobs = MoveJobs(world, disk, data_dir, in_thread)
-        self._disk = disk
-        self._data_dir = data_dir
         self._transport = transport
         self._clock = clock
         self._random = random

@@ -8,7 +8,7 @@ came of them.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -30,7 +30,7 @@ from .move_messages import Chunk
 from .move_wire import CHUNK_LIMIT
 from .move_world import MoveWorld, Placing
 from .moves import Staged
-from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command
+from .stage import StageDigest, StageError, StageFile, StageReplay, encode_command, remove_strays
 
 __all__ = ["KEPT", "Arrival", "KeyCount", "MoveJobs", "MoveWorld", "Placing", "Shipment"]
 
@@ -422,3 +422,10 @@ class MoveJobs:
     async def remove_stage(self, move_id: str) -> None:
         """Remove the file of a move's stage. May raise OSError."""
         await self._in_thread(self.file(move_id).remove)
+
+    async def remove_strays(self, open_moves: Collection[str]) -> Collection[str]:
+        """Remove the stages of all moves but those that are open; their names. May raise OSError."""
+        removed: Collection[str] = await self._in_thread(
+            partial(remove_strays, self._disk, self._data_dir, tuple(open_moves))
+        )
+        return removed

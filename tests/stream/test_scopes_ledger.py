@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import random
+import threading
 
 import pytest
 import trio
 from support.cluster import HOST, Cluster, in_cluster
-from support.memory_disk import Call
+from support.memory_disk import Call, MemoryDisk
+from support.network import Network
 from support.scoped import ScopedCluster, closed, misdirected
 
+from kevynode import NodeConfig, open_node
+from kevynode.scope import ledger_file
 from kevynode.scope.ledger import LedgerEntry
+from kevynode.scope.ledger_file import LEDGER
+from kevynode.scope.stage import STAGE
 
 
 def entry(prefix: bytes, owner: str, epoch: int = 1, move_id: str = "m") -> LedgerEntry:
@@ -344,3 +351,50 @@ async def test_a_second_node_with_the_same_id_gets_no_say(cluster: Cluster) -> N
     assert await world.write("anna", "SET", "a:2", "v") == "OK"
     await world.settle()
     assert cluster.logged("bert", "peer_refused")
+
+
+# -- its file ---------------------------------------------------------------------------------------------------------
+
+
+class BlockingDisk(MemoryDisk):
+    """Says that its calls block."""
+
+    blocks = True
+
+
+def test_a_start_leaves_the_files_of_scopes_to_threads() -> None:
+    """A disk that takes long holds up neither clients, who are told that the node loads, nor the rest of a program."""
+    disk = BlockingDisk()
+    stray = f"/data/{STAGE}stray"
+    disk.create(stray)
+    called: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+
+    def note(call: Call) -> None:
+        if LEDGER in call.path or call.path == stray:
+            is_main = threading.current_thread() is threading.main_thread()
+            called[is_main].add((call.method, posixpath.basename(call.path)))
+
+    config = NodeConfig.from_dict(
+        {
+            "server": {"bind": HOST, "data_dir": "/data"},
+            "persistence": {"aof": False},
+            "log": {"level": "error"},
+            "cluster": {
+                "node_id": "anna",
+                "peer": [{"id": "anna", "address": f"{HOST}:6004", "replication": f"{HOST}:16004"}],
+                "scope": [{"prefix": "a:", "writer": "anna"}],
+            },
+        }
+    )
+
+    async def start() -> None:
+        async with open_node(config, transport=Network(), disk=disk):
+            pass
+
+    ledger_file.LedgerFile(disk, "/data", ledger_file.load(disk, "/data")).append([entry(b"a:", "anna")])
+    disk.before = note
+    trio.run(start)
+    disk.before = None
+    assert not disk.exists(stray)
+    assert {("read", LEDGER), ("create", "temp-" + LEDGER), ("remove", posixpath.basename(stray))} <= called[False]
+    assert called[True] == set()

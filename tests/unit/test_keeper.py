@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import wraps
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from support.session_harness import MemoryLog
 from support.steady_run import run_steadily
 
 from kevynode.scope.copies import HeldCopy
-from kevynode.scope.keeper import DeclaredNode, LedgerUnusable, ScopeKeeper, ScopeSettings
+from kevynode.scope.keeper import LedgerUnusable, ScopeKeeper
 from kevynode.scope.ledger import LedgerEntry
 from kevynode.scope.ledger_file import load
 from kevynode.scope.ledger_records import Announced, LedgerState
@@ -21,6 +22,7 @@ from kevynode.scope.peer_link import PeerUnreachable
 from kevynode.scope.peer_messages import Configuration, PeerRow, ScopeRow
 from kevynode.scope.peer_state import PeerFacts
 from kevynode.scope.scope import Scope
+from kevynode.scope.settings import DeclaredNode, ScopeSettings
 
 NODES = tuple(DeclaredNode(name, f"h:{port}", f"h:{port + 10000}") for port, name in enumerate(("anna", "bert"), 7000))
 SCOPES = (Scope(b"a:", "anna"), Scope(b"b:", "bert"))
@@ -137,7 +139,7 @@ class Bench:
         self.keeper.links = self.links
 
     @staticmethod
-    async def _at_once(call: Callable[[], int]) -> int:
+    async def _at_once(call: Callable[[], Any]) -> Any:
         await trio.lowlevel.checkpoint()
         return call()
 
@@ -184,7 +186,7 @@ def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @in_time
 async def test_a_scope_opens_when_the_peer_has_answered_and_stays_open(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     assert bench.detail() == "this node to look at its ledger"
     nursery.start_soon(bench.keeper.run)
     await trio.sleep(600)
@@ -206,12 +208,12 @@ async def test_a_scope_opens_when_the_peer_has_answered_and_stays_open(nursery: 
 @in_time
 async def test_a_settled_ledger_and_its_patience(nursery: trio.Nursery) -> None:
     first = Bench()
-    first.keeper.load()
+    await first.keeper.load()
     first.connect()
     with trio.move_on_after(1):
         await first.keeper.run()
     bench = Bench(first.disk)
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     await trio.sleep(1.99)
     assert bench.detail() == "bert"
@@ -219,21 +221,53 @@ async def test_a_settled_ledger_and_its_patience(nursery: trio.Nursery) -> None:
     assert bench.detail() == ""
 
 
+@in_time
+async def test_nobody_waits_for_the_disk_that_the_ledger_is_read_from(nursery: trio.Nursery) -> None:
+    """It counts all at once, when the file that was written anew is durable."""
+    first = Bench()
+    await first.keeper.load()
+    await first.keeper.append([LedgerEntry(b"a:", "bert", 3, "m")])
+    bench = Bench(first.disk)
+
+    async def slowly(call: Callable[[], Any]) -> Any:
+        await trio.sleep(5)
+        result = call()
+        await trio.sleep(5)
+        return result
+
+    bench.keeper._in_thread = slowly
+    ended = trio.Event()
+
+    async def load_it() -> None:
+        await bench.keeper.load()
+        ended.set()
+
+    nursery.start_soon(load_it)
+    for _ in range(9):
+        await trio.sleep(1)
+        assert not ended.is_set()
+        assert bench.keeper.state.version == 0
+        assert bench.keeper.ownership.owner(b"a:") == "anna"
+    await ended.wait()
+    assert bench.keeper.state.version == first.keeper.state.version == 1
+    assert bench.keeper.ownership.owner(b"a:") == "bert"
+
+
 # -- data that were lost ----------------------------------------------------------------------------------------------
 
 
-def lost(*, trusts: bool = False, is_empty: bool = False) -> Bench:
+async def lost(*, trusts: bool = False, is_empty: bool = False) -> Bench:
     """A keeper whose node has lost the data of its scope, of which bert has a copy."""
     bench = Bench(trusts=trusts, is_empty=is_empty)
     bench.world.lost = (b"a:",)
     bench.links.held = {b"a:": HeldCopy(7, 42, 3)}
-    bench.keeper.load()
+    await bench.keeper.load()
     return bench
 
 
 @in_time
 async def test_a_copy_is_asked_for_and_restored_before_the_scope_opens(nursery: trio.Nursery) -> None:
-    bench = lost()
+    bench = await lost()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     await trio.sleep(1)
@@ -254,7 +288,7 @@ async def test_a_copy_is_asked_for_and_restored_before_the_scope_opens(nursery: 
 
 @in_time
 async def test_what_was_opened_empty_is_not_restored_later(nursery: trio.Nursery) -> None:
-    bench = lost()
+    bench = await lost()
     bench.links.held = {}
     nursery.start_soon(bench.keeper.run)
     bench.connect()
@@ -270,7 +304,7 @@ async def test_what_was_opened_empty_is_not_restored_later(nursery: trio.Nursery
 
 @in_time
 async def test_a_restore_that_fails_is_tried_again(nursery: trio.Nursery) -> None:
-    bench = lost()
+    bench = await lost()
     bench.world.failures = [OSError(errno.ENOSPC, "No space left on device"), ExceptionGroup("two", [ValueError("x")])]
     bench.world.arrived.set()
     nursery.start_soon(bench.keeper.run)
@@ -285,7 +319,7 @@ async def test_a_restore_that_fails_is_tried_again(nursery: trio.Nursery) -> Non
 
 @in_time
 async def test_a_peer_that_cannot_be_asked_is_asked_again_and_not_too_often(nursery: trio.Nursery) -> None:
-    bench = lost()
+    bench = await lost()
     bench.links.away = True
     nursery.start_soon(bench.keeper.run)
     bench.connect()
@@ -303,7 +337,7 @@ async def test_a_restore_is_from_who_has_the_newest_copy_still(nursery: trio.Nur
     bench = Bench(nodes=(*NODES, DeclaredNode("cleo", "h:7002", "h:17002")))
     bench.world.lost = (b"a:",)
     bench.links.held = {b"a:": HeldCopy(7, 42, 3)}
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     bench.connect("cleo")
@@ -325,7 +359,7 @@ async def test_a_restore_is_from_who_has_the_newest_copy_still(nursery: trio.Nur
 
 @in_time
 async def test_a_restore_ends_when_the_scope_is_another_nodes(nursery: trio.Nursery) -> None:
-    bench = lost()
+    bench = await lost()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     await trio.sleep(1)
@@ -344,7 +378,7 @@ async def test_who_becomes_the_owner_without_the_data_is_closed_at_once(nursery:
     bench = Bench()
     bench.world.lost = (b"b:",)
     bench.links.held = {b"b:": HeldCopy(7, 42, 3)}
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     await trio.sleep(1)
@@ -363,7 +397,7 @@ async def test_who_becomes_the_owner_without_the_data_is_closed_at_once(nursery:
 
 @in_time
 async def test_no_data_are_looked_for_where_the_node_is_to_start_empty(nursery: trio.Nursery) -> None:
-    bench = lost(is_empty=True, trusts=True)
+    bench = await lost(is_empty=True, trusts=True)
     nursery.start_soon(bench.keeper.run)
     await trio.sleep(0.1)
     assert bench.detail() == ""
@@ -376,7 +410,7 @@ async def test_no_data_are_looked_for_where_the_node_is_to_start_empty(nursery: 
 @in_time
 async def test_what_cannot_be_written_down_does_not_count(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     bench.disk.read_only()
     bench.connect()
@@ -406,7 +440,7 @@ async def test_what_cannot_be_written_down_does_not_count(nursery: trio.Nursery)
 @in_time
 async def test_what_was_lost_is_kept_before_it_is_given_back(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     await trio.sleep(1)
@@ -418,7 +452,7 @@ async def test_what_was_lost_is_kept_before_it_is_given_back(nursery: trio.Nurse
     assert (bench.world.taken, bench.world.kept) == ([b"a:"], [])
     # It is known to the next start, too.
     again = Bench(bench.disk.kill())
-    again.keeper.load()
+    await again.keeper.load()
     assert again.world.taken == [b"a:"]
     await trio.sleep(1)
     assert (bench.world.taken, bench.world.kept) == ([], [(b"a:", 3)])
@@ -429,7 +463,7 @@ async def test_what_was_lost_is_kept_before_it_is_given_back(nursery: trio.Nurse
 @in_time
 async def test_who_is_cancelled_while_records_are_written_leaves_them_counted(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     started, goes_on = trio.Event(), trio.Event()
 
     async def slowly(call: Callable[[], int]) -> int:
@@ -460,7 +494,7 @@ def test_a_damaged_ledger_is_refused_by_name() -> None:
     bench = Bench()
     bench.disk.open_append("/data/kevynode.ledger", create=True).write(b"what is this?\n" * 9)
     with pytest.raises(LedgerUnusable, match=r"kevynode\.ledger"):
-        bench.keeper.load()
+        trio.run(bench.keeper.load)
 
 
 def test_a_ledger_whose_last_record_is_torn_is_cut_and_named() -> None:
@@ -482,11 +516,11 @@ def test_a_ledger_that_cannot_be_read_is_refused_with_the_reason() -> None:
     again.disk.fail_next("open_read", errno.EIO)
     again.disk.fail_next("read", errno.EIO)
     with pytest.raises(LedgerUnusable, match="Input/output error"):
-        again.keeper.load()
+        trio.run(again.keeper.load)
 
 
 async def _append_once(bench: Bench) -> None:
-    bench.keeper.load()
+    await bench.keeper.load()
     await bench.keeper.append([LedgerEntry(b"b:", "anna", 3, "m")])
 
 
@@ -496,7 +530,7 @@ async def _append_once(bench: Bench) -> None:
 @in_time
 async def test_entries_that_are_new_are_announced_and_known_ones_are_not(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     entry = LedgerEntry(b"b:", "anna", 3, "m")
     await bench.keeper.on_rows("bert", (entry,))
     version = bench.keeper.own_facts().ledger_version
@@ -513,7 +547,7 @@ async def test_entries_that_are_new_are_announced_and_known_ones_are_not(nursery
 @in_time
 async def test_another_configuration_closes_what_it_is_about(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     await trio.sleep(1)
@@ -529,7 +563,7 @@ async def test_another_configuration_closes_what_it_is_about(nursery: trio.Nurse
 @in_time
 async def test_an_owner_that_is_not_the_declared_one_is_told_of_when_it_comes_up(nursery: trio.Nursery) -> None:
     bench = Bench()
-    bench.keeper.load()
+    await bench.keeper.load()
     assert bench.logged("ledger_differs") == []
     differs = {"prefix": b"a:", "declared": "anna", "owner": "bert"}
     await bench.keeper.append([LedgerEntry(b"a:", "bert", 1, "m1"), LedgerEntry(b"else:", "bert", 1, "m1")])
@@ -542,7 +576,7 @@ async def test_an_owner_that_is_not_the_declared_one_is_told_of_when_it_comes_up
     assert bench.logged("ledger_differs") == [differs, differs]
     bench.keeper.close()
     again = Bench(bench.disk)
-    again.keeper.load()
+    await again.keeper.load()
     assert again.logged("ledger_differs") == [differs]
 
 
@@ -552,7 +586,7 @@ async def test_a_scope_that_comes_back_from_a_later_epoch_is_open_at_one_above_i
     bench.world.lost = (b"a:",)
     bench.links.held = {b"a:": HeldCopy(7, 42, 3, 4)}
     bench.world.arrived.set()
-    bench.keeper.load()
+    await bench.keeper.load()
     nursery.start_soon(bench.keeper.run)
     bench.connect()
     await trio.sleep(1)
