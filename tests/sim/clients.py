@@ -9,23 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import attrs
 import trio
+from sim.elements import Elements
 from sim.history import History, Operation
 from sim.network import Host
 from sim.talk import GONE, Connection, Refusal, Word
 from sim.world import CLIENT_PORT, World
 
-__all__ = ["Client", "Sessions", "keys_of"]
+__all__ = ["CODES_OF_WAITERS", "Client", "Sessions", "command_of", "keys_of"]
 
 #: Errors that say that nothing was done.
 HARMLESS: Final = frozenset(
     {"MISDIRECTED", "QUIESCED", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "EXECABORT"}
 )
-#: Seconds between two things that a client does, on average.
-PAUSE: Final = 0.2
+#: What else those may be told who wait for something: it is none of theirs.
+CODES_OF_WAITERS: Final = frozenset({"UNBLOCKED"})
 #: The counter under each prefix is only ever counted up.
 COUNTER: Final = b"counter"
 
@@ -48,6 +49,9 @@ class Sessions:
 class Client:
     """One client, on a host of its own. ``where`` says for each prefix whom it will ask next."""
 
+    #: Seconds between two things that it does, on average.
+    pause: ClassVar[float] = 0.2
+
     def __init__(self, name: str, host: Host, world: World, history: History, prefixes: Sequence[bytes], seed: str):
         self.name = name
         self.stopped = False
@@ -58,6 +62,8 @@ class Client:
         self.redirected: Callable[[str, float], bool] = lambda node, since: False
         #: Called with each operation that was answered, and by whom, in that moment.
         self.on_answered: list[Callable[[Operation, str], object]] = []
+        #: What those note who push and take elements.
+        self.elements = Elements()
         self._host = host
         self._world = world
         self._history = history
@@ -72,20 +78,23 @@ class Client:
     async def run(self) -> None:
         """Do one thing after the other until ``stopped``."""
         while not self.stopped:
-            await trio.sleep(self._random.expovariate(1 / PAUSE))
-            prefix = self._random.choice(self._prefixes)
-            draw = self._random.random()
-            if draw < 0.62:
-                await self._operate(prefix)
-            elif draw < 0.72:
-                await self._noise(prefix)
-            elif draw < 0.80:
-                await self._write_pair(prefix)
-            elif draw < 0.86:
-                await self._read_pair(prefix)
-            else:
-                await self._session(prefix)
+            await trio.sleep(self._random.expovariate(1 / self.pause))
+            await self.act(self._random.choice(self._prefixes))
         await self.close()
+
+    async def act(self, prefix: bytes) -> None:
+        """Do one thing under a prefix."""
+        draw = self._random.random()
+        if draw < 0.62:
+            await self._operate(prefix)
+        elif draw < 0.72:
+            await self._noise(prefix)
+        elif draw < 0.80:
+            await self._write_pair(prefix)
+        elif draw < 0.86:
+            await self._read_pair(prefix)
+        else:
+            await self._session(prefix)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -103,6 +112,11 @@ class Client:
     # -- operations whose order is checked ----------------------------------------------------------------------------
 
     async def _operate(self, prefix: bytes) -> None:
+        key, kind, argument = self._draw(prefix)
+        await self.operate(prefix, key, kind, argument, self._patience())
+
+    def _draw(self, prefix: bytes) -> tuple[bytes, Any, bytes]:
+        """A key, what to do with it, and an argument for that."""
         random = self._random
         key = random.choice(keys_of(prefix))
         if key.endswith(COUNTER):
@@ -111,11 +125,11 @@ class Client:
             kind, argument = random.choice((("append", self._token()), ("append", self._token()), ("get", b"")))
         else:
             kind, argument = random.choice((("set", self._token()), ("exchange", self._token()), ("get", b"")))
-        await self.operate(prefix, key, kind, argument, self._patience())
+        return key, kind, argument
 
     async def operate(self, prefix: bytes, key: bytes, kind: Any, argument: bytes, patience: float) -> Operation | None:
         """One operation on the node that is thought to write the key, noted; None if it was refused."""
-        words = _command(kind, key, argument)
+        words = command_of(kind, key, argument)
         operation = self._history.add(Operation(self.name, key, kind, argument, trio.current_time()))
         node = self._where[prefix]
         replies = await self._ask(node, [words], patience)
@@ -133,13 +147,16 @@ class Client:
             told(operation, node)
         return operation
 
-    def _refused(self, prefix: bytes, reply: Any, words: Sequence[Word]) -> bool:
-        """Whether nothing was done; then the next attempt goes elsewhere if that is what was said."""
+    def _refused(self, prefix: bytes, reply: Any, words: Sequence[Word], also: frozenset[str] = frozenset()) -> bool:
+        """Whether nothing was done; then the next attempt goes elsewhere if that is what was said.
+
+        ``also`` are codes that these words may be answered with, beside those that all may.
+        """
         if not isinstance(reply, Refusal):
             return False
         answers = self.sessions.answers
         answers[reply.code] = answers.get(reply.code, 0) + 1
-        if reply.code not in HARMLESS:
+        if reply.code not in HARMLESS and reply.code not in also:
             self._world.fail(f"clients: {words!r} was answered with -{reply.text}")
         if reply.code == "MISDIRECTED":
             writer = self._world.name_of(reply.text.rpartition(" ")[2])
@@ -301,7 +318,8 @@ class Client:
                 await connection.aclose()
 
 
-def _command(kind: str, key: bytes, argument: bytes) -> tuple[Word, ...]:
+def command_of(kind: str, key: bytes, argument: bytes) -> tuple[Word, ...]:
+    """The words of an operation."""
     match kind:
         case "set":
             return b"SET", key, argument

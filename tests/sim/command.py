@@ -73,6 +73,7 @@ class Totals:
             "reads",
             "waits",
             "pairs",
+            "taken",
         ):
             self.checked[name] += getattr(outcome, name)
         if outcome.failures:

@@ -18,7 +18,9 @@ class _Unknown:
 #: The outcome of an operation whose reply never came.
 UNKNOWN: Final = _Unknown()
 
-Kind = Literal["set", "exchange", "get", "delete", "append", "increment"]
+Kind = Literal[
+    "set", "exchange", "get", "delete", "append", "increment", "swap", "push", "pop", "move", "either", "drain"
+]
 
 
 @attrs.define(eq=False)
@@ -34,6 +36,8 @@ class Operation:
     result: Any = UNKNOWN
     #: So many copies have said that they have it.
     copies: int = 0
+    #: Of a swap: what the key has to hold for it.
+    seen: bytes | None = None
 
     @property
     def known(self) -> bool:

@@ -59,6 +59,8 @@ class Plan:
     policy: Literal["always", "everysec", "no", "memory"]
     clients: int
     actions: tuple[Action, ...]
+    #: What clients do that others do not: each of them has some of its own (:mod:`sim.habits`).
+    habits: tuple[str, ...] = ()
     #: Of a plan that is kept: what it has shown.
     about: str = ""
 
@@ -79,6 +81,7 @@ def plan_from_json(text: str) -> Plan:
     """The plan that a text says. Raises ValueError, KeyError or TypeError if it says none."""
     fields = json.loads(text)
     fields["nodes"] = tuple(fields["nodes"])
+    fields["habits"] = tuple(fields.get("habits", ()))
     fields["scopes"] = {prefix.encode(): writer for prefix, writer in fields["scopes"].items()}
     actions = fields["actions"]
     fields["actions"] = tuple(Action(**{**action, "nodes": tuple(action["nodes"])}) for action in actions)
@@ -102,6 +105,10 @@ _ONLY: Final = {
     "scoped": frozenset({*_MOVES, "lose"}),
     "replicated": frozenset({"promote", "redirect"}),
 }
+
+
+#: What is drawn of habits.
+HABITS: Final = ("wait", "watch", "pipeline")
 
 
 def draw_plan(seed: int, profile: Profile) -> Plan:
@@ -143,7 +150,14 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
         clients=random.choice((2, 3, 4)),
         actions=_actions(random, profile, shape, nodes, policy),
     )
-    return plan if policy == "memory" or not scopes else _with_return(plan)
+    return _with_habits(plan if policy == "memory" or not scopes else _with_return(plan))
+
+
+def _with_habits(plan: Plan) -> Plan:
+    """Two in five plans have clients with habits, mostly with one. Drawn apart: all else stays."""
+    random = Random(f"{plan.seed} {plan.profile} habits")
+    count = random.choices((0, 1, 2), (6, 3, 1))[0]
+    return attrs.evolve(plan, habits=tuple(sorted(random.sample(HABITS, count))))
 
 
 def _with_return(plan: Plan) -> Plan:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 from sim.clients import Client, Sessions, keys_of
 from sim.counted import Counted
+from sim.elements import Elements, check_elements
 from sim.faults import Faults
+from sim.habits import HABITS, Consumer
 from sim.history import History
 from sim.linear import check_key
 from sim.losses import Losses
@@ -54,6 +57,7 @@ class Outcome:
     reads: int = 0
     waits: int = 0
     pairs: int = 0
+    taken: int = 0
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -102,6 +106,7 @@ class _Simulation:
         self.outcome = outcome
         self.trace = outcome.trace
         self.history = History()
+        self.elements = Elements()
         self.prefixes = sorted(plan.scopes) or [b"k:"]
 
     async def run(self) -> None:
@@ -122,7 +127,10 @@ class _Simulation:
         counted = Counted(world, self.prefixes if plan.scopes else ())
         self._declare(world)
         faults = Faults(world, plan, losses, records)
-        clients = [self._client(world, number) for number in range(plan.clients)]
+        kinds: list[type[Client]] = [Client] * plan.clients
+        for kind, count in (HABITS[habit] for habit in plan.habits):
+            kinds += [kind] * count
+        clients = [self._client(world, kind, number) for number, kind in enumerate(kinds, 1)]
         for client in clients:
             client.on_answered.append(losses.answered)
             client.redirected = losses.exposure.redirected
@@ -145,7 +153,7 @@ class _Simulation:
             await trio.sleep(0.1)
         rest = Rest(world, plan, faults, losses, records)
         await rest.reach()
-        await self._read_all(world, clients[0])
+        await self._read_all(world, clients)
         await rest.check()
         for name in plan.nodes:
             await world.stop(name)
@@ -174,24 +182,23 @@ class _Simulation:
                 sections["replication"] |= {"role": "replica", "upstream": f"10.0.0.{place}:{REPLICATION_PORT}"}
             world.declare(name, sections)
 
-    def _client(self, world: World, number: int) -> Client:
-        name = f"c{number + 1}"
-        host = world.network.add(name, f"10.0.8.{number + 1}")
-        client = Client(name, host, world, self.history, self.prefixes, f"{self.plan.seed} {name}")
+    def _client(self, world: World, kind: type[Client], number: int) -> Client:
+        name = f"c{number}"
+        host = world.network.add(name, f"10.0.8.{number}")
+        client = kind(name, host, world, self.history, self.prefixes, f"{self.plan.seed} {name}")
         client.copies = self.plan.wants
+        client.elements = self.elements
         return client
 
-    async def _read_all(self, world: World, client: Client) -> None:
-        """At rest every key is read where it is written."""
+    async def _read_all(self, world: World, clients: list[Client]) -> None:
+        """At rest every key is read where it is written, and every list."""
         for prefix in self.prefixes:
             for key in keys_of(prefix):
-                for _ in range(60):
-                    if await client.operate(prefix, key, "get", b"", 2.0) is not None:
-                        break
-                    await trio.sleep(0.05)
-                else:
-                    world.fail(f"convergence: nobody answers for {key!r} at rest")
-        await client.close()
+                await _persist(world, f"{key!r}", partial(_is_read, clients[0], prefix, key))
+            for consumer in [client for client in clients if isinstance(client, Consumer)][:1]:
+                await _persist(world, f"the lists under {prefix!r}", partial(consumer.look, prefix))
+        for client in clients:
+            await client.close()
 
     def _judge(self, world: World, watch: Watch, faults: Faults, clients: list[Client]) -> None:
         outcome = self.outcome
@@ -203,6 +210,11 @@ class _Simulation:
                 outcome.undecided += 1
             elif verdict.outcome == "bad":
                 world.fail(f"linearizability: no order explains {key!r}:\n      {verdict.detail}")
+        for prefix, operations in sorted(self.elements.operations.items()):
+            outcome.taken += sum(operation.known for operation in operations)
+            losses = self.history.losses_of(prefix)
+            for line in check_elements(operations, losses, self.elements.rest.get(prefix, ([], []))):
+                world.fail(f"elements: under {prefix!r} {line}")
         outcome.compared = watch.counts.compared
         outcome.faults, outcome.moves = faults.counts, faults.moves
         for client in clients:
@@ -215,6 +227,19 @@ class _Simulation:
         outcome.pairs += sessions.pairs
         for code, count in sessions.answers.items():
             outcome.answers[code] = outcome.answers.get(code, 0) + count
+
+
+async def _is_read(client: Client, prefix: bytes, key: bytes) -> bool:
+    return await client.operate(prefix, key, "get", b"", 2.0) is not None
+
+
+async def _persist(world: World, what: str, read: Callable[[], Awaitable[bool]]) -> None:
+    """Read until there is an answer."""
+    for _ in range(60):
+        if await read():
+            return
+        await trio.sleep(0.05)
+    world.fail(f"convergence: nobody answers for {what} at rest")
 
 
 async def _start(world: World, name: str) -> None:

@@ -8,7 +8,7 @@ import attrs
 import trio
 from sim.network import Host
 
-__all__ = ["GONE", "Connection", "Refusal", "Word"]
+__all__ = ["GONE", "Connection", "Refusal", "Word", "encode"]
 
 Word: TypeAlias = bytes | str | int
 
@@ -57,6 +57,10 @@ class Connection:
     async def send(self, *commands: tuple[Word, ...]) -> None:
         """Several commands at once, without their replies."""
         await self._stream.send_all(b"".join(encode(words) for words in commands))
+
+    async def send_part(self, data: bytes) -> None:
+        """Bytes that may end in the midst of a command."""
+        await self._stream.send_all(data)
 
     async def reply(self) -> Any:
         """The next reply, as RESP2 has it."""

@@ -14,6 +14,10 @@ def done(kind: Any, begun: float, ended: float, result: Any, argument: bytes = b
     return Operation("c", b"k", kind, argument, begun, ended, result, copies)
 
 
+def swap(begun: float, ended: float, seen: bytes | None, argument: bytes, result: Any = "OK") -> Operation:
+    return Operation("c", b"k", "swap", argument, begun, ended, result, seen=seen)
+
+
 def lost(kind: Any, begun: float, argument: bytes = b"") -> Operation:
     return Operation("c", b"k", kind, argument, begun, math.inf, UNKNOWN)
 
@@ -30,9 +34,37 @@ GOOD = {
         done("increment", 4, 5, 4),
     ],
     "exchanged": [done("set", 0, 1, "OK", b"1"), done("exchange", 2, 3, b"1", b"2"), done("get", 4, 5, b"2")],
+    "swapped": [
+        done("set", 0, 1, "OK", b"1"),
+        swap(2, 3, b"1", b"2"),
+        done("get", 4, 5, b"2"),
+    ],
+    "swapped for what nobody was told of": [lost("set", 0, b"1"), swap(2, 3, b"1", b"2"), done("get", 4, 5, b"2")],
+    "swapped without a reply, or not": [
+        done("set", 0, 1, "OK", b"1"),
+        swap(2, math.inf, b"0", b"2", UNKNOWN),
+        swap(3, math.inf, b"1", b"3", UNKNOWN),
+        done("get", 4, 5, b"3"),
+    ],
     "deleted": [done("set", 0, 1, "OK", b"1"), done("delete", 2, 3, 1), done("get", 4, 5, None)],
 }
 BAD = {
+    "swapped by two for one": [
+        done("set", 0, 1, "OK", b"1"),
+        swap(2, 5, b"1", b"2"),
+        swap(3, 4, b"1", b"3"),
+    ],
+    "swapped for an old one": [
+        done("set", 0, 1, "OK", b"1"),
+        done("set", 2, 3, "OK", b"2"),
+        swap(4, 5, b"1", b"3"),
+    ],
+    "swapped without a reply for an old one": [
+        done("set", 0, 1, "OK", b"1"),
+        done("set", 2, 3, "OK", b"2"),
+        swap(4, math.inf, b"1", b"3", UNKNOWN),
+        done("get", 6, 7, b"3"),
+    ],
     "a lost write": [done("set", 0, 1, "OK", b"1"), done("get", 2, 3, None)],
     "an old value": [done("set", 0, 1, "OK", b"1"), done("set", 2, 3, "OK", b"2"), done("get", 4, 5, b"1")],
     "a value that comes and goes": [
