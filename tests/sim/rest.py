@@ -10,6 +10,7 @@ from sim.faults import Faults
 from sim.losses import Losses
 from sim.plan import Plan
 from sim.records import Records
+from sim.tasks import Tasks
 from sim.world import World
 from support.store_harness import Content, check_memory, content
 
@@ -38,6 +39,7 @@ class Rest:
         self._faults = faults
         self._losses = losses
         self._records = records
+        self._tasks = Tasks(world, plan)
 
     async def reach(self) -> None:
         """Wait until everything is as it is to be, or say what is not."""
@@ -89,7 +91,14 @@ class Rest:
     # -- scopes -------------------------------------------------------------------------------------------------------
 
     def _scoped(self) -> list[Callable[[], str]]:
-        return [self._all_up, self._owners_agree, self._moves_over, self._open, self._copied]
+        return [
+            self._all_up,
+            self._owners_agree,
+            self._moves_over,
+            self._open,
+            self._copied,
+            self._tasks.left_over,
+        ]
 
     def _owners(self, node: Node) -> dict[bytes, str]:
         assert node.member is not None
@@ -154,7 +163,7 @@ class Rest:
     # -- replicas -----------------------------------------------------------------------------------------------------
 
     def _replicated(self) -> list[Callable[[], str]]:
-        return [self._all_up, self._in_step]
+        return [self._all_up, self._in_step, self._tasks.left_over]
 
     def _in_step(self) -> str:
         nodes = self._nodes()

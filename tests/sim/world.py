@@ -43,6 +43,8 @@ class Life:
     freezes: list[tuple[float, float]] = attrs.Factory(list)
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     ended: trio.Event = attrs.Factory(trio.Event)
+    #: The one in which it runs; None before that.
+    task: trio.lowlevel.Task | None = None
 
     def before(self, moment: float, seconds: float) -> float:
         """When it was ``seconds`` before a moment, without the time in which it could do nothing."""
@@ -134,6 +136,7 @@ class World:
 
     async def _run(self, life: Life, random: Random) -> None:
         disk = self.disks[life.name]
+        life.task = trio.lowlevel.current_task()
         join_group(life)
         try:
             with life.scope:
