@@ -20,6 +20,7 @@ __all__ = [
     "FORMAT_VERSION",
     "KINDS",
     "MARK",
+    "PLACEMENT",
     "Annotation",
     "AnnotationError",
     "Digest",
@@ -43,6 +44,8 @@ MARK: Final = b"#kevynode:"
 #: A file holds everything as of one position, the entries from one position on, or entries that were written before
 #: they had a position: they go on where the file before ends.
 KINDS: Final = ("base", "incr", "stage")
+#: The last of these: a placement.
+PLACEMENT: Final = "stage"
 
 _ANY_NUMBER: Final = 2**64 - 1
 _ANY_CHECKSUM: Final = 2**32 - 1
@@ -68,6 +71,11 @@ class FileHeader(NamedTuple):
 
     kind: str
     sequence: int
+
+    @property
+    def is_placement(self) -> bool:
+        """Whether its entries were written before they were made."""
+        return self.kind == PLACEMENT
 
     def line(self) -> bytes:
         """The annotation."""

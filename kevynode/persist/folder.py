@@ -20,7 +20,7 @@ import attrs
 
 from ..disk import Disk, DiskFile, Lock, Locked, write_all
 from ..replicate.lineage import Lineage
-from .annotations import Digest, End, FileHeader, Local, UpstreamCursor
+from .annotations import PLACEMENT, Digest, End, FileHeader, Local, UpstreamCursor
 from .manifest import NAME, Manifest, ManifestError, ManifestFile, base_name, increment_name, manifest_name
 from .records import file_start
 
@@ -35,8 +35,9 @@ LOCK: Final = "kevynode.lock"
 Cursors = Mapping[str, tuple[int, int]]
 
 _TEMPORARY: Final = "temp-"
-_STAGE: Final = "stage-"
-_OURS: Final = re.compile(rf"(?:{_TEMPORARY}|{_STAGE})?{re.escape(NAME)}\.([1-9][0-9]{{0,17}})\.(?:base|incr)\.aof")
+# Of a placement that is not in use.
+_ASIDE: Final = "stage-"
+_OURS: Final = re.compile(rf"(?:{_TEMPORARY}|{_ASIDE})?{re.escape(NAME)}\.([1-9][0-9]{{0,17}})\.(?:base|incr)\.aof")
 
 
 class FolderError(Exception):
@@ -178,19 +179,19 @@ class AppendOnlyFolder:
         path = posixpath.join(self.path, increment_name(sequence))
         return self._create(path, "incr", sequence, lineage, offset, cursors, local, more)
 
-    def create_stage(self) -> LogFile:
-        """A new increment of entries that are made when it comes into use, and take their offsets then.
+    def create_placement(self) -> LogFile:
+        """A placement: a new increment of entries that are made when it comes into use, and take their offsets then.
 
         It must be the last one that was begun then (:meth:`may_use`). Raises OSError, and then leaves nothing behind.
         """
         self._used_increment += 1
         sequence = self._used_increment
-        path = posixpath.join(self.path, _STAGE + increment_name(sequence))
-        return self._begin(path, "stage", sequence, FileHeader("stage", sequence).line())
+        path = posixpath.join(self.path, _ASIDE + increment_name(sequence))
+        return self._begin(path, PLACEMENT, sequence, FileHeader(PLACEMENT, sequence).line())
 
-    def may_use(self, stage: LogFile) -> bool:
-        """Whether no increment was begun behind a stage, which cannot come into use before it then."""
-        return stage.sequence == self._used_increment
+    def may_use(self, placement: LogFile) -> bool:
+        """Whether no increment was begun behind a placement, which cannot come into use before it then."""
+        return placement.sequence == self._used_increment
 
     def create_base(self, lineage: Lineage, offset: int, cursors: Cursors, *, local: bool = False) -> LogFile:
         """A new base under a temporary name, with its first lines; as :meth:`create_increment`."""
@@ -234,10 +235,12 @@ class AppendOnlyFolder:
 
     # -- what is in use -----------------------------------------------------------------------------------------------
 
-    def use_increment(self, increment: LogFile, *, instead_of_last: bool = False, stage: LogFile | None = None) -> None:
+    def use_increment(
+        self, increment: LogFile, *, instead_of_last: bool = False, placement: LogFile | None = None
+    ) -> None:
         """Put an increment into use behind all others, or in place of the last, which must hold nothing then.
 
-        ``stage``, which is complete and durable, comes into use before it. What is in use already must be durable.
+        ``placement``, which is complete and durable, comes into use before it. What is in use already must be durable.
         Takes long. Raises OSError. If the manifest names the increment then (see :meth:`names`), it cannot be told
         which set a crash will find, and nothing may be written to either.
         """
@@ -245,11 +248,11 @@ class AppendOnlyFolder:
         if instead_of_last:
             manifest = attrs.evolve(manifest, increments=manifest.increments[:-1])
         increment.sync()
-        if stage is not None:
-            final = posixpath.join(self.path, increment_name(stage.sequence))
-            self.disk.rename(stage.path, final)
-            stage.path = final
-            manifest = manifest.with_increment(stage.sequence)
+        if placement is not None:
+            final = posixpath.join(self.path, increment_name(placement.sequence))
+            self.disk.rename(placement.path, final)
+            placement.path = final
+            manifest = manifest.with_increment(placement.sequence)
         self._swap(manifest.with_increment(increment.sequence))
 
     def use_base(self, base: LogFile, commands: int, *, keep_from: int, increment: LogFile | None = None) -> None:
@@ -277,13 +280,13 @@ class AppendOnlyFolder:
         return any(known is not None and known.sequence == file.sequence for known in kept)
 
     def sweep(self) -> None:
-        """Remove what no manifest names any more, but for the stage that was begun last, which may come into use yet.
+        """Remove what no manifest names any more, but for the placement begun last, which may come into use yet.
 
         Not while another file is being written that is not in use yet. Takes long. What cannot be removed stays until
         the next time.
         """
         named = {known.name for known in (*self.manifest.files, *self.manifest.history)}
-        named.add(_STAGE + increment_name(self._used_increment))
+        named.add(_ASIDE + increment_name(self._used_increment))
         try:
             names = self.disk.list(self.path)
         except OSError:

@@ -49,8 +49,8 @@ class IncrementJob(Job):
     """A new increment behind ``old``, or behind what was found; it begins at ``offset``.
 
     ``unproven``: what of the file that was found last may not be on the disk, and is to be before anything follows it.
-    ``stage`` comes into use before it, with the entries that the journal has made between the two. ``increment`` is set
-    once the manifest names it, durably or not.
+    ``placement`` comes into use before it, with the entries that the journal has made between the two. ``increment`` is
+    set once the manifest names it, durably or not.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class IncrementJob(Job):
         *,
         instead_of_last: bool = False,
         unproven: Unproven | None = None,
-        stage: LogFile | None = None,
+        placement: LogFile | None = None,
     ) -> None:
         super().__init__(self._change)
         self.mark = mark
@@ -74,7 +74,7 @@ class IncrementJob(Job):
         self._create = create
         self._instead_of_last = instead_of_last
         self._unproven = unproven
-        self._stage = stage
+        self._placement = placement
 
     def _change(self) -> None:
         folder = self._folder
@@ -84,7 +84,7 @@ class IncrementJob(Job):
             write_again(folder.disk, self._unproven)
         increment = self._create()
         try:
-            folder.use_increment(increment, instead_of_last=self._instead_of_last, stage=self._stage)
+            folder.use_increment(increment, instead_of_last=self._instead_of_last, placement=self._placement)
         finally:
             if folder.names(increment):
                 self.increment = increment
@@ -95,12 +95,12 @@ class IncrementJob(Job):
     def is_harmless(self) -> bool:
         """Whether nothing has come of it, and the old increment is as good as before.
 
-        Not if entries were made that are nowhere but in the stage.
+        Not if entries were made that are nowhere but in the placement.
         """
         old = self._old
         return (
             self.increment is None
-            and self._stage is None
+            and self._placement is None
             and old is not None
             and (not self.has_run or old.synced == old.size)
         )

@@ -17,7 +17,7 @@ from ..replicate.lineage import Lineage
 from ..store.apply import Applier, ApplyError
 from ..store.journal import Origin
 from ..store.store import Store
-from .annotations import FileHeader, Local, MadeBy, Position, UpstreamCursor
+from .annotations import PLACEMENT, FileHeader, Local, MadeBy, Position, UpstreamCursor
 from .digests import CheckedReader, has_gap, is_synced_behind
 from .folder import FOLDER, AppendOnlyFolder, read_manifest
 from .manifest import Manifest, ManifestFile
@@ -202,7 +202,7 @@ class _Load:
 
     def _header(self, path: str, file: ManifestFile, header: FileHeader) -> None:
         _check_header(path, file, header, begins_set=file is self._folder.manifest.files[0])
-        if header.kind == "stage":
+        if header.is_placement:
             self._file_offset = self._offset
         else:
             # It begins by saying where everything stands.
@@ -273,17 +273,17 @@ def _reader_behind(lineage: Lineage | None, offset: int) -> CheckedReader:
     return CheckedReader(RecordReader(behind=None if lineage is None else Position(lineage, offset)))
 
 
-def _is_stage(reader: CheckedReader) -> bool:
+def _is_placement(reader: CheckedReader) -> bool:
     header = reader.reader.header
-    return header is not None and header.kind == "stage"
+    return header is not None and header.is_placement
 
 
 def _check_header(path: str, file: ManifestFile, header: FileHeader, *, begins_set: bool) -> None:
     kind = "base" if file.type == "b" else "incr"
-    if header.kind == "stage" and file.type == "i":
+    if header.is_placement and file.type == "i":
         if begins_set:
             raise LoadError(path, 0, "goes on where the file before ends, and there is none")
-        kind = "stage"
+        kind = PLACEMENT
     if (header.kind, header.sequence) != (kind, file.sequence):
         raise LoadError(
             path, 0, f"says that it is {header.kind} {header.sequence}, the manifest that it is {kind} {file.sequence}"
@@ -327,7 +327,7 @@ def _judge(
         return None
     if isinstance(error, Newer):
         raise LoadError(path, 0, str(error))
-    if file.type == "b" or _is_stage(reader) or not is_last or reader.cut == 0:
+    if file.type == "b" or _is_placement(reader) or not is_last or reader.cut == 0:
         raise LoadError(path, _place(error), str(error))
     torn = isinstance(error, Torn)
     place = reader.cut
@@ -408,11 +408,11 @@ def _report(
                     end = event.offset
                 elif isinstance(event, Entries):
                     commands += len(event.commands)
-                    end = None if _is_stage(reader) and expected is None else event.next
+                    end = None if _is_placement(reader) and expected is None else event.next
         cut = exhaust(_judge(disk, path, file, reader, is_last))
     except LoadError as error:
         size = disk.size(path) if disk.exists(path) else 0
-        may_be_cut = is_last and file.type == "i" and not _is_stage(reader)
+        may_be_cut = is_last and file.type == "i" and not _is_placement(reader)
         fixable = may_be_cut and reader.cut > 0 and isinstance(reader.error, Torn | Damaged)
         return FileReport(path, size, reader.cut, commands, error.reason, can_be_fixed=fixable), None
     reason = None if cut is None else cut.reason

@@ -1,9 +1,9 @@
 """Brings a slice of data that takes the place of another one into the append-only file, while others go on writing.
 
 Written as one group at the moment of the exchange, a large slice would hold everybody up for as long as it takes to
-encode and to write. So its entries are written beforehand, to a **stage**: an increment that is not in use. In the step
-that makes them in memory the writer passes them over; then one swap of the manifest brings the stage into use, and
-behind it a new increment, where the writer goes on. Whatever is cut off in between finds the old data or the new.
+encode and to write. So its entries are written beforehand, to a **placement**: an increment that is not in use. In the
+step that makes them in memory the writer passes them over; then one swap of the manifest brings the placement into use,
+and behind it a new increment, where the writer goes on. Whatever is cut off in between finds the old data or the new.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ else:
 
 __all__ = ["Placing"]
 
-#: Bytes of a stage that are written at once.
+#: Bytes of a placement that are written at once.
 _PIECE: Final = 256 * 1024
 #: Bytes of entries below which they are no matter: they go the way of any other group.
 _SMALL: Final = 64 * 1024
@@ -58,7 +58,7 @@ class Placing:
         # Where entries must wait for a base to be complete, these wait with them.
         is_usable = writer is not None and writer.failed is None and not writer.is_fresh_running
         self._writer: AppendOnlyWriter | None = writer if is_usable else None
-        self._stage: LogFile | None = None
+        self._placement: LogFile | None = None
         self._pieces: list[bytes] = []
         self._waiting = 0
         self._commands = 0
@@ -75,9 +75,9 @@ class Placing:
             self._persistence.rewrite_may_begin()
 
     def _discard(self) -> None:
-        stage, self._stage = self._stage, None
-        if stage is not None and self._writer is not None:
-            self._writer.folder.discard(stage)
+        placement, self._placement = self._placement, None
+        if placement is not None and self._writer is not None:
+            self._writer.folder.discard(placement)
         self._pieces.clear()
 
     async def add(self, commands: Sequence[Sequence[bytes]]) -> None:
@@ -102,15 +102,15 @@ class Placing:
 
     def _append(self, writer: AppendOnlyWriter, data: bytes) -> None:
         """Write a piece; in a thread."""
-        if self._stage is None:
-            self._stage = writer.folder.create_stage()
-        self._stage.write(data)
+        if self._placement is None:
+            self._placement = writer.folder.create_placement()
+        self._placement.write(data)
 
     def _complete(self) -> None:
-        """Have the stage complete and durable; in a thread."""
-        assert self._stage is not None
-        self._stage.end(self._commands)
-        self._stage.sync()
+        """Have the placement complete and durable; in a thread."""
+        assert self._placement is not None
+        self._placement.end(self._commands)
+        self._placement.sync()
 
     @property
     def passing(self) -> tuple[Observer, ...]:
@@ -125,23 +125,23 @@ class Placing:
         raises is raised behind it. When this returns, the entries are as durable as any others, or the writer has
         failed and says so.
         """
-        if self._stage is None and self._waiting < _SMALL:
+        if self._placement is None and self._waiting < _SMALL:
             self._discard()
             commit(())
             return
         await self._write()
         await self._tasks.in_thread(self._complete)
-        if not await self._use_stage(commit, is_true):
+        if not await self._use_placement(commit, is_true):
             self._discard()
             commit(())
         if self._failure is not None:
             raise self._failure
 
-    async def _use_stage(self, commit: Callable[[tuple[Observer, ...]], None], is_true: Callable[[], bool]) -> bool:
-        """Have the stage come into use, if that is possible now; otherwise nothing has been done."""
-        writer, stage, tasks = self._writer, self._stage, self._tasks
+    async def _use_placement(self, commit: Callable[[tuple[Observer, ...]], None], is_true: Callable[[], bool]) -> bool:
+        """Have the placement come into use, if that is possible now; otherwise nothing has been done."""
+        writer, placement, tasks = self._writer, self._placement, self._tasks
         assert writer is not None
-        assert stage is not None
+        assert placement is not None
         while True:
             await tasks.sync_ahead(lambda: self._is_in_use(writer))
             async with tasks.changing, tasks.syncing:
@@ -149,7 +149,7 @@ class Placing:
                     # Somebody is about to begin an increment, and waits for this lock.
                     continue
                 with trio.CancelScope(shield=True):
-                    job = self._begin(writer, stage, commit) if is_true() else None
+                    job = self._begin(writer, placement, commit) if is_true() else None
                     if job is None:
                         return False
                     try:
@@ -164,7 +164,7 @@ class Placing:
 
     @enable_ki_protection
     def _begin(
-        self, writer: AppendOnlyWriter, stage: LogFile, commit: Callable[[tuple[Observer, ...]], None]
+        self, writer: AppendOnlyWriter, placement: LogFile, commit: Callable[[tuple[Observer, ...]], None]
     ) -> IncrementJob | None:
         def guarded() -> None:
             try:
@@ -175,7 +175,7 @@ class Placing:
         if not self._is_in_use(writer):
             return None
         try:
-            return writer.begin_stage_use(stage, self._commands, guarded)
+            return writer.begin_placement_use(placement, self._commands, guarded)
         finally:
             # It may have failed.
             self._persistence.step_taken()

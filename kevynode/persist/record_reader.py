@@ -111,7 +111,7 @@ class RecordReader:
     ``foreign``: the file was written by Valkey. It need not begin with a header, lines that start with ``#`` are passed
     over, a group may have any number of commands, and the commands are numbered from 0.
 
-    ``behind``: where the file before ends, from where a file of kind ``stage`` goes on; without it one is numbered
+    ``behind``: where the file before ends, from where a placement goes on; without it one is numbered
     from 0, and its ``lineage`` stays None.
 
     ``header`` is the first line, ``lineage`` and ``offset`` are the position of the next entry, and ``cut`` is the byte
@@ -196,11 +196,11 @@ class RecordReader:
     def _is_whole(self) -> bool:
         if self._scanner.buffer or self._zeros >= 0 or self._group is not None or self._span is not None:
             return False
-        return self._is_started and (self.ended or not self._is_stage)
+        return self._is_started and (self.ended or not self._is_placement)
 
     @property
-    def _is_stage(self) -> bool:
-        return self.header is not None and self.header.kind == "stage"
+    def _is_placement(self) -> bool:
+        return self.header is not None and self.header.is_placement
 
     def _fail(self, wrong: Wrong) -> None:
         buffer = self._scanner.buffer
@@ -423,10 +423,10 @@ class RecordReader:
         self._events.append(annotation)
 
     def _take_start(self, annotation: Annotation) -> None:
-        """Take one of the two lines that a file begins with, or the one of a stage."""
+        """Take one of the two lines that a file begins with, or the one of a placement."""
         if self.header is None and isinstance(annotation, FileHeader):
             self.header = annotation
-            if annotation.kind == "stage":
+            if annotation.is_placement:
                 self._is_started = True
                 if self._behind is not None:
                     self.lineage, self.offset = self._behind.lineage, self._behind.offset
@@ -458,8 +458,8 @@ class RecordReader:
         assert self.header is not None
         if self.header.kind == "base":
             raise _Misplaced(self._place, "the commands of a base have one position")
-        if self.header.kind == "stage":
-            raise _Misplaced(self._place, "the commands of a stage are numbered one by one")
+        if self.header.is_placement:
+            raise _Misplaced(self._place, "the commands of a placement are numbered one by one")
 
 
 def _size(lines: list[bytes], start: int, stop: int, left: int) -> int:

@@ -3,8 +3,8 @@
 A file begins with its header and a position, which are annotations. Then come the journal's commands as multibulks. A
 group of one entry is its command alone; larger ones stand between MULTI and EXEC. In a file of kind ``incr`` each entry
 advances the position by one; a file of kind ``base`` holds everything as of its position, and its commands have no
-offsets of their own. A file of kind ``stage`` has no position: it was written before its entries were made, and they
-take the offsets from the end of the file before on.
+offsets of their own. A placement (a file of kind ``stage``) has no position: it was written before its entries were
+made, and they take the offsets from the end of the file before on.
 """
 
 from __future__ import annotations

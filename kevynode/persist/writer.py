@@ -239,14 +239,15 @@ class AppendOnlyWriter(JournalRecorder):
         assert self._change is None
         return self._begin_change(self._file) if self.write() else None
 
-    def begin_stage_use(self, stage: LogFile, commands: int, commit: Callable[[], None]) -> IncrementJob | None:
-        """What brings ``stage``, complete and durable, into use, and behind it a new increment, as `begin_increment`.
+    def begin_placement_use(self, placement: LogFile, commands: int, commit: Callable[[], None]) -> IncrementJob | None:
+        """What brings ``placement``, complete and durable, into use, and behind it an increment, as `begin_increment`.
 
-        ``commit`` is called to make the entries that the stage holds, so many ``commands`` in one group of the journal.
-        None: that is not possible now, and it was not called; the stage is not of use any more. A failure of the job is
-        one of the file: the data are in memory only. So it is, and RuntimeError is raised, if it made other entries.
+        ``commit`` is called to make the entries that the placement holds, so many ``commands`` in one group of the
+        journal. None: that is not possible now, and it was not called; the placement is not of use any more. A failure
+        of the job is one of the file: the data are in memory only. So it is, and RuntimeError is raised, if it made
+        other entries.
         """
-        may_use = self._change is None and not self._fresh and self.folder.may_use(stage)
+        may_use = self._change is None and not self._fresh and self.folder.may_use(placement)
         if not may_use or not self.write() or self._stopped:
             return None
         expected = self.offset + commands
@@ -258,10 +259,10 @@ class AppendOnlyWriter(JournalRecorder):
             if self.offset == expected:
                 self._records = True
             else:
-                self._fail(f"{commands} entries were staged, {self.offset - expected + commands} were made")
+                self._fail(f"{commands} entries were placed, {self.offset - expected + commands} were made")
         if not self._records:
             raise RuntimeError(self.failed)
-        return self._begin_change(self._file, stage=stage)
+        return self._begin_change(self._file, placement=placement)
 
     def _begin_change(
         self,
@@ -269,7 +270,7 @@ class AppendOnlyWriter(JournalRecorder):
         *,
         instead_of_last: bool = False,
         unproven: Unproven | None = None,
-        stage: LogFile | None = None,
+        placement: LogFile | None = None,
     ) -> IncrementJob:
         self._waits = True
         self.offset = self._journal.offset
@@ -281,7 +282,7 @@ class AppendOnlyWriter(JournalRecorder):
             self.offset,
             instead_of_last=instead_of_last,
             unproven=unproven,
-            stage=stage,
+            placement=placement,
         )
         return self._change
 

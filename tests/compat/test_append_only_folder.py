@@ -59,7 +59,7 @@ def expect_same(node: Node, data_dir: Path) -> None:
                 assert client.call(b"PEXPIRETIME", key) == Reply("integer", deadline), key
 
 
-@pytest.mark.parametrize("stage", ["increment", "rewritten", "fresh", "staged", "restarted"])
+@pytest.mark.parametrize("stage", ["increment", "rewritten", "fresh", "placed", "restarted"])
 def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
     node = start(tmp_path)
     groups = everything().groups_together(seed=5)
@@ -77,8 +77,8 @@ def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
         assert node.rewrite(between=node.writer.write).done
     elif stage == "fresh":
         assert node.rewrite(fresh=True, between=node.writer.write).done
-    elif stage == "staged":
-        use_stage(node, ("DEL", "beside"), ("RPUSH", "list:staged", "a", "b"), ("SET", "staged", "v" * 100_000))
+    elif stage == "placed":
+        use_placement(node, ("DEL", "beside"), ("RPUSH", "list:placed", "a", "b"), ("SET", "placed", "v" * 100_000))
     elif stage == "restarted":
         node.writer.write()
         before = content(node.store)
@@ -94,16 +94,16 @@ def test_valkey_loads_a_folder(stage: str, tmp_path: Path) -> None:
     expect_same(node, tmp_path)
 
 
-def use_stage(node: Node, *commands: tuple[str, ...]) -> None:
+def use_placement(node: Node, *commands: tuple[str, ...]) -> None:
     """Have these come into use with a file that holds them already."""
     words = [[word.encode() for word in command] for command in commands]
     node.store.journal.origin = None
-    stage = node.folder.create_stage()
+    placement = node.folder.create_placement()
     for argv in words:
-        stage.write(encode_commands([argv]))
-    stage.end(len(words))
-    stage.sync()
-    job = node.writer.begin_stage_use(stage, len(words), lambda: node.do_together(*commands))
+        placement.write(encode_commands([argv]))
+    placement.end(len(words))
+    placement.sync()
+    job = node.writer.begin_placement_use(placement, len(words), lambda: node.do_together(*commands))
     assert job is not None
     job.run()
     assert node.writer.end_increment(job)

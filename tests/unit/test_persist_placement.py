@@ -1,4 +1,4 @@
-"""Entries that were written before they were made: their stage comes into use with them, or not at all."""
+"""Entries that were written before they were made: their placement comes into use with them, or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.append_only import DATA, FOLDER, Node, new_node, read_folder
 from support.memory_disk import Call, MemoryDisk
 from support.store_harness import content, find_command
 
-from kevynode.persist.annotations import FileHeader, Position, UpstreamCursor
+from kevynode.persist.annotations import PLACEMENT, FileHeader, Position, UpstreamCursor
 from kevynode.persist.digests import CheckedReader
 from kevynode.persist.folder import LogFile
 from kevynode.persist.loader import LoadError, check, fix
@@ -26,33 +26,33 @@ COMMANDS: list[Sequence[bytes]] = [
     (b"RPUSH", b"a:2", b"x", b"y"),
     (b"SET", b"a:3", b"v" * 9000),
 ]
-STAGE = FOLDER + "/appendonly.aof.2.incr.aof"
+PLACED = FOLDER + "/appendonly.aof.2.incr.aof"
 
 
 class Refused(Exception):
-    """The writer could not use the stage now."""
+    """The writer could not use the placement now."""
 
 
-def staged(node: Node, commands: list[Sequence[bytes]] = COMMANDS) -> LogFile:
-    """A stage that holds these, complete and durable."""
-    stage = node.folder.create_stage()
+def placed(node: Node, commands: list[Sequence[bytes]] = COMMANDS) -> LogFile:
+    """A placement that holds these, complete and durable."""
+    placement = node.folder.create_placement()
     for command in commands:
-        stage.write(encode_commands([command]))
-    stage.end(len(commands))
-    stage.sync()
-    return stage
+        placement.write(encode_commands([command]))
+    placement.end(len(commands))
+    placement.sync()
+    return placement
 
 
 def make(node: Node, commands: list[Sequence[bytes]] = COMMANDS) -> None:
-    """What the stage holds, as one group."""
+    """What the placement holds, as one group."""
     for argv in commands:
         find_command(list(argv)).handler(node.store, list(argv))
     node.store.commit()
 
 
-def use(node: Node, stage: LogFile) -> bool:
+def use(node: Node, placement: LogFile) -> bool:
     """Have it come into use; whether the file is as good as ever. Raises Refused."""
-    job = node.writer.begin_stage_use(stage, len(COMMANDS), lambda: make(node))
+    job = node.writer.begin_placement_use(placement, len(COMMANDS), lambda: make(node))
     if job is None:
         raise Refused
     assert node.writer.is_changing
@@ -69,16 +69,16 @@ def prepared() -> tuple[MemoryDisk, Node]:
     return disk, node
 
 
-def test_what_was_staged_is_loaded_at_its_place() -> None:
+def test_what_was_placed_is_loaded_at_its_place() -> None:
     disk, node = prepared()
     node.writer.note_cursor(UpstreamCursor("up:1", 7, 30))
-    stage = staged(node)
+    placement = placed(node)
     node.do("SET", "other", "w")
-    assert use(node, stage)
+    assert use(node, placement)
     node.do("SET", "a:1", "later")
     assert node.writer.write()
     assert [file.sequence for file in node.folder.manifest.increments] == [1, 2, 3]
-    assert disk.content(STAGE).startswith(FileHeader("stage", 2).line())
+    assert disk.content(PLACED).startswith(FileHeader(PLACEMENT, 2).line())
     seen: list[tuple[int, int]] = []
     store, loaded = read_folder(disk.kill(), on_entries=lambda entries, _: seen.append((entries.first, entries.next)))
     assert content(store) == node.content()
@@ -97,7 +97,7 @@ def test_a_power_cut_at_any_call_leaves_the_old_data_or_the_new() -> None:
             disk, node = prepared()
             node.writer.write()
             node.sync()
-            stage = staged(node)
+            placement = placed(node)
             old = node.content()
             disk.seed = seed
             left: list[MemoryDisk] = []
@@ -108,7 +108,7 @@ def test_a_power_cut_at_any_call_leaves_the_old_data_or_the_new() -> None:
                 disk.before = look
 
             disk.before = look
-            assert use(node, stage)
+            assert use(node, placement)
             disk.before = None
             assert len(left) >= 8
             new = node.content()
@@ -133,7 +133,7 @@ def test_a_power_cut_at_any_call_leaves_the_old_data_or_the_new() -> None:
 @pytest.mark.parametrize("method", ["write", "sync", "rename", "create", "sync_folder"])
 def test_a_failure_at_any_call_is_one_of_the_file(method: str, number: int) -> None:
     disk, node = prepared()
-    stage = staged(node)
+    placement = placed(node)
     calls = 0
 
     def fail(call: Call) -> None:
@@ -145,7 +145,7 @@ def test_a_failure_at_any_call_is_one_of_the_file(method: str, number: int) -> N
 
     disk.before = fail
     try:
-        worked = use(node, stage) and node.writer.failed is None
+        worked = use(node, placement) and node.writer.failed is None
     except Refused:
         worked = False
     disk.before = None
@@ -159,47 +159,47 @@ def test_a_failure_at_any_call_is_one_of_the_file(method: str, number: int) -> N
     assert content(store) == node.content()
 
 
-def test_another_number_of_entries_than_was_staged_is_a_failure() -> None:
+def test_another_number_of_entries_than_was_placed_is_a_failure() -> None:
     _, node = prepared()
-    stage = staged(node)
-    with pytest.raises(RuntimeError, match="4 entries were staged, 1 were made"):
-        node.writer.begin_stage_use(stage, len(COMMANDS), lambda: node.do("SET", "a:1", "one"))
+    placement = placed(node)
+    with pytest.raises(RuntimeError, match="4 entries were placed, 1 were made"):
+        node.writer.begin_placement_use(placement, len(COMMANDS), lambda: node.do("SET", "a:1", "one"))
     assert node.writer.failed
     assert node.rewrite(fresh=True).done
 
 
-def test_a_stage_behind_which_a_file_was_begun_is_of_no_use() -> None:
+def test_a_placement_behind_which_a_file_was_begun_is_of_no_use() -> None:
     disk, node = prepared()
-    stage = staged(node)
+    placement = placed(node)
     assert node.rewrite().done
     with pytest.raises(Refused):
-        use(node, stage)
+        use(node, placement)
     assert node.writer.failed is None
-    node.folder.discard(stage)
+    node.folder.discard(placement)
     assert not [name for name in disk.list(FOLDER) if name.startswith("stage-")]
-    stage = staged(node)
+    placement = placed(node)
     node.rewrite(fresh=True, between=lambda: None)
     with pytest.raises(Refused):
-        use(node, stage)
+        use(node, placement)
 
 
-def test_a_stage_outlives_the_sweep_of_a_rewrite() -> None:
+def test_a_placement_outlives_the_sweep_of_a_rewrite() -> None:
     disk, node = prepared()
-    left = staged(node)
-    stage = staged(node)
+    left = placed(node)
+    placement = placed(node)
     node.folder.sweep()
     assert not disk.exists(left.path)
-    assert use(node, stage)
+    assert use(node, placement)
     store, _ = read_folder(disk.kill())
     assert content(store) | {b"meanwhile": content(node.store)[b"meanwhile"]} == node.content()
 
 
-def test_a_rewrite_folds_a_stage_in() -> None:
+def test_a_rewrite_folds_a_placement_in() -> None:
     disk, node = prepared()
-    assert use(node, staged(node))
+    assert use(node, placed(node))
     node.do("SET", "a:1", "w")
     assert node.rewrite(between=lambda: node.do("INCR", "count")).done
-    assert not disk.exists(STAGE)
+    assert not disk.exists(PLACED)
     node.writer.write()
     store, _ = read_folder(disk.kill())
     assert content(store) == node.content()
@@ -208,13 +208,13 @@ def test_a_rewrite_folds_a_stage_in() -> None:
 # -- what is wrong with one --------------------------------------------------------------------------------------------
 
 
-def with_stage(change: Any) -> MemoryDisk:
-    """A disk with a stage in use, of which ``change`` makes other bytes."""
+def with_placement(change: Any) -> MemoryDisk:
+    """A disk with a placement in use, of which ``change`` makes other bytes."""
     disk, node = prepared()
-    assert use(node, staged(node))
+    assert use(node, placed(node))
     found = disk.kill()
-    data = change(disk.content(STAGE))
-    file = found.create(STAGE)
+    data = change(disk.content(PLACED))
+    file = found.create(PLACED)
     file.write(data)
     file.sync()
     file.close()
@@ -229,22 +229,22 @@ def with_stage(change: Any) -> MemoryDisk:
         (lambda data: data.replace(b"one", b"two"), "does not match its digest"),
         (lambda data: data.replace(b"commands=4", b"commands=5"), "5 commands are announced, 4 are there"),
         (lambda data: data.replace(b"seq=2", b"seq=4", 1), "does not match its digest"),
-        (lambda data: FileHeader("stage", 2).line() + Position(Lineage(1), 9, 2).line(), "are numbered one by one"),
+        (lambda data: FileHeader(PLACEMENT, 2).line() + Position(Lineage(1), 9, 2).line(), "are numbered one by one"),
     ],
 )
-def test_a_stage_that_is_not_as_it_was_written_is_refused(change: Any, reason: str) -> None:
-    found = with_stage(change)
+def test_a_placement_that_is_not_as_it_was_written_is_refused(change: Any, reason: str) -> None:
+    found = with_placement(change)
     with pytest.raises(LoadError, match=reason) as caught:
         read_folder(found)
-    assert caught.value.path == STAGE
+    assert caught.value.path == PLACED
     reports = check(found, DATA)
     assert [report.error is None for report in reports] == [True, False, True]
     assert not reports[1].can_be_fixed
 
 
-def test_a_stage_is_checked_like_any_other_file() -> None:
+def test_a_placement_is_checked_like_any_other_file() -> None:
     disk, node = prepared()
-    assert use(node, staged(node))
+    assert use(node, placed(node))
     node.writer.write()
     reports = check(disk.kill(), DATA)
     assert [report.error for report in reports] == [None, None, None]
@@ -253,8 +253,8 @@ def test_a_stage_is_checked_like_any_other_file() -> None:
     assert fix(node.folder) is None
 
 
-def test_a_stage_goes_on_from_the_file_before_and_needs_one() -> None:
-    data = FileHeader("stage", 2).line() + encode_commands(COMMANDS[:2])
+def test_a_placement_goes_on_from_the_file_before_and_needs_one() -> None:
+    data = FileHeader(PLACEMENT, 2).line() + encode_commands(COMMANDS[:2])
     lineage = Lineage(5)
     reader = RecordReader(behind=Position(lineage, 40))
     (_, entries) = reader.feed(data)
@@ -267,7 +267,7 @@ def test_a_stage_goes_on_from_the_file_before_and_needs_one() -> None:
     alone.feed(data)
     assert (alone.lineage, alone.offset) == (None, 2)
     disk, node = prepared()
-    assert use(node, staged(node))
+    assert use(node, placed(node))
     name = FOLDER + "/appendonly.aof.manifest"
     text = disk.content(name)
     file = disk.create(name)
@@ -277,10 +277,10 @@ def test_a_stage_goes_on_from_the_file_before_and_needs_one() -> None:
         read_folder(disk.kill())
 
 
-def test_nobody_reads_what_no_digest_vouches_for_in_a_stage() -> None:
+def test_nobody_reads_what_no_digest_vouches_for_in_a_placement() -> None:
     disk, node = prepared()
-    stage = staged(node)
-    data = disk.content(stage.path)
+    placement = placed(node)
+    data = disk.content(placement.path)
     chance = random.Random(3)
     for _ in range(50):
         place = chance.randrange(len(data))
