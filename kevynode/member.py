@@ -330,7 +330,7 @@ class Member:
         replication = self._replication
         if replication.role == "master":
             copy = None if self.mesh is None else self.mesh.copy_of(prefix)
-            return self._given_away(prefix) if copy is None else copy
+            return copy or self._given_away(prefix) or self._written(prefix)
         # A plain replica has all that the node has which it follows.
         owner = self.ownership.owner(prefix)
         followed = any(
@@ -353,6 +353,20 @@ class Member:
             return None
         epoch = given_away(prefix, state)
         return None if epoch is None else ScopeCopy(self._replication.history, 0, epoch)
+
+    def _written(self, prefix: bytes) -> ScopeCopy | None:
+        """What a prefix stands for that this node wrote until another one was declared its writer, here or there.
+
+        Nothing was moved by that, so it may be the best that there is; until a ship has taken its place.
+        """
+        state = self.keeper.state
+        is_moved = state.ledger.entry(prefix) is not None
+        if is_moved or prefix not in state.opened or self.keeper.opening.lacks(prefix):
+            return None
+        if self.mesh is not None and self.mesh.was_copied(prefix):
+            return None
+        lineage = self._replication.lineage
+        return ScopeCopy(lineage.history, self._replication.position, 0, lineage.ancestors)
 
     def number_above(self, offset: int) -> None:
         """Give entries that are made from now on numbers above ``offset``."""

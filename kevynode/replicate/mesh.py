@@ -235,6 +235,10 @@ class Mesh:
         released = self._sources.released(prefix)
         return released is not None and not released.whole
 
+    def was_copied(self, prefix: bytes) -> bool:
+        """Whether what is here of a prefix was, since or at the start, what another node had written."""
+        return self._sources.was_copied(prefix)
+
     @property
     def is_between_writers(self) -> bool:
         """Whether any prefix has an owner whose stream is not followed yet, or not since what made it the owner."""

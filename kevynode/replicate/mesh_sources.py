@@ -97,6 +97,8 @@ class MeshSources:
         self._found: list[bytes] = []
         # By prefix, what the files say is here of it, by the node from whose stream it is (None: of an earlier writer).
         self._found_copies: dict[bytes, dict[str | None, ScopeCopy]] = {}
+        # Prefixes of which a ship has been here, as far as that is known.
+        self._copied: set[bytes] = set()
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -115,9 +117,11 @@ class MeshSources:
         """The files say that what is here is what the last writer of a prefix released."""
         self._copies[prefix] = _Copy(self._self_id, 0, released=released)
         self._found.append(prefix)
+        self._copied.add(prefix)
 
     def found_copies(self, node_id: str, own: Mapping[bytes, ScopeCopy], earlier: Mapping[bytes, ScopeCopy]) -> None:
         """The files say that what is here is of a writer's stream, or of who wrote what it writes before it did."""
+        self._copied |= own.keys() | earlier.keys()
         for prefix, copy in own.items():
             self._found_copies.setdefault(prefix, {})[node_id] = copy
         for prefix, copy in earlier.items():
@@ -126,10 +130,15 @@ class MeshSources:
 
     def replaced(self, prefixes: Collection[bytes]) -> None:
         """A ship takes the place of what is here of these prefixes."""
+        self._copied.update(prefixes)
         for prefix in prefixes:
             copy = self._copies.get(prefix)
             if copy is not None:
                 copy.left = None
+
+    def was_copied(self, prefix: bytes) -> bool:
+        """Whether a ship of a prefix is here, or was at the start."""
+        return prefix in self._copied
 
     def forget_found(self) -> None:
         """What the files say of prefixes that nobody has asked for by now is of no use later."""

@@ -91,3 +91,39 @@ async def test_a_new_writer_without_a_copy_gets_that_of_a_node_that_is_declared_
     await restart(world, "bert", "cleo")
     await world.settle()
     assert world.under("cleo", A) == expected
+
+
+@in_cluster
+async def test_a_writer_by_declaration_that_has_nothing_begins_with_what_the_one_before_has(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "bert")
+    await world.start("cleo", replicate=["b:"])
+    await world.settle()
+    for number in range(20):
+        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
+    await world.settle()
+    expected = world.under("anna", A)
+    world.scopes[A] = "cleo"
+    await restart(world, "anna", "bert", "cleo")
+    await world.settle()
+    assert world.under("cleo", A) == expected
+
+
+@in_cluster
+async def test_nobody_else_needs_to_have_a_copy_for_that(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna")
+    await world.start("bert", "cleo", replicate=["b:"])
+    await world.settle()
+    for number in range(20):
+        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
+    await world.settle()
+    expected = world.under("anna", A)
+    world.scopes[A] = "cleo"
+    # One after the other, as people do it.
+    await restart(world, "cleo")
+    await restart(world, "bert")
+    await restart(world, "anna")
+    await restart(world, "anna")
+    await world.settle()
+    assert world.under("cleo", A) == expected

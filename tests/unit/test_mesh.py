@@ -190,6 +190,16 @@ def test_what_is_found_of_nobody_who_is_declared_is_an_earlier_writers_copy(name
     assert (world["s"].earlier, world.files) == ({A: copy}, {})
 
 
+@pytest.mark.parametrize("name", ["s:1/613a", "s:1/613a@3", "t:1/613a+2", "old:1/613a"])
+def test_what_a_ship_has_brought_is_known_as_a_copy_for_good(name: str) -> None:
+    assert World({A: "s"}, {"s:1": (7, 5), name: (7, 5)}, {A: 4}).mesh.was_copied(A)
+    world = World({A: "s"}, {"s:1": (7, 5)}, {A: 4})
+    assert not world.mesh.was_copied(A)
+    world["s"].on_placing((A,))
+    world["s"].missing = (A,)
+    assert world.mesh.was_copied(A)
+
+
 @pytest.mark.parametrize("first", ["release", "acquire"])
 def test_a_move_is_followed_by_its_marks_in_whatever_order_they_come(first: str) -> None:
     world = World({A: "s"})
