@@ -163,7 +163,8 @@ class Coordinator(MoveLinks):
         """Dial where there is something to say, hang up where there is nothing more, and forget what is long over."""
         assert self._nursery is not None
         for move in self._moves.values():
-            if move.link is None and not move.dialling and move.wants_link:
+            # A move may be older than a configuration that does not name the other node any more.
+            if move.link is None and not move.dialling and move.wants_link and move.peer in self._addresses:
                 move.dialling = True
                 self._nursery.start_soon(self._dial, move)
             elif move.is_ended and move.link is not None and move.has_dialled:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.cluster import Cluster, in_cluster
+import trio
+from support.cluster import HOST, Cluster, in_cluster
 from support.scoped import PORTS, ScopedCluster
 from support.store_harness import Content
+
+from kevynode.scope.ledger_records import MoveRecord, MoveState, Record
 
 A = b"a:"
 
@@ -127,3 +130,32 @@ async def test_nobody_else_needs_to_have_a_copy_for_that(cluster: Cluster) -> No
     await restart(world, "anna")
     await world.settle()
     assert world.under("cleo", A) == expected
+
+
+@in_cluster
+async def test_a_move_with_a_node_that_is_declared_no_more_can_be_decided(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    keeper = world.member("bert").keeper
+    on_records, reached = keeper.on_records, trio.Event()
+
+    def recorded(records: tuple[Record, ...]) -> None:
+        on_records(records)
+        if any(isinstance(record, MoveRecord) and record.state is MoveState.SEALED for record in records):
+            cluster.network.separate(f"{HOST}:{world.ports['anna'] + 10000}")
+            reached.set()
+
+    keeper.on_records = recorded
+    mover = await world.connect("anna")
+    await mover.send("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert")
+    await reached.wait()
+    await world.lose_disk("anna")
+    await mover.aclose()
+    del world.ports["anna"]
+    world.scopes[A] = "bert"
+    await restart(world, "bert", "cleo")
+    await trio.sleep(20)
+    assert world.row("bert", A).state == "quiesced"
+    await world.write("bert", "MOVE-SCOPE", "RESOLVE", "a:", "ABORT")
+    await world.settle()
+    assert world.under("bert", A) == world.under("cleo", A) == expected
