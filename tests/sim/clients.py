@@ -130,8 +130,8 @@ class Client:
     async def operate(self, prefix: bytes, key: bytes, kind: Any, argument: bytes, patience: float) -> Operation | None:
         """One operation on the node that is thought to write the key, noted; None if it was refused."""
         words = command_of(kind, key, argument)
-        operation = self._history.add(Operation(self.name, key, kind, argument, trio.current_time()))
         node = self._where[prefix]
+        operation = self._history.add(Operation(self.name, key, kind, argument, trio.current_time(), node=node))
         replies = await self._ask(node, [words], patience)
         if replies is None:
             # It may have been done, or may be yet; unless nobody was there.
@@ -221,8 +221,8 @@ class Client:
         """Count up, have copies confirm it, or read it elsewhere with a token."""
         random, key = self._random, prefix + COUNTER
         begun = trio.current_time()
-        operation = self._history.add(Operation(self.name, key, "increment", b"", begun))
         node = self._where[prefix]
+        operation = self._history.add(Operation(self.name, key, "increment", b"", begun, node=node))
         wanted = random.choice((1, 1, 2))
         asks_wait = random.random() < 0.5
         second: tuple[Word, ...] = (b"WAIT", wanted, 1000) if asks_wait else (b"REPL.TOKEN",)
@@ -280,10 +280,12 @@ class Client:
             )
 
     def _unsteady(self, since: float, prefix: bytes) -> bool:
-        """Whether anybody has ended, or anything may have been lost, in the meantime."""
+        """Whether anybody has ended, anything may have been lost, or two have taken writes, in the meantime."""
         lives = self._world.lives.values()
-        return any(life.dead or life.began > since for life in lives) or any(
-            loss.at >= since and prefix.startswith(loss.prefix) for loss in self._history.losses
+        return (
+            any(life.dead or life.began > since for life in lives)
+            or any(loss.at >= since and prefix.startswith(loss.prefix) for loss in self._history.losses)
+            or self._history.disputed(since)
         )
 
     # -- connections --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 import attrs
-from sim.history import UNKNOWN, Loss, Operation
+from sim.history import UNKNOWN, Dispute, Loss, Operation
 
 __all__ = ["Elements", "check_elements"]
 
@@ -31,6 +31,12 @@ class Elements:
         """An operation that begins."""
         self.operations.setdefault(prefix, []).append(operation)
         return operation
+
+    def settle(self, disputes: Sequence[Dispute]) -> None:
+        """Leave out what was answered by those who were not to take writes."""
+        for dispute in disputes:
+            for prefix, operations in self.operations.items():
+                self.operations[prefix] = dispute.left_over(operations)
 
     def drop(self, prefix: bytes, operation: Operation) -> None:
         """It was refused, so it never was."""

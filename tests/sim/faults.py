@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import trio
 from sim.losses import Losses
+from sim.mistakes import Mistakes
 from sim.network import Host
 from sim.plan import Action, Plan
 from sim.records import Records
@@ -38,6 +39,7 @@ class Faults:
         losses.on_promoted.append(self._is_promoted)
         traps = Traps(world, plan, losses, records, self._come_back, self._move)
         returns = Returns(world, plan, traps, self._come_back, self._ask)
+        mistakes = Mistakes(world, plan, losses, self._ask, self._point, self._replace_primary)
         self._kinds: dict[str, Callable[[Action], Awaitable[None]]] = {
             "cut": self._cut,
             "cut one way": self._cut,
@@ -70,6 +72,10 @@ class Faults:
             "abort": self._abort,
             "promote": self._promote,
             "redirect": self._redirect,
+            "usurp": mistakes.usurp,
+            "switch over": mistakes.switch_over,
+            "circle": mistakes.circle,
+            "move twice": mistakes.move_twice,
         }
 
     async def carry_out(self, action: Action) -> None:
@@ -99,6 +105,9 @@ class Faults:
         for name in self._plan.nodes:
             if not await world.start(name) and not await world.start(name):
                 world.fail(f"{name} does not start again")
+        for name in sorted(self.upstreams):
+            # Whoever was to be put right when that was over.
+            world.nursery.start_soon(self._point, name)
 
     # -- the network --------------------------------------------------------------------------------------------------
 
@@ -395,23 +404,28 @@ class Faults:
         if not self._healing:
             await self._world.start(name)
 
-    async def _replace_primary(self, old: str) -> None:
-        """Make the furthest replica of a primary that is dead one, and let all others follow it."""
+    async def _replace_primary(self, old: str, spare: float | None = None) -> None:
+        """Make the furthest replica of a primary one, and let all others follow it.
+
+        The primary has to be dead, unless ``spare`` are the seconds for which it may go on.
+        """
         async with self._promoting:
             world, losses = self._world, self._losses
-            if losses.primary != old or world.exists(old):
+            if losses.primary != old or (spare is None and world.exists(old)):
                 return
             node = world.lives[old].node
             history = 0 if node is None else node.replication.history
             found = [
                 (other.replication.position, name)
                 for name, other in world.living().items()
-                if other.replication.history == history and other.replication.has_data
+                if name != old and other.replication.history == history and other.replication.has_data
             ]
             if not found:
                 return
             name = max(found)[1]
             life = world.lives[name]
+            # If that is on its way already, it is right now.
+            losses.usurpers.discard(name)
             while losses.primary != name:
                 # Who has been asked may do it long after nobody waits for the answer any more.
                 await self._ask(name, "REPLICAOF", "NO", "ONE")
@@ -419,7 +433,7 @@ class Faults:
                     return
         for other in self._plan.nodes:
             if other != name and world.is_up(other):
-                self._world.nursery.start_soon(self._point, other)
+                self._world.nursery.start_soon(self._point, other, spare or 0.0 if other == old else 0.0)
 
     def _is_promoted(self, name: str) -> None:
         """A node has become the primary: it starts as that from now on, and all others as its replicas."""
@@ -436,8 +450,10 @@ class Faults:
         address = f"{self._world.addresses[upstream]}:{REPLICATION_PORT}"
         self._world.tables[name]["replication"] |= {"role": "replica", "upstream": address}
 
-    async def _point(self, name: str) -> None:
-        """Have a node follow whom it is to follow, as often as it takes."""
+    async def _point(self, name: str, after: float = 0.0) -> None:
+        """Have a node follow whom it is to follow, ``after`` so many seconds, as often as it takes."""
+        if after:
+            await trio.sleep(after)
         while self._world.is_up(name) and name in self.upstreams:
             upstream = self._world.addresses[self.upstreams[name]]
             node = self._world.lives[name].node

@@ -54,8 +54,10 @@ class Consumer(Client):
         await self._work(prefix, kind, blocking[kind], b"", patience)
 
     async def _work(self, prefix: bytes, kind: Any, words: tuple[Word, ...], argument: bytes, patience: float) -> None:
-        operation = self.elements.add(prefix, Operation(self.name, prefix, kind, argument, trio.current_time()))
-        replies = await self._ask(self._where[prefix], [words], patience)
+        node = self._where[prefix]
+        begins = Operation(self.name, prefix, kind, argument, trio.current_time(), node=node)
+        operation = self.elements.add(prefix, begins)
+        replies = await self._ask(node, [words], patience)
         if replies is None:
             if not self._was_sent:
                 self.elements.drop(prefix, operation)
@@ -118,7 +120,7 @@ class Watcher(Client):
         if node not in self._connections:
             return
         words = b"SET", key, self._token()
-        operation = Operation(self.name, key, "swap", words[2], trio.current_time(), seen=replies[1])
+        operation = Operation(self.name, key, "swap", words[2], trio.current_time(), seen=replies[1], node=node)
         self._history.add(operation)
         replies = await self._ask(node, [(b"MULTI",), words, (b"EXEC",)], self._patience())
         if replies is None:
@@ -149,8 +151,8 @@ class Pipeliner(Client):
             data = data[: random.randrange(len(data))]
         leaves_after = random.choice((1, *[len(drawn)] * 5))
         patience = random.choice((0.0012, 0.5, 2.0, 2.0, 2.0, 2.0))
-        now = trio.current_time()
-        operations = [self._history.add(Operation(self.name, *one, now)) for one in drawn]
+        now, node = trio.current_time(), self._where[prefix]
+        operations = [self._history.add(Operation(self.name, *one, now, node=node)) for one in drawn]
         refused = await self._send(prefix, operations, data, leaves_after, patience)
         for operation in operations if refused is None else refused:
             self._history.drop(operation)

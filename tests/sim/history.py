@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import attrs
 
-__all__ = ["UNKNOWN", "History", "Loss", "Operation"]
+__all__ = ["UNKNOWN", "Dispute", "History", "Loss", "Operation"]
 
 
 class _Unknown:
@@ -38,6 +39,8 @@ class Operation:
     copies: int = 0
     #: Of a swap: what the key has to hold for it.
     seen: bytes | None = None
+    #: Who was asked.
+    node: str = ""
 
     @property
     def known(self) -> bool:
@@ -47,6 +50,30 @@ class Operation:
     def __str__(self) -> str:
         end = f"{self.ended:.4f}" if self.known else "…"
         return f"[{self.begun:.4f} {end}] {self.client} {self.kind} {self.key!r} {self.argument!r} -> {self.result!r}"
+
+
+@attrs.define
+class Dispute:
+    """A node took writes while another one was to, from a moment on and until it followed that one, or ended."""
+
+    node: str
+    began: float
+    ended: float = math.inf
+
+    def left_over(self, operations: Iterable[Operation]) -> list[Operation]:
+        """The operations that count still: what began there in the meantime is on a branch that nobody goes on with.
+
+        Of what had begun before nobody knows; so that is made into what was not answered.
+        """
+        found = []
+        for operation in operations:
+            concerned = operation.node == self.node and operation.begun <= self.ended and operation.known
+            if concerned and operation.ended >= self.began:
+                if operation.begun >= self.began:
+                    continue
+                operation.result, operation.ended, operation.copies = UNKNOWN, math.inf, 0
+            found.append(operation)
+        return found
 
 
 @attrs.frozen
@@ -92,6 +119,17 @@ class History:
     def __init__(self) -> None:
         self.operations: dict[bytes, list[Operation]] = {}
         self.losses: list[Loss] = []
+        self.disputes: list[Dispute] = []
+
+    def disputed(self, since: float) -> bool:
+        """Whether there were two who took writes, since a moment."""
+        return any(dispute.ended >= since for dispute in self.disputes)
+
+    def settle(self) -> None:
+        """Leave out what was answered by those who were not to take writes."""
+        for dispute in self.disputes:
+            for key, operations in self.operations.items():
+                self.operations[key] = dispute.left_over(operations)
 
     def add(self, operation: Operation) -> Operation:
         """An operation that begins."""

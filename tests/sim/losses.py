@@ -32,7 +32,7 @@ import attrs
 import trio
 from sim.clients import keys_of
 from sim.exposure import Exposure, Place, working_before
-from sim.history import History, Loss, Operation
+from sim.history import Dispute, History, Loss, Operation
 from sim.plan import Plan
 from sim.watch import Watch
 from sim.world import Death, Life, World
@@ -70,6 +70,8 @@ class Losses:
         self.watch: Watch | None = None
         #: Called with the name of who has become the primary, in that moment.
         self.on_promoted: list[Callable[[str], object]] = []
+        #: Replicas that an operator promotes by mistake.
+        self.usurpers: set[str] = set()
         self.exposure = Exposure(world)
         self._world = world
         self._plan = plan
@@ -109,11 +111,13 @@ class Losses:
         assert life.node is not None
         replication = life.node.replication
         replication.promote = partial(self._promote, life, replication.promote)  # type: ignore[method-assign]
+        replication.follow = partial(self._follow, life, replication.follow)  # type: ignore[method-assign]
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def _ended(self, life: Life, how: Death) -> None:
         now = self._unsteady = trio.current_time()
+        self._gives_in(life.name)
         written = [prefix for prefix in self._prefixes if self._is_writer(life, prefix)]
         if how == "lose" or self._plan.policy == "memory":
             self._ends.pop(life.name, None)
@@ -214,8 +218,29 @@ class Losses:
         was = replication.role
         found = self.exposure.place(life.name)
         take()
-        if was != replication.role and not life.dead:
+        if was == replication.role or life.dead:
+            return
+        if life.name in self.usurpers:
+            self._dispute(life.name)
+        else:
             self._takes_over(life.name, found)
+
+    def _follow(self, life: Life, take: Callable[[str, int], bool], host: str, port: int) -> bool:
+        changes = take(host, port)
+        if not life.dead:
+            self._gives_in(life.name)
+        return changes
+
+    def _dispute(self, name: str) -> None:
+        """A node takes writes from now on that somebody else is to take."""
+        self._history.disputes.append(Dispute(name, trio.current_time()))
+        self._world.trace.add("losses", f"{name} takes writes, and {self.primary} is the primary")
+
+    def _gives_in(self, name: str) -> None:
+        for dispute in self._history.disputes:
+            if dispute.node == name and dispute.ended == math.inf:
+                dispute.ended = trio.current_time()
+                self._world.trace.add("losses", f"{name} takes no writes any more")
 
     def _takes_over(self, name: str, found: Place | None) -> None:
         """A replica takes the primary's place in this moment: what it did not have is lost."""
@@ -224,8 +249,11 @@ class Losses:
         self._ends.pop(old, None)
         self.primary = name
         self._promoted[name] = now
+        self.usurpers.discard(name)
         for told in self.on_promoted:
             told(name)
+        if self._world.exists(old):
+            self._dispute(old)
         copies = len(self._plan.nodes) - 1
         had = self.exposure.place(old)
         lost = self.exposure.lost(old, had, found)

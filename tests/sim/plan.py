@@ -107,6 +107,8 @@ _ONLY: Final = {
 }
 
 
+#: What is drawn of mistakes.
+MISTAKES: Final = {"scoped": ("move twice",), "replicated": ("usurp", "usurp", "switch over", "switch over", "circle")}
 #: What is drawn of habits.
 HABITS: Final = ("wait", "watch", "pipeline")
 
@@ -150,7 +152,21 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
         clients=random.choice((2, 3, 4)),
         actions=_actions(random, profile, shape, nodes, policy),
     )
-    return _with_habits(plan if policy == "memory" or not scopes else _with_return(plan))
+    if policy != "memory" and scopes:
+        plan = _with_return(plan)
+    return _with_habits(_with_mistakes(plan))
+
+
+def _with_mistakes(plan: Plan) -> Plan:
+    """Two in five plans have operators make one mistake, or two. Drawn apart: all else stays."""
+    random = Random(f"{plan.seed} {plan.profile} mistakes")
+    count = random.choices((0, 1, 2), (6, 3, 1))[0]
+    kinds = MISTAKES[plan.shape]
+    more = []
+    for number in range(len(plan.actions), len(plan.actions) + count):
+        at, nodes = random.uniform(0.5, LENGTH), tuple(random.sample(plan.nodes, 2))
+        more.append(Action(number, at, random.choice(kinds), nodes, 1.0, random.getrandbits(32)))
+    return attrs.evolve(plan, actions=(*plan.actions, *more))
 
 
 def _with_habits(plan: Plan) -> Plan:

@@ -202,6 +202,8 @@ class _Simulation:
 
     def _judge(self, world: World, watch: Watch, faults: Faults, clients: list[Client]) -> None:
         outcome = self.outcome
+        self.history.settle()
+        self.elements.settle(self.history.disputes)
         for key, operations in sorted(self.history.operations.items()):
             outcome.operations += len(operations)
             outcome.unanswered += sum(not operation.known for operation in operations)
