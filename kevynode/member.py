@@ -448,8 +448,8 @@ class Member:
         return await self.coordinator.jobs.keep(prefix, epoch)
 
     async def give_back(self, prefix: bytes) -> None:
-        """Hold under the prefix a copy again, or nothing, if another node owns it."""
-        if self.ownership.owner(prefix) == self._settings.node_id:
+        """Hold under the prefix a copy again, or nothing, if it is declared and another node owns it."""
+        if prefix not in self.ownership.elsewhere():
             self.leave(prefix)
             await trio.lowlevel.checkpoint()
         else:

@@ -9,7 +9,9 @@ from support.cluster import HOST, Cluster, in_cluster
 from support.scoped import PORTS, ScopedCluster
 from support.store_harness import Content
 
-from kevynode.scope.ledger_records import MoveRecord, MoveState, Record
+from kevynode.scope.ledger import LedgerEntry
+from kevynode.scope.ledger_file import LedgerFile, load
+from kevynode.scope.ledger_records import MoveRecord, MoveState, Record, Tail
 
 A = b"a:"
 
@@ -159,3 +161,23 @@ async def test_a_move_with_a_node_that_is_declared_no_more_can_be_decided(cluste
     await world.write("bert", "MOVE-SCOPE", "RESOLVE", "a:", "ABORT")
     await world.settle()
     assert world.under("bert", A) == world.under("cleo", A) == expected
+
+
+@in_cluster
+async def test_what_is_to_be_kept_of_a_scope_that_is_declared_no_more_is_kept(cluster: Cluster) -> None:
+    """It had been lost to another node, and then there was no room for the file."""
+    world = ScopedCluster(cluster)
+    await world.start("anna")
+    assert await world.write("anna", "SET", "z:1", "v") == "OK"
+    await world.stop("anna")
+    disk = cluster.disks["anna"]
+    file = LedgerFile(disk, "/data", load(disk, "/data"))
+    file.append([LedgerEntry(b"z:", "bert", 3, "m"), Tail(b"z:", 3)])
+    file.close()
+    await world.start("anna", "bert", "cleo")
+    await world.settle()
+    (kept,) = cluster.logged("anna", "tail_kept")
+    assert (kept["prefix"], kept["keys"]) == (b"z:", 1)
+    assert not world.member("anna").keeper.state.tails
+    # It is under no scope, and stays.
+    assert world.nodes["anna"].get("z:1") == b"v"
