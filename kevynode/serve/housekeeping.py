@@ -1,7 +1,7 @@
 """What a node does in the background, in slices so short that clients do not notice.
 
-Flushed data is freed, expired keys are swept, idle clients closed, rates sampled; and while memory is limited, room is
-made for commands.
+Flushed data is freed, expired keys are swept, idle clients and those that do not read closed, rates sampled; and while
+memory is limited, room is made for commands.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SLICE: Final = 0.001
 EVICTION_SLICE: Final = 0.0005
 # Seconds between two samples of the rates.
 _SAMPLE_EVERY: Final = 0.1
+# Seconds after which all clients are looked at again for replies that they have not read; as Valkey.
+_ASK_EVERY: Final = 1.0
 # Seconds after which the copies of other nodes' keys are counted anew.
 _COUNT_EVERY: Final = 60
 
@@ -39,12 +41,13 @@ class Housekeeper:
         self.sweeper = ExpirySweeper(server.store, sample=sample)
         self.evictor = Evictor(server.store, server.rates.own_memory)
         self.jobs: list[Job] = [self._sample, self._free, self._sweep, self._evict, self._close_idle]
-        self.jobs.append(self._count_foreign)
+        self.jobs += [self._close_slow, self._count_foreign]
         self.hz = 10
         # Seconds a client may stay silent; 0 is for ever.
         self.client_timeout = 0
         self._unvisited: list[int] = []
-        self._sampled = self._counted = server.perf()
+        self._unasked: list[int] = []
+        self._sampled = self._counted = self._asked = server.perf()
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
@@ -144,3 +147,16 @@ class Housekeeper:
             if session.waiting is None and session.kind_of_client() == "normal":
                 session.close("idle too long", discard=True)
         return bool(self._unvisited)
+
+    def _close_slow(self, over: Callable[[], bool]) -> bool:
+        """Ask those who have not read all replies for how much that is, and for how long."""
+        sessions = self._server.sessions
+        now = self._server.perf()
+        if not self._unasked and now - self._asked >= _ASK_EVERY:
+            self._asked = now
+            self._unasked = list(sessions)
+        while self._unasked and not over():
+            session = sessions.get(self._unasked.pop())
+            if session is not None and (session.output_pending or session.slow_since is not None):
+                session.check_output_limit()
+        return bool(self._unasked)

@@ -10,6 +10,7 @@ from ..config_values import show
 from ..errors import ReplyError
 from ..store.access import follow_policy
 from .memory_only import MemoryOnly
+from .output_limit import OutputLimit
 from .parameter_kinds import INT64_MAX
 from .parameter_table import ALIASES, PARAMETERS, Parameter
 
@@ -207,7 +208,7 @@ class Parameters:
         elif name == "client-query-buffer-limit":
             server.query_limit = value
         elif name == "client-output-buffer-limit":
-            server.output_limits = {kind: value[kind][0] for kind in ("normal", "pubsub")}
+            server.output_limits = {kind: OutputLimit(*value[kind]) for kind in ("normal", "pubsub")}
         elif name == "slowlog-log-slower-than":
             # 0 remembers every command, also one that took no measurable time.
             server.slow_after = math.inf if value < 0 else value / 1_000_000 if value else -1.0

@@ -18,6 +18,7 @@ from ..twins import COMPILED
 from .blocking import Waiters
 from .lone_primary import LonePrimary
 from .memory_only import MemoryOnly
+from .output_limit import OutputLimit
 from .process_facts import ProcessFacts
 from .pubsub import KeyspaceEvents, PubSub
 from .rates import Rates
@@ -172,7 +173,7 @@ class Server(Roles):
         self.password: bytes | None = None
         # Bytes; 0 means no limit. See client-query-buffer-limit and client-output-buffer-limit.
         self.query_limit = 1024 * 1024 * 1024
-        self.output_limits = {"normal": 0, "pubsub": 32 * 1024 * 1024}
+        self.output_limits = {"normal": OutputLimit(), "pubsub": OutputLimit(32 * 1024 * 1024, 8 * 1024 * 1024, 60)}
         # Seconds; a command that takes longer is remembered. Infinity switches the slow log off.
         self.slow_after = 0.01
         self.slow_log = SlowLog(self)

@@ -83,6 +83,7 @@ class Session:
         "reply_mode",
         "server",
         "shard_channels",
+        "slow_since",
         "traffic",
         "transaction",
         "turn",
@@ -154,6 +155,9 @@ class Session:
         self.discard = False
         self.close_reason = ""
         self.gone = False
+
+        # Since when the peer has not taken replies of more than the soft limit, in monotonic seconds.
+        self.slow_since: float | None = None
 
         # The descriptor of the connection, for CLIENT LIST; -1 where there is none.
         self.fd = -1
@@ -292,7 +296,7 @@ class Session:
             return
         self.output.append(wire)
         self.produced += len(wire)
-        self._check_output_limit()
+        self.check_output_limit()
         if self.wake is not None:
             self.wake()
 
@@ -303,7 +307,7 @@ class Session:
             self.output += held
             self.produced += sum(map(len, held))
             held.clear()
-            self._check_output_limit()
+            self.check_output_limit()
 
     def finish_command(self) -> None:
         """After a reply: release what was held behind it, and move CLIENT REPLY SKIP on."""
@@ -446,20 +450,29 @@ class Session:
     def measure_output(self) -> None:
         """Count what waits to be sent, and close a listener that reads too slowly."""
         self.produced = sum(map(len, self.output))
-        self._check_output_limit()
+        self.check_output_limit()
 
-    def _check_output_limit(self) -> None:
-        """Close a listener that reads too slowly; limits are those of client-output-buffer-limit.
+    def check_output_limit(self) -> None:
+        """Close a client that reads too slowly; limits are those of client-output-buffer-limit.
 
+        It is asked whenever there is more to send, and about once a second while there is something that was not sent.
         Who watches with MONITOR is told without asking, as subscribers are: without a limit of its own, theirs holds.
         """
-        limits = self.server.output_limits
-        limit = limits[self.kind_of_client()]
-        if not limit and self in self.server.monitors:
-            limit = limits["pubsub"]
-        if limit and self.produced + self.output_pending > limit:
-            self.server.statistics.output_limit_disconnections += 1
-            self.server.log.warning("output_limit", id=self.id, peer=self.peer, bytes=self.held_output)
+        if self.discard:
+            return
+        server = self.server
+        limit = server.output_limits[self.kind_of_client()]
+        if not (limit.hard or limit.soft) and self in server.monitors:
+            limit = server.output_limits["pubsub"]
+        held = self.produced + self.output_pending
+        if not self.output_pending or not limit.is_soft(held):
+            # What was not even tried to be sent is no sign of a client that does not read.
+            self.slow_since = None
+        elif self.slow_since is None:
+            self.slow_since = server.monotonic()
+        if limit.is_passed(held, self.slow_since, server.monotonic()):
+            server.statistics.output_limit_disconnections += 1
+            server.log.warning("output_limit", id=self.id, peer=self.peer, bytes=self.held_output)
             self.close("output buffer limit reached", discard=True)
 
     def kind_of_client(self) -> str:

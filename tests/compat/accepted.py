@@ -163,10 +163,7 @@ ACCEPTED: Final[tuple[Accepted, ...]] = (
     Accepted(
         what="`client-output-buffer-limit`",
         valkey="Hard limits, soft limits with a time, and limits for replicas.",
-        kevynode=(
-            "The hard limits of `normal` and `pubsub` count. Soft limits, and those of `replica`, may be set and "
-            "change nothing."
-        ),
+        kevynode="Those of `normal` and `pubsub`. Those of `replica` may be set and change nothing.",
         reason="A replica is bounded by the backlog, and by the time for which it may take nothing.",
         condition=_never,
     ),

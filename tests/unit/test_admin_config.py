@@ -153,7 +153,7 @@ def test_a_change_reaches_what_it_is_about(node: ServerHarness) -> None:
         ("requirepass", "secret"),
         ("notify-keyspace-events", "Kg"),
         ("client-query-buffer-limit", "2mb"),
-        ("client-output-buffer-limit", "pubsub 7 0 0"),
+        ("client-output-buffer-limit", "pubsub 7 5 3"),
         ("slowlog-max-len", "9"),
         ("slowlog-log-slower-than", "2000"),
     ):
@@ -165,7 +165,7 @@ def test_a_change_reaches_what_it_is_about(node: ServerHarness) -> None:
     assert server.password == b"secret"
     assert server.store.settings.notify_keyspace_events == notify.KEYSPACE | notify.GENERIC
     assert server.query_limit == 2 << 20
-    assert server.output_limits == {"normal": 0, "pubsub": 7}
+    assert server.output_limits == {"normal": (0, 0, 0), "pubsub": (7, 5, 3)}
     assert server.slow_log.limit == 9
     assert server.slow_after == 0.002
     client.call("CONFIG", "SET", "slowlog-log-slower-than", "-1")

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.session_harness import ServerHarness, request
 
+from kevynode.serve.output_limit import OutputLimit
+
 PONG = b"+PONG\r\n"
 
 
@@ -190,7 +192,7 @@ def test_a_client_that_publishes_to_itself_reads_its_reply_first() -> None:
 
 def test_a_listener_that_does_not_read_is_closed_at_the_limit() -> None:
     node = ServerHarness()
-    node.server.output_limits["pubsub"] = 1000
+    node.server.output_limits["pubsub"] = OutputLimit(1000)
     client, sender = node.connect(), node.connect()
     client.call("SUBSCRIBE", "c")
     for _ in range(20):
