@@ -335,11 +335,14 @@ class Faults:
             self.counts[strike.kind] = self.counts.get(strike.kind, 0) + 1
             nursery.start_soon(self._kinds[strike.kind], strike)
 
-    async def resolve(self, name: str, prefix: bytes, source: str) -> None:
+    async def resolve(self, name: str, prefix: bytes) -> None:
         """Decide a move at its target: its source has lost all memory of it, and may have gone on without."""
-        node = self._world.living().get(source)
-        rows = () if node is None or node.member is None else node.member.ownership.declared()
-        goes_on = any(row.prefix == prefix and row.owner == source and row.state == "open" for row in rows)
+        goes_on = any(
+            row.prefix == prefix and row.owner == other and row.state == "open"
+            for other, node in self._world.living().items()
+            if node.member is not None
+            for row in node.member.ownership.declared()
+        )
         await self._ask(name, "MOVE-SCOPE", "RESOLVE", prefix, "ABORT" if goes_on else "COMMIT")
 
     async def _fail_and_end(self, action: Action) -> None:

@@ -65,7 +65,7 @@ class Rest:
             for record in node.member.keeper.state.open_moves():
                 if record.role is MoveRole.TARGET and record.state is MoveState.SEALED and record.decided is None:
                     self._records.resolved.add(record.prefix)
-                    await self._faults.resolve(name, record.prefix, record.peer)
+                    await self._faults.resolve(name, record.prefix)
 
     async def check(self) -> None:
         """What holds at rest. Copies may have something on the way still, so all of it is waited for again."""
