@@ -248,13 +248,20 @@ class Coordinator(MoveLinks):
 
     def abort(self, prefix: bytes, waiter: Waiter) -> None:
         """Call a move from here off, unless it is decided. Raises ReplyError where there is none."""
-        self._decide(prefix, SourceMove, moves.AbortWanted(), waiter)
+        self._decide(self._find(prefix, SourceMove), moves.AbortWanted(), waiter)
 
     def resolve(self, prefix: bytes, commit: bool, waiter: Waiter) -> None:
-        """Decide a move to here in place of its source. Raises ReplyError where there is none."""
-        self._decide(prefix, TargetMove, moves.Resolve(commit), waiter)
+        """Decide a move to here in place of its source. Raises ReplyError where there is none, or where it may not."""
+        move = self._find(prefix, TargetMove)
+        owner = self._keeper.state.ledger.owner(prefix, "")
+        if commit and owner not in (move.peer, self._node_id) and self._keeper.hears(owner):
+            # The source has gone on without its records, and given the prefix away: there would be two writers.
+            has = f"{owner} answers, and has the prefix now"
+            raise ReplyError("ERR", f"MOVE-SCOPE: {has}: ABORT, or stop it first")
+        self._decide(move, moves.Resolve(commit), waiter)
 
-    def _decide(self, prefix: bytes, side: type, event: Any, waiter: Waiter) -> None:
+    def _find(self, prefix: bytes, side: type) -> Move:
+        """The move of a prefix that is under way here, on this side of it. Raises ReplyError where there is none."""
         if not self._is_declared(prefix):
             raise ReplyError("ERR", "MOVE-SCOPE: prefix is not a declared scope")
         found = [
@@ -265,8 +272,11 @@ class Coordinator(MoveLinks):
         if not found:
             what = "from here is in flight" if side is SourceMove else "to here is in doubt"
             raise ReplyError("ERR", f"MOVE-SCOPE: no move of this prefix {what}")
-        found[-1].deciders.append(waiter)
-        self._feed(found[-1], event)
+        return found[-1]
+
+    def _decide(self, move: Move, event: Any, waiter: Waiter) -> None:
+        move.deciders.append(waiter)
+        self._feed(move, event)
 
     def status(self) -> list[MoveStatus]:
         """Every move that is known here, the oldest first."""

@@ -73,6 +73,7 @@ class PeerLinksSide(Protocol):
 
     def announce(self, entries: Iterable[LedgerEntry]) -> None: ...
     def changed(self) -> None: ...
+    def is_up(self, node_id: str) -> bool: ...
     async def ask_copies(self, node_id: str, prefixes: Iterable[bytes]) -> dict[bytes, HeldCopy]: ...
     async def run(self) -> None: ...
 
@@ -209,6 +210,10 @@ class ScopeKeeper:
                 deadline = self.opening.deadline(now)
                 with trio.move_on_after(60.0 if deadline is None else max(0.0, deadline - now)):
                     await self._alarm.wait()
+
+    def hears(self, node_id: str) -> bool:
+        """Whether there is a link to a peer now."""
+        return self.links is not None and self.links.is_up(node_id)
 
     def wake(self) -> None:
         """Something has changed: look again."""

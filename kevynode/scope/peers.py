@@ -122,6 +122,11 @@ class PeerLinks:
         """The ids of the peers whose ledger or configuration is not known yet."""
         return tuple(facts.node_id for facts in self.facts() if not facts.answered)
 
+    def is_up(self, node_id: str) -> bool:
+        """Whether there is a link to a peer now."""
+        peer = self.states.get(node_id)
+        return peer is not None and peer.up
+
     async def ask_copies(self, node_id: str, prefixes: Iterable[bytes]) -> dict[bytes, HeldCopy]:
         """What copies of these prefixes a peer holds. Raises PeerUnreachable.
 
@@ -131,7 +136,7 @@ class PeerLinks:
         await trio.lowlevel.checkpoint()
         for group in in_questions(prefixes):
             peer = self.states.get(node_id)
-            if peer is None or not peer.up:
+            if peer is None or not self.is_up(node_id):
                 raise PeerUnreachable(f"there is no link to {node_id}")
             link = self._links[max(peer.links.values(), key=lambda state: state.heard_at)]
             found.update(await link.ask(group))

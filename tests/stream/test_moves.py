@@ -11,7 +11,7 @@ from support.moving import PREFIX, Follower, Trap, at_most_one_writer, at_rest, 
 from support.scoped import ScopedCluster, address, misdirected
 
 from kevynode.errors import ReplyError
-from kevynode.scope.ledger_records import MoveRole, MoveState
+from kevynode.scope.ledger_records import AgreedEpoch, MoveRole, MoveState
 
 COPIES = pytest.mark.parametrize("replicate", ["all", []], ids=["follows", "empty"])
 MOVE = ("MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert")
@@ -357,6 +357,35 @@ async def test_an_operator_decides_for_a_source_that_does_not_come_back(
     await world.start("anna", replicate=replicate)
     await at_rest(cluster, world)
     assert {world.owners(name)[PREFIX] for name in world.nodes} == {"bert" if commit else "anna"}
+
+
+@in_cluster
+async def test_a_source_that_has_lost_its_records_and_moved_the_scope_on_leaves_nothing_to_commit(
+    cluster: Cluster,
+) -> None:
+    world = await started(cluster, "all")
+    await filled(world, 5)
+    # Of moves that have come to nothing; cleo agrees to an epoch below.
+    await world.member("bert").keeper.append([AgreedEpoch(PREFIX, 5, "m1")])
+    trap = Trap(world, MoveRole.TARGET, MoveState.SEALED, told=True)
+    cluster.nursery.start_soon(lambda: _ignore(world))
+    await trap.sprung.wait()
+    await world.lose_disk("anna")
+    await trio.sleep(15)
+    await world.start("anna", replicate="all")
+    await cluster.until(lambda: world.is_open("anna", PREFIX), "the opening at anna")
+    assert await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "cleo") == "OK 0"
+    assert await world.write("cleo", "SET", "a:later", "v") == "OK"
+    await cluster.until(lambda: world.owners("bert")[PREFIX] == "cleo", "the news at bert")
+    await world.kill("anna")
+    await trio.sleep(15)
+    reply = await world.write("bert", "MOVE-SCOPE", "RESOLVE", "a:", "COMMIT")
+    assert reply == ErrorReply("ERR MOVE-SCOPE: cleo answers, and has the prefix now: ABORT, or stop it first")
+    assert await world.write("bert", "MOVE-SCOPE", "RESOLVE", "a:", "ABORT") == "OK"
+    await world.start("anna", replicate="all")
+    await at_rest(cluster, world)
+    assert {world.owners(name)[PREFIX] for name in world.nodes} == {"cleo"}
+    assert {world.nodes[name].get("a:later") for name in world.nodes} == {b"v"}
 
 
 async def _ignore(world: ScopedCluster) -> None:
