@@ -274,21 +274,20 @@ class Losses:
         for name, node in self._world.living().items():
             mesh = None if node.member is None else node.member.mesh
             copy = None if mesh is None or name == life.name else mesh.copy_of(prefix)
-            if copy is None or self._is_dead_branch(copy.history, copy.offset):
+            if copy is None or self._is_dead_branch(life, copy.history, copy.offset):
                 continue
             found = {key: node.store.keyspace.get(key) for key in keys_of(prefix) if key[-3:] in (b"log", b"ter")}
             values = {key: value for key, value in found.items() if isinstance(value, bytes)}
             held.append((self._world.lives[name], values))
         self._held[prefix] = held
 
-    def _is_dead_branch(self, history: int, offset: int) -> bool:
-        """Whether a copy holds what its writer had lost before: it is to be replaced, and nobody's to keep."""
-        for name in self._plan.nodes:
-            place = self.exposure.place(name)
-            bound = None if place is None else place.lineage.shared(history)
-            if bound is not None and offset > bound:
-                return True
-        return False
+    def _is_dead_branch(self, life: Life, history: int, offset: int) -> bool:
+        """Whether a copy holds what its writer, ``life`` or another, had lost before: it is to be replaced."""
+        assert life.node is not None
+        places = [self.exposure.place(name) for name in self._plan.nodes]
+        lineages = [life.node.replication.lineage, *(place.lineage for place in places if place is not None)]
+        bounds = [lineage.shared(history) for lineage in lineages]
+        return any(bound is not None and offset > bound for bound in bounds)
 
     def opened(self, life: Life, prefix: bytes) -> None:
         """A writer opens a prefix: it has at least what somebody had who has had it all the time since the loss."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from sim.habits import HABITS
 from sim.plan import Plan
 from sim.world import Life, World
 
@@ -41,8 +42,9 @@ _FOR_EACH_NODE: Final = (
 )
 #: What runs for each link to another node: those that it has dialled, and those that the other one has.
 _FOR_EACH_LINK: Final = ("scope.peer_link.Link._answer", "scope.peer_link.Link._write")
-#: What runs for each client's connection.
-_FOR_EACH_CLIENT: Final = ("serve.listener.ClientEntrance._serve", "serve.stream_driver._StreamConnection._guard")
+#: What runs for each client's connection: one task that serves it, and those that read, send and run commands.
+_SERVES: Final = "serve.listener.ClientEntrance._serve"
+_WORKS: Final = "serve.stream_driver._StreamConnection._guard"
 
 
 class Tasks:
@@ -51,12 +53,14 @@ class Tasks:
     def __init__(self, world: World, plan: Plan) -> None:
         self._world = world
         others = len(plan.nodes) - 1
+        clients = plan.clients + sum(count for _, count in (HABITS[habit] for habit in plan.habits))
         #: How many there may be of each kind; the operator is a client, too.
         self._most = {
             **dict.fromkeys(_ONCE, 1),
             **dict.fromkeys(_FOR_EACH_NODE, others),
             **dict.fromkeys(_FOR_EACH_LINK, 2 * others),
-            **dict.fromkeys(_FOR_EACH_CLIENT, plan.clients + 1),
+            _SERVES: clients + 1,
+            _WORKS: 3 * (clients + 1),
         }
 
     def left_over(self) -> str:

@@ -27,7 +27,7 @@ async def test_tasks_that_are_too_many_are_found_wherever_they_are(
     nursery: trio.Nursery, names: list[str], left: str
 ) -> None:
     cluster = Cluster(nursery)
-    plan = attrs.evolve(cluster.plan, nodes=("n1", "n2", "n3"), clients=2)
+    plan = attrs.evolve(cluster.plan, nodes=("n1", "n2", "n3"), clients=2, habits=())
     tasks = Tasks(cluster.world, plan)
     cluster.add("n1")
     assert tasks.left_over() == ""
