@@ -94,6 +94,9 @@ class Links:
     def announce(self, entries: Iterable[LedgerEntry]) -> None:
         self.announced.append(tuple(entries))
 
+    def is_up(self, node_id: str) -> bool:
+        return not self.away
+
     def changed(self) -> None:
         self.announce(())
 
