@@ -280,12 +280,13 @@ class Client:
             )
 
     def _unsteady(self, since: float, prefix: bytes) -> bool:
-        """Whether anybody has ended, anything may have been lost, or two have taken writes, in the meantime."""
+        """Whether in the meantime anybody has ended, anything may have been lost, or two have taken writes."""
         lives = self._world.lives.values()
         return (
             any(life.dead or life.began > since for life in lives)
             or any(loss.at >= since and prefix.startswith(loss.prefix) for loss in self._history.losses)
             or self._history.disputed(since)
+            or self._history.cleared(prefix, since)
         )
 
     # -- connections --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sim.history import Operation
 from sim.talk import GONE, Connection, Refusal, Word, encode
 from sim.world import CLIENT_PORT
 
-__all__ = ["HABITS", "Consumer", "Pipeliner", "Watcher"]
+__all__ = ["HABITS", "Consumer", "Flusher", "Pipeliner", "Watcher"]
 
 
 class Consumer(Client):
@@ -188,9 +188,45 @@ class Pipeliner(Client):
         return refused if sent else None
 
 
+class Flusher(Client):
+    """Empties a node now and then: all that it writes, and nothing of what others do."""
+
+    pause = 5.0
+
+    async def act(self, prefix: bytes) -> None:
+        """A transaction that is refused by who does not write the prefix, and empties everything else."""
+        node, random = self._where[prefix], self._random
+        # Of the other prefixes nobody is told whether they are that node's.
+        operations = {
+            other: [Operation(self.name, key, "clear", b"", trio.current_time(), node=node) for key in keys_of(other)]
+            for other in self._prefixes
+        }
+        whole = {other: Operation(self.name, other, "clear", b"", trio.current_time()) for other in self._prefixes}
+        every = [operation for found in operations.values() for operation in found]
+        for operation in every:
+            self._history.add(operation)
+        self._history.clearings += whole.values()
+        words = (b"SET", prefix + b"pair1", b"")
+        flush = (random.choice((b"FLUSHALL", b"FLUSHDB")), random.choice((b"SYNC", b"ASYNC")))
+        replies = await self._ask(node, [(b"MULTI",), words, flush, (b"EXEC",)], self._patience())
+        if replies is None:
+            self._where[prefix] = random.choice(sorted(self._world.addresses))
+        refusal = None if replies is None else next((one for one in replies if isinstance(one, Refusal)), None)
+        if not self._was_sent or (refusal is not None and self._refused(prefix, refusal, words)):
+            for operation in every:
+                self._history.drop(operation)
+            self._history.clearings = [one for one in self._history.clearings if one not in whole.values()]
+        elif replies is not None:
+            for operation in operations[prefix]:
+                operation.result, operation.ended = "OK", trio.current_time()
+            if len(self._prefixes) == 1:
+                whole[prefix].ended = trio.current_time()
+
+
 #: Who has which habit, and how many of them there are.
 HABITS: Final[dict[str, tuple[type[Client], int]]] = {
     "wait": (Consumer, 3),
     "watch": (Watcher, 2),
     "pipeline": (Pipeliner, 1),
+    "flush": (Flusher, 1),
 }

@@ -20,7 +20,7 @@ class _Unknown:
 UNKNOWN: Final = _Unknown()
 
 Kind = Literal[
-    "set", "exchange", "get", "delete", "append", "increment", "swap", "push", "pop", "move", "either", "drain"
+    "set", "exchange", "get", "delete", "append", "increment", "swap", "clear", "push", "pop", "move", "either", "drain"
 ]
 
 
@@ -120,6 +120,12 @@ class History:
         self.operations: dict[bytes, list[Operation]] = {}
         self.losses: list[Loss] = []
         self.disputes: list[Dispute] = []
+        #: When everything under a prefix was emptied, or may have been.
+        self.clearings: list[Operation] = []
+
+    def cleared(self, prefix: bytes, since: float = -math.inf) -> bool:
+        """Whether what is under a prefix may have been emptied since a moment."""
+        return any(prefix.startswith(one.key) and one.ended >= since for one in self.clearings)
 
     def disputed(self, since: float) -> bool:
         """Whether there were two who took writes, since a moment."""

@@ -51,6 +51,8 @@ def apply(state: State, operation: Operation) -> State | object:
         case "increment":
             number = int(state or b"0") + 1
             return b"%d" % number if result is UNKNOWN or result == number else _BAD
+        case "clear":
+            return None
         case "swap":
             return operation.argument if state == operation.seen else _BAD
     raise AssertionError(operation.kind)
@@ -68,11 +70,11 @@ def _moment(loss: Loss) -> float:
 
 def _of_account(operations: Sequence[Operation]) -> Sequence[Operation]:
     """Without those that were never answered, and that nobody can have seen: they may as well never have been."""
-    if any(one.kind not in ("get", "set", "exchange", "swap") for one in operations):
+    if any(one.kind not in ("get", "set", "exchange", "swap", "clear") for one in operations):
         return operations
-    seen = {one.result for one in operations if one.known and one.kind not in ("set", "swap")}
+    seen = {one.result for one in operations if one.known and one.kind not in ("set", "swap", "clear")}
     seen |= {one.seen for one in operations if one.kind == "swap"}
-    return [one for one in operations if one.known or one.argument in seen]
+    return [one for one in operations if one.known or one.argument in seen or one.kind == "clear"]
 
 
 class _Search:

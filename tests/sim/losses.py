@@ -293,7 +293,8 @@ class Losses:
         """A writer opens a prefix: it has at least what somebody had who has had it all the time since the loss."""
         assert life.node is not None
         for other, values in self._held.pop(prefix, []):
-            if other.dead or life is other:
+            # A copy that is behind has still what has been emptied.
+            if other.dead or life is other or self._history.cleared(prefix):
                 continue
             for key, value in values.items():
                 there = life.node.store.keyspace.get(key)

@@ -110,7 +110,7 @@ _ONLY: Final = {
 #: What is drawn of mistakes.
 MISTAKES: Final = {"scoped": ("move twice",), "replicated": ("usurp", "usurp", "switch over", "switch over", "circle")}
 #: What is drawn of habits.
-HABITS: Final = ("wait", "watch", "pipeline")
+HABITS: Final = ("wait", "watch", "pipeline", "flush")
 
 
 def draw_plan(seed: int, profile: Profile) -> Plan:
@@ -173,7 +173,11 @@ def _with_habits(plan: Plan) -> Plan:
     """Two in five plans have clients with habits, mostly with one. Drawn apart: all else stays."""
     random = Random(f"{plan.seed} {plan.profile} habits")
     count = random.choices((0, 1, 2), (6, 3, 1))[0]
-    return attrs.evolve(plan, habits=tuple(sorted(random.sample(HABITS, count))))
+    habits = random.sample(HABITS, count)
+    if "flush" in habits:
+        # What was emptied and what was lost look alike in a list.
+        habits = [habit for habit in habits if habit != "wait"]
+    return attrs.evolve(plan, habits=tuple(sorted(habits)))
 
 
 def _with_return(plan: Plan) -> Plan:

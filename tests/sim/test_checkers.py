@@ -149,6 +149,47 @@ async def test_a_copied_entry_in_another_place_is_found(nursery: trio.Nursery) -
         assert len(cluster.failures) == found
 
 
+SEVERAL = [(b"SET", b"a:1", b"v"), (b"DEL", b"b:1"), (b"DEL", b"free"), (b"DEL", b"a:2")]
+
+
+@pytest.mark.parametrize(("part", "behind", "found"), [
+    ([0, 3], 4, 0),
+    ([1], 2, 0),
+    ([1], 4, 0),
+    ([0, 1, 3], 4, 0),
+    ([0], 4, 1),
+    ([3], 4, 1),
+    ([3, 0], 4, 1),
+])  # fmt: skip
+async def test_half_of_what_came_together_is_found(
+    nursery: trio.Nursery, part: list[int], behind: int, found: int
+) -> None:
+    cluster = Cluster(nursery, (b"a:", b"b:"))
+    one, other = cluster.add("n1"), cluster.add("n2")
+    cluster.watch.writers[b"a:"].add("n1")
+    cluster.watch.writers[b"b:"].add("n1")
+    one.replication.lineage = Lineage(5)
+    for words in SEVERAL:
+        one.store.emit(words, words[1])
+    one.store.commit()
+    other.store.journal.origin = Origin("n1", 5)
+    other.replication.note_cursor("n1", 5, behind)
+    for place in part:
+        other.store.emit(SEVERAL[place], SEVERAL[place][1])
+    other.store.commit()
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"] * found
+
+
+async def test_a_copy_that_is_behind_may_hold_what_was_emptied(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    writer, _ = cluster.add("n1", "n1"), cluster.add("n2", "n1")
+    change(writer)
+    cluster.history.clearings.append(Operation("c", b"a:", "clear", b"", 0.0))
+    cluster.losses._held[b"a:"] = [(cluster.world.lives["n2"], {b"a:counter": b"6"})]
+    cluster.losses.opened(cluster.world.lives["n1"], b"a:")
+    assert cluster.failures == []
+
+
 async def test_a_lost_disk_that_is_not_made_up_for_is_found(nursery: trio.Nursery) -> None:
     cluster = Cluster(nursery)
     writer, copy = cluster.add("n1", "n1"), cluster.add("n2", "n1")

@@ -46,9 +46,25 @@ GOOD = {
         swap(3, math.inf, b"1", b"3", UNKNOWN),
         done("get", 4, 5, b"3"),
     ],
+    "emptied": [
+        done("set", 0, 1, "OK", b"1"),
+        done("clear", 2, 3, "OK"),
+        done("get", 4, 5, None),
+    ],
+    "emptied without a reply, or not": [
+        done("set", 0, 1, "OK", b"1"),
+        lost("clear", 2),
+        done("get", 3, 4, b"1"),
+        done("get", 5, 6, None),
+    ],
     "deleted": [done("set", 0, 1, "OK", b"1"), done("delete", 2, 3, 1), done("get", 4, 5, None)],
 }
 BAD = {
+    "there after it was emptied": [
+        done("set", 0, 1, "OK", b"1"),
+        done("clear", 2, 3, "OK"),
+        done("get", 4, 5, b"1"),
+    ],
     "swapped by two for one": [
         done("set", 0, 1, "OK", b"1"),
         swap(2, 5, b"1", b"2"),

@@ -55,6 +55,8 @@ class Watch:
         # Those that nodes began when they opened for writing, or were promoted.
         self._histories: set[int] = set()
         self._entries: dict[tuple[int, int], Words] = {}
+        # What came together where it was made, by the place of each of its entries.
+        self._groups: dict[tuple[int, int], list[Effect]] = {}
         # The place in an upstream's history that the group which is committed next comes from, by the node's name.
         self._cursors: dict[str, tuple[int, int]] = {}
         world.on_birth.append(self._born)
@@ -187,7 +189,12 @@ class Watch:
             )
         journal = node.store.journal
         if journal.origin is not None and not journal.follows:
-            if cursor is not None and cursor[0]:
+            if cursor is None or not cursor[0]:
+                return
+            whole = self._groups.get((cursor[0], cursor[1] - 1))
+            if whole is not None:
+                self._compare_part(life, cursor, group, whole)
+            else:
                 self._compare(life, cursor[0], cursor[1] - len(group), group)
         elif journal.follows and group[0][1] is None:
             # All data have been replaced: that is told, and is no entry.
@@ -197,6 +204,10 @@ class Watch:
                 self._histories.add(node.replication.history)
                 self._check_owner(life, node, group)
             self._compare(life, node.replication.history, first, group)
+            if len(group) > 1:
+                self._groups.update(
+                    ((node.replication.history, offset), group) for offset in range(first, journal.offset)
+                )
 
     def _check_owner(self, life: Life, node: Node, group: list[Effect]) -> None:
         for words, key, _ in group:
@@ -213,6 +224,23 @@ class Watch:
             )
             if not places and not (is_given and words[0] == b"DEL"):
                 self._world.fail(f"ownership: {life.name} writes {_show(words)}, and {prefix!r} is {state} there")
+
+    def _compare_part(self, life: Life, cursor: tuple[int, int], group: list[Effect], whole: list[Effect]) -> None:
+        """Of what came together a copy has what is under the prefixes that it is of: all of that, in its order."""
+        if any(key is None for _, key, _ in whole):
+            # That everything goes is told key by key in a copy.
+            return
+        self.counts.compared += len(group)
+        for prefix in sorted({self._prefix_of(key) for _, key, _ in group}, key=str):
+            part, expected = self._under(group, prefix), self._under(whole, prefix)
+            if part != expected:
+                self._world.fail(
+                    f"replicas: of what came together before {cursor[1]} of history {cursor[0]} {life.name} has "
+                    f"{part} under {prefix!r}, and it was {expected}"
+                )
+
+    def _under(self, group: list[Effect], prefix: bytes | None) -> list[str]:
+        return [_show(words) for words, key, _ in group if self._prefix_of(key) == prefix]
 
     def _compare(self, life: Life, history: int, first: int, group: list[Effect]) -> None:
         self.counts.entries += len(group)
