@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import attrs
-from support.session_harness import ServerHarness
+from support.session_harness import Client, ServerHarness
 
 from kevynode.errors import ReplyError
 from kevynode.persistence_view import AppendOnlyFacts, DumpFacts, LoadFacts
@@ -75,3 +75,9 @@ class FakeFiles:
         """Everything before ``offset`` is on the disk."""
         self.durable = offset
         self.node.server.durable_advanced()
+
+
+def info(client: Client) -> dict[str, str]:
+    """What INFO tells of the files."""
+    lines = client.call("INFO", "persistence").decode().split("\r\n")[2:-2]
+    return {name: value for name, _, value in (line.partition(":") for line in lines if line)}

@@ -13,11 +13,6 @@ NAMES = (
 ).split()
 
 
-@pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
 def lines(answer: bytes) -> list[dict[str, str]]:
     """The clients in a RESP2 reply of CLIENT LIST or INFO."""
     text = answer.partition(b"\r\n")[2].removesuffix(b"\r\n").decode()

@@ -12,11 +12,6 @@ from kevynode.store.command import TABLE
 from kevynode.store.help import help_lines
 
 
-@pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
 @pytest.mark.parametrize(
     ("name", "keys", "movable"),
     [

@@ -19,11 +19,6 @@ from kevynode.status import replication_state, tables
 
 
 @pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
-@pytest.fixture
 def fake(node: ServerHarness) -> FakeReplication:
     return FakeReplication(node)
 

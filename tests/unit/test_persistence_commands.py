@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from support.fake_files import FakeFiles
+from support.fake_files import FakeFiles, info
 from support.fake_replication import FakeReplication
 from support.session_harness import Client, ServerHarness, request
 
@@ -20,26 +20,6 @@ LOADING = b"-LOADING kevynode is loading the dataset in memory\r\n"
 NO_FILES = b"-ERR this node keeps its data in memory only, and writes no files\r\n"
 ABORTED = b"-EXECABORT Transaction discarded because of: "
 NOT_SAVED = b"-ERR the data could not be saved; the node's log has the reason\r\n"
-
-
-@pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
-@pytest.fixture
-def files(node: ServerHarness) -> FakeFiles:
-    return FakeFiles(node)
-
-
-@pytest.fixture
-def client(node: ServerHarness) -> Client:
-    return node.connect()
-
-
-def info(client: Client) -> dict[str, str]:
-    lines = client.call("INFO", "persistence").decode().split("\r\n")[2:-2]
-    return {name: value for name, _, value in (line.partition(":") for line in lines if line)}
 
 
 # -- BGREWRITEAOF ---------------------------------------------------------------------------------------------------

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from support.fake_files import FakeFiles
+from support.fake_files import FakeFiles, info
 from support.session_harness import Client, ServerHarness
 
 from kevynode.config import NodeConfig
 from kevynode.errors import ReplyError
 from kevynode.persistence_view import AppendOnlyFacts, DumpFacts, LoadFacts
 from kevynode.serve.parameters import Parameters
-
-
-@pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
-@pytest.fixture
-def files(node: ServerHarness) -> FakeFiles:
-    return FakeFiles(node)
-
-
-@pytest.fixture
-def client(node: ServerHarness) -> Client:
-    return node.connect()
-
-
-def info(client: Client) -> dict[str, str]:
-    lines = client.call("INFO", "persistence").decode().split("\r\n")[2:-2]
-    return {name: value for name, _, value in (line.partition(":") for line in lines if line)}
-
 
 #: As Valkey 9 shows them, the first without an append-only file.
 FIELDS = (

@@ -16,11 +16,6 @@ from kevynode.serve.local import LocalClient
 
 
 @pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
-@pytest.fixture
 def fake(node: ServerHarness) -> FakeReplication:
     return FakeReplication(node)
 

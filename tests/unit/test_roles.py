@@ -21,16 +21,6 @@ OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
 UNBLOCKED = b"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n"
 
 
-@pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
-@pytest.fixture
-def client(node: ServerHarness) -> Client:
-    return node.connect()
-
-
 @pytest.mark.parametrize(
     "words",
     ["SET k v", "DEL nothing", "GETEX k", "SORT k", "FLUSHALL", "BLPOP k 0", "EXPIRE nothing 1", "GETDEL k", "SPOP k"],

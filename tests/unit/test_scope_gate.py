@@ -42,11 +42,6 @@ def node(ownership: Ownership) -> ServerHarness:
     return node
 
 
-@pytest.fixture
-def client(node: ServerHarness) -> Client:
-    return node.connect()
-
-
 def put(node: ServerHarness, *words: str) -> None:
     """Change what clients may not: a copy of what another node writes."""
     kept, node.server.ownership = node.server.ownership, None

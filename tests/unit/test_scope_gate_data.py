@@ -45,11 +45,6 @@ def node(ownership: Ownership) -> ServerHarness:
     return node
 
 
-@pytest.fixture
-def client(node: ServerHarness) -> Client:
-    return node.connect()
-
-
 def applied(node: ServerHarness, *lines: str) -> None:
     """What the stream of another node brings."""
     with foreign_changes(node.store):

@@ -40,11 +40,6 @@ class OtherStore(Store):
 
 
 @pytest.fixture
-def node() -> ServerHarness:
-    return ServerHarness()
-
-
-@pytest.fixture
 def without_collector() -> Iterator[None]:
     """Whatever goes has to go by itself."""
     gc.collect()
