@@ -19,9 +19,10 @@ from .config import NodeConfig
 from .config_values import split_address
 from .leftovers import LEDGER
 from .log import Logger
+from .other_nodes import OtherNodes
 from .persist.placing import Placing
 from .persist.service import PersistenceService
-from .replicate.mesh import Mesh, MeshFacts, MeshPeer, ScopeCopy
+from .replicate.mesh import Mesh, MeshPeer, ScopeCopy
 from .replicate.mesh_follower import MeshFollower
 from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
@@ -31,13 +32,12 @@ from .scope.keeper import LedgerUnusable, ScopeKeeper
 from .scope.ledger_records import LedgerState
 from .scope.opening import lacks_data
 from .scope.ownership import Ownership
-from .scope.peer_state import DeclaredPeer, PeerFacts
+from .scope.peer_state import DeclaredPeer
 from .scope.peers import PeerLinks, PeerVisitor
 from .scope.scope import Scope
 from .scope.settings import DeclaredNode, ScopeSettings
 from .scope.tails import given_away
 from .scope_requests import ScopeRequests
-from .scope_view import CopyState, PeerView
 from .serve.server import Server
 from .serve.table import TABLE
 from .store.apply import Applier
@@ -111,7 +111,8 @@ class Member:
             files.in_thread,
         )
         self.coordinator.on_news = self._moved
-        server.scopes = ScopeRequests(cluster.node_id, self.coordinator, self)
+        self._others = OtherNodes(self._settings, self.ownership, replication, clock.monotonic, self._wants)
+        server.scopes = ScopeRequests(cluster.node_id, self.coordinator, self._others)
         self.links: PeerLinks | None = None
         self.mesh: Mesh | None = None
         # Prefixes that a move puts in place here: no copy of anybody's stream any more.
@@ -152,6 +153,7 @@ class Member:
         self.keeper.links = self.links
         self.mesh = self._make_mesh()
         self._replication.mesh = self.mesh
+        self._others.know(self.links, self.mesh)
         # Who waits for a token may have waited for it to be clear who writes what.
         self.ownership.observers += (self.mesh.refresh, self._server.replication_advanced)
         self.mesh.refresh()
@@ -249,36 +251,6 @@ class Member:
             nursery.start_soon(self.keeper.run)
             nursery.start_soon(self.coordinator.run)
             nursery.start_soon(MeshService(self.mesh).run)
-
-    def peers(self) -> list[PeerView]:
-        """What is known of each other node of the configuration."""
-        known = {} if self.links is None else {facts.node_id: facts for facts in self.links.facts()}
-        now = self._clock.monotonic()
-        copies = {} if self.mesh is None else {facts.node_id: facts for facts in self.mesh.facts(now)}
-        return [
-            _peer_view(node, known.get(node.node_id), copies.get(node.node_id))
-            for node in self._settings.nodes
-            if node.node_id != self._settings.node_id
-        ]
-
-    def copy_states(self) -> dict[bytes, CopyState]:
-        """How it is with the copies of the declared prefixes that other nodes write; empty on a plain replica."""
-        if self._replication.role != "master":
-            return {}
-        followers = () if self.mesh is None else self.mesh.followers.values()
-        whole = {prefix for follower in followers for prefix in set(follower.prefixes) - set(follower.missing)}
-        known = {node.node_id for node in self._settings.nodes}
-        states: dict[bytes, CopyState] = {}
-        for row in self.ownership.declared():
-            if row.owner == self._settings.node_id:
-                continue
-            if row.prefix in whole:
-                states[row.prefix] = "whole"
-            elif not self._wants(row.prefix):
-                states[row.prefix] = "none"
-            else:
-                states[row.prefix] = "missing" if row.owner in known else "unreachable"
-        return states
 
     def _is_withheld(self, prefix: bytes) -> bool:
         """Whether what is here under a prefix must not be shipped: it would take the place of better data.
@@ -490,25 +462,3 @@ class Member:
         await trio.lowlevel.checkpoint()
         if self._files.keeps_file:
             await self._flush()
-
-
-def _peer_view(node: DeclaredNode, facts: PeerFacts | None, copies: MeshFacts | None) -> PeerView:
-    """A node as the configuration declares it, with what its links tell; a kevy server has only that of its copies."""
-    copying = None if copies is None else copies.upstream
-    silence = facts.silence if facts is not None else None if copying is None else copying.silence
-    return PeerView(
-        node.node_id,
-        node.kind,
-        node.replication,
-        node.address if facts is None else facts.client_address or node.address,
-        "none" if facts is None else "up" if facts.up else "down",
-        0.0 if facts is None else facts.since,
-        silence,
-        "" if facts is None or facts.up else facts.problem,
-        "" if facts is None else facts.state,
-        None if facts is None else facts.ledger_equal,
-        None if facts is None else facts.same_configuration,
-        () if copies is None else copies.prefixes,
-        () if copies is None else copies.missing,
-        copying,
-    )
