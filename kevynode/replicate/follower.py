@@ -16,9 +16,9 @@ all of them have sent theirs; if one breaks off, all start over and the old data
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -34,6 +34,7 @@ from ..store.store import Store
 from ..transport import Transport
 from ..twins import COMPILED
 from .backoff import UniformSource
+from .follower_sink import FollowerSink
 from .replica import ReplicaLink
 from .replica_events import Entries, HistoryKnown, Resumed, ShipBegins, ShipEnds
 from .snapshot import SnapshotDecoder, SnapshotError
@@ -44,72 +45,13 @@ from .wire import encode_frames
 if COMPILED:
     from ..compiled.following import commit_each, put_entries
 
-__all__ = ["FOLLOWER_CAPABILITIES", "Follower", "FollowerSink"]
+__all__ = ["FOLLOWER_CAPABILITIES", "Follower"]
 
 #: What a copy of everything asks a kevynode for: it follows no filter, so it has no use for ``skip`` and ``scopes``.
 FOLLOWER_CAPABILITIES: Final = frozenset({"txn", "ackreq", "lineage"})
 
 # Entries applied between two looks at the clock: about what one read brings, so that it is passed on as it came.
 _BATCH: Final = 512
-
-
-class FollowerSink(Protocol):
-    """The rest of the node, as far as it concerns it what the upstream sends. Nothing here blocks or checkpoints."""
-
-    def cursor(self) -> tuple[int, int]:
-        """The history and next offset that this node holds, to ask an adopted upstream for; (0, 0): nothing."""
-        ...
-
-    def adopt(
-        self,
-        history: int,
-        offset: int,
-        ancestors: tuple[tuple[int, int], ...],
-        kind: Literal["full", "partial"],
-        reason: str,
-    ) -> None:
-        """The store holds everything before ``offset`` of ``history``, which is this node's from now on.
-
-        ``kind`` says whether all data has been replaced for that, ``reason`` why it was that kind. The journal's offset
-        is ``offset`` already. A ``history`` of 0 means that the upstream tells none, or not yet: with ``full`` this
-        node needs one of its own, with ``partial`` it keeps its own. Not called for an upstream of several shards.
-        """
-        ...
-
-    def swapped(self, cursors: Mapping[str, tuple[int, int]]) -> None:
-        """All data has been replaced, after :meth:`adopt` where that is called; otherwise ``cursors`` says by what.
-
-        It holds history (0: not told) and next offset of each link, by its address. Called in the same step.
-        """
-        ...
-
-    def cursors_of(self, upstreams: Collection[str]) -> Mapping[str, tuple[int, int]]:
-        """Where links that are not adopted are to go on, by address, if all data here come from them; or nothing."""
-        ...
-
-    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
-        """The next group of the journal brings a link that is not adopted to this offset of its history."""
-        ...
-
-    def diverged(self) -> None:
-        """The data here are not, or will not be, what the upstream's entries should have made of them."""
-        ...
-
-    def entries_applied(self, first: int, next: int, raw: bytes, grouped: bool, may_flush: bool) -> None:
-        """The entries from offset ``first`` up to ``next`` are in the store and the journal.
-
-        ``raw`` holds their frames, as they came where possible; it is empty where they got numbers of this node.
-        ``grouped``: they, and no others, belong together. ``may_flush``: one of them may have emptied everything.
-        """
-        ...
-
-    def link_changed(self) -> None:
-        """The state of a link, or what is known about staleness, has changed: see :meth:`Follower.facts`."""
-        ...
-
-    def lost(self, reason: str) -> None:
-        """A link has ended, or could not be made."""
-        ...
 
 
 @attrs.define(eq=False)
