@@ -19,10 +19,11 @@ from .config import NodeConfig
 from .config_values import split_address
 from .leftovers import LEDGER
 from .log import Logger
+from .member_copies import MemberCopies
 from .other_nodes import OtherNodes
 from .persist.placing import Placing
 from .persist.service import PersistenceService
-from .replicate.mesh import Mesh, MeshPeer, ScopeCopy
+from .replicate.mesh import Mesh, MeshPeer
 from .replicate.mesh_follower import MeshFollower
 from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
@@ -30,13 +31,11 @@ from .scope.coordinator import Coordinator
 from .scope.copies import HeldCopy
 from .scope.keeper import LedgerUnusable, ScopeKeeper
 from .scope.ledger_records import LedgerState
-from .scope.opening import lacks_data
 from .scope.ownership import Ownership
 from .scope.peer_state import DeclaredPeer
 from .scope.peers import PeerLinks, PeerVisitor
 from .scope.scope import Scope
 from .scope.settings import DeclaredNode, ScopeSettings
-from .scope.tails import given_away
 from .scope_requests import ScopeRequests
 from .serve.server import Server
 from .serve.table import TABLE
@@ -117,6 +116,7 @@ class Member:
         self.mesh: Mesh | None = None
         # Prefixes that a move puts in place here: no copy of anybody's stream any more.
         self._taken: set[bytes] = set()
+        self._copies = MemberCopies(self.keeper, replication, server.store, self._wants)
         self._replica_id: Callable[[], str] = lambda: cluster.node_id
         self._port: Callable[[], int] = lambda: 0
         replication.set_ownership(self.ownership)
@@ -151,7 +151,7 @@ class Member:
             self._log,
         )
         self.keeper.links = self.links
-        self.mesh = self._make_mesh()
+        self.mesh = self._copies.mesh = self._make_mesh()
         self._replication.mesh = self.mesh
         self._others.know(self.links, self.mesh)
         # Who waits for a token may have waited for it to be clear who writes what.
@@ -187,6 +187,7 @@ class Member:
             is_sure=lambda prefix: not self.ownership.is_closed(prefix),
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
+            kept=self._copies.kept,
             note=replication.cursor_moved,
         )
 
@@ -262,83 +263,23 @@ class Member:
             if self.ownership.is_closed(prefix):
                 return True
             if self.ownership.owner(prefix) != self._settings.node_id:
-                return self._copy_of(prefix) is None
+                return self._copies.of(prefix) is None
         return self.mesh is not None and self.mesh.lacks(prefix)
 
     # -- what scopes need of the node ----------------------------------------------------------------------------------
 
     def lacking(self, state: LedgerState) -> Iterable[bytes]:
         """The declared prefixes whose data must be taken for lost."""
-        counts = self._count([scope.prefix for scope in self._settings.scopes])
-        has_loaded = self._files.has_loaded
-        return [
-            prefix
-            for prefix, keys in counts.items()
-            if lacks_data(keys, was_opened=prefix in state.opened, has_loaded=has_loaded)
-        ]
+        return self._copies.lacking(state, has_loaded=self._files.has_loaded)
 
-    def _count(self, prefixes: Iterable[bytes]) -> dict[bytes, int]:
-        """How many keys there are under each of some declared prefixes. Walks all keys."""
-        counts = dict.fromkeys(prefixes, 0)
-        prefix_of = self.ownership.prefix_of
-        for shard in self._store.keyspace.shards():
-            for key in shard:
-                prefix = prefix_of(key)
-                if prefix in counts:
-                    counts[prefix] += 1
-        return counts
+    def copies_before(self, state: LedgerState) -> Mapping[bytes, HeldCopy]:
+        """Which copies of what other nodes wrote the files said are here, of prefixes that no move made this node's."""
+        return self._copies.before(state)
 
     def copies(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
         """What whole copies of these prefixes are held here."""
-        held = {prefix: copy for prefix in prefixes if (copy := self._copy_of(prefix)) is not None}
-        counts = self._count(held)
-        return {
-            prefix: HeldCopy(copy.history, copy.offset, counts[prefix], copy.epoch, copy.ancestors)
-            for prefix, copy in held.items()
-        }
-
-    def _copy_of(self, prefix: bytes) -> ScopeCopy | None:
-        """What the copy of a prefix here stands for; None: it is not whole."""
-        replication = self._replication
-        if replication.role == "master":
-            copy = None if self.mesh is None else self.mesh.copy_of(prefix)
-            return copy or self._given_away(prefix) or self._written(prefix)
-        # A plain replica has all that the node has which it follows.
-        owner = self.ownership.owner(prefix)
-        followed = any(
-            node.node_id == owner and split_address(node.replication) == replication.target
-            for node in self._settings.nodes
-        )
-        if not followed or not replication.may_be_copied():
-            return None
-        lineage, epoch = replication.lineage, self.ownership.epoch(prefix)
-        return ScopeCopy(lineage.history, replication.position, epoch, lineage.ancestors)
-
-    def _given_away(self, prefix: bytes) -> ScopeCopy | None:
-        """What a prefix of this node stands for that is the next owner's already, which the ledger is yet to say.
-
-        It is all that the next owner began with, in case that one has lost it.
-        """
-        state = self.keeper.state
-        if not self._wants(prefix) or self.keeper.opening.lacks(prefix):
-            # It will be dropped, or is not here.
-            return None
-        epoch = given_away(prefix, state)
-        return None if epoch is None else ScopeCopy(self._replication.history, 0, epoch)
-
-    def _written(self, prefix: bytes) -> ScopeCopy | None:
-        """What a prefix stands for that this node wrote until another one was declared its writer, here or there.
-
-        Nothing was moved by that, so it may be the best that there is; until a ship has taken its place.
-        """
-        state = self.keeper.state
-        is_moved = state.ledger.entry(prefix) is not None
-        if is_moved or prefix not in state.opened or self.keeper.opening.lacks(prefix):
-            return None
-        if self.mesh is not None and self.mesh.was_copied(prefix):
-            return None
-        lineage = self._replication.lineage
-        return ScopeCopy(lineage.history, self._replication.position, 0, lineage.ancestors)
+        copies = self._copies
+        return copies.held({prefix: copy for prefix in prefixes if (copy := copies.of(prefix)) is not None})
 
     def number_above(self, offset: int) -> None:
         """Give entries that are made from now on numbers above ``offset``."""
@@ -412,6 +353,7 @@ class Member:
     def take(self, prefix: bytes) -> None:
         """Let no other node's stream change what is held under the prefix, until :meth:`leave`."""
         self._taken.add(prefix)
+        self._copies.replaced(prefix)
         if self.mesh is not None:
             self.mesh.refresh()
 

@@ -42,8 +42,9 @@ class Mesh:
     ``owners`` gives the owner of every declared prefix that is wanted here, now. Those of this node itself should be
     among them: then others are listened to before anything moves there. ``epoch`` gives the epoch of the move that made
     that owner one; None: it is not known. ``is_sure`` says whether there is no doubt of that owner. ``monotonic``
-    seconds; ``is_active`` whether this node is one that copies scopes; ``note`` tells the files of cursors: among those
-    ``found`` in them at the start it is told of those that nobody will go on from.
+    seconds; ``is_active`` whether this node is one that copies scopes; ``kept`` gives copies that nobody is followed
+    for, and which the files are to name all the same; ``note`` tells the files of cursors: among those ``found`` in
+    them at the start it is told of those that nobody will go on from.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Mesh:
         epoch: Callable[[bytes], int | None] = lambda prefix: None,
         is_sure: Callable[[bytes], bool] = lambda prefix: True,
         is_active: Callable[[], bool] = lambda: True,
+        kept: Callable[[], Mapping[bytes, ScopeCopy]] = dict,
         found: Mapping[str, tuple[int, int]] | None = None,
         note: CursorNote = lambda name, history, offset: None,
     ) -> None:
@@ -72,10 +74,11 @@ class Mesh:
         self._log = log
         self._is_sure = is_sure
         self._is_active = is_active
+        self._kept = kept
         self._sources = MeshSources(self_id, self._peers, self.followers, monotonic)
         self._found = dict(found or {})
         self._note = note
-        # What is here of earlier writers of prefixes that are copied from nobody.
+        # What is here of prefixes that are copied from nobody.
         self._ownerless = ScopeCursors(NOBODY, note, self._found)
         self._find_what_was_left()
         self._received_before = 0
@@ -112,7 +115,7 @@ class Mesh:
             follower.follow_prefixes(prefixes)
         for node_id, follower in self.followers.items():
             follower.leave(self._sources.left_to(node_id), self._sources.earlier_of(node_id))
-        self._ownerless.leave_earlier(self._sources.earlier_of_others())
+        self._ownerless.leave_earlier({**self._sources.earlier_of_others(), **self._kept()})
         self._forget_unused()
         if self.followers != followers and self.on_followers is not None:
             self.on_followers()

@@ -17,7 +17,7 @@ released it in that epoch to the one at this address: everything before the offs
 One under ``address/<hex prefix>+<epoch>`` says that what is here is a whole copy of what an earlier writer, who was so
 since the epoch, had written before the offset of that history. The one at this address writes the prefix now, and
 nothing of it is here yet; what is may be the best copy that there is. Without an address: who writes it now is no
-declared node, so nothing of it will be here before that has changed.
+declared node, or it is not copied from him, or it is this node, which has not taken writes of it yet.
 
 A node may be declared at another address from one start to the next, as when it has come back on a new machine. What
 is found under an address at which nobody is declared is a copy of an earlier writer.
@@ -40,6 +40,7 @@ __all__ = [
     "ScopeCursors",
     "descent_cursor_name",
     "earlier_cursor_name",
+    "found_best",
     "found_copies",
     "found_left",
     "left_cursor_name",
@@ -98,6 +99,16 @@ def found_copies(
         if parsed is not None and history:
             earlier[parsed[0]] = ScopeCopy(history, offset, parsed[1])
     return own, earlier
+
+
+def found_best(found: Mapping[str, tuple[int, int]]) -> dict[bytes, ScopeCopy]:
+    """What the files say is here of each prefix as a copy, whoever wrote it and wherever that one was declared."""
+    best: dict[bytes, ScopeCopy] = {}
+    for address in sorted({name.partition("/")[0] for name in found}):
+        for copies in (*found_copies(address, found), found_left(address, found)):
+            for prefix, copy in copies.items():
+                best[prefix] = max(copy, best.get(prefix, copy), key=lambda held: held.epoch)
+    return best
 
 
 def found_left(upstream: str, found: Mapping[str, tuple[int, int]]) -> dict[bytes, ScopeCopy]:

@@ -55,6 +55,10 @@ class ScopeWorld(TailWorld, Protocol):
         """The declared prefixes whose data must be taken for lost: see ``opening.lacks_data``."""
         ...
 
+    def copies_before(self, state: LedgerState) -> Mapping[bytes, HeldCopy]:
+        """Of prefixes that are here as copies of what other nodes wrote, which copies the files said these are."""
+        ...
+
     def copies(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:
         """What whole copies of these prefixes are held here, of scopes that others or this node own."""
         ...
@@ -165,6 +169,7 @@ class ScopeKeeper:
             version=state.version,
             is_settled=state.settled,
             lacking=self._world.lacking(state),
+            own=self._world.copies_before(state),
             moves=state.open_moves(),
             trust_config=self.settings.trust_config,
             start_empty=self.settings.start_empty,

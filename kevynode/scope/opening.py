@@ -13,7 +13,8 @@ one has the data. So it opens a prefix when none of these speaks against it:
 - **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side. What has
   gone there is restored all the same if it is lost here: the other side may have lost it, too, and asks for it again.
 - **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy
-  (:mod:`copies`), and every peer must say what it holds before that is known. Where nobody holds a key it opens.
+  (:mod:`copies`), and every peer must say what it holds before that is known. Where nobody holds a key it opens. So it
+  is with a prefix that has become this node's by another declaration alone: what is here is a copy like the others.
   ``start_empty`` opens it in any case. Copies may be from a later epoch than any ledger knows; then it opens at one
   above that.
 
@@ -109,8 +110,9 @@ class Opening:
 
     ``peers``: the ids of the other configured nodes of kind kevynode; facts about others are ignored. ``now`` is the
     monotonic time in seconds, here the time of the start. ``version`` and ``is_settled`` are those of the ledger's
-    state, ``lacking`` all declared prefixes, whoever owns them, of which :func:`lacks_data` is true, ``moves`` the last
-    records of the moves that are open.
+    state, ``lacking`` all declared prefixes, whoever owns them, of which :func:`lacks_data` is true, ``own`` those that
+    are here as copies of what others wrote, and by no move this node's, ``moves`` the last records of the moves that
+    are open.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Opening:
         version: int,
         is_settled: bool,
         lacking: Iterable[bytes] = (),
+        own: Mapping[bytes, HeldCopy] | None = None,
         moves: Iterable[MoveRecord] = (),
         trust_config: bool = False,
         start_empty: bool = False,
@@ -136,7 +139,8 @@ class Opening:
         self._version = version
         self._is_settled = is_settled
         self._trusts = trust_config
-        self._lacking = set() if start_empty else set(lacking)
+        self._own = dict(own or {})
+        self._lacking = set() if start_empty else {*lacking, *self._own}
         self._moves: dict[bytes, dict[str, MoveRecord]] = {}
         self._answered: set[str] = set()
         # By peer that said so: the version it remembers, above the one that this node had then.
@@ -342,17 +346,29 @@ class Opening:
         listed = ", ".join(f"{peer} (there {others[peer]})" for peer in sorted(others))
         return Waiting(f"agreement with {listed}", frozenset(others))
 
+    def _is_silent(self, peer: str, prefix: bytes) -> bool:
+        """Whether it is yet to be heard what copy a peer holds.
+
+        One that had none, and is back, may have one by what it declares now, and is asked again at once.
+        """
+        known = self._copies.get(peer, {})
+        is_back = peer in self._linked and (peer, prefix) in self._outdated
+        return prefix not in known or (is_back and known[prefix] is None)
+
     def _data(self, prefix: bytes) -> Decision:
         if prefix not in self._lacking:
             return Open()
-        silent = frozenset(peer for peer in self._peers if prefix not in self._copies.get(peer, {}))
+        silent = frozenset(peer for peer in self._peers if self._is_silent(peer, prefix))
         if silent:
             return Waiting(f"{_listed(silent)} to say what copy they hold", silent)
         held = {peer: copy for peer, known in self._copies.items() if (copy := known[prefix]) is not None}
         if not held:
             return Open()
+        own = self._own.get(prefix)
+        if own is not None and self._self_id in newest_copies({**held, self._self_id: own}):
+            return Open()
         best = newest_copies(held)
-        if held[best[0]].keys == 0:
+        if held[best[0]].keys == 0 and (own is None or own.keys == 0):
             # It is known to be empty.
             return Open()
         for peer in sorted(best, key=lambda peer: peer != self._sources.get(prefix)):

@@ -181,3 +181,77 @@ async def test_what_is_to_be_kept_of_a_scope_that_is_declared_no_more_is_kept(cl
     assert not world.member("anna").keeper.state.tails
     # It is under no scope, and stays.
     assert world.nodes["anna"].get("z:1") == b"v"
+
+
+@in_cluster
+async def test_a_writer_by_declaration_begins_with_the_best_copy_and_not_with_its_own(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    await world.stop("bert")
+    # bert does not hear of this.
+    assert await world.write("anna", "SET", "a:late", "v") == "OK"
+    assert await world.write("anna", "DEL", "a:1", "a:2") == 2
+    expected = world.under("anna", A)
+    world.scopes[A] = "bert"
+    # One after the other, and one of them twice before there is anything better.
+    await world.start("bert")
+    await trio.sleep(10)
+    assert not world.is_open("bert", A)
+    await restart(world, "bert")
+    await trio.sleep(10)
+    assert not world.is_open("bert", A)
+    await restart(world, "cleo", "anna")
+    await world.settle()
+    assert world.under("bert", A) == expected
+    assert await world.write("bert", "SET", "a:new", "v") == "OK"
+    # From here on what it has is the state of the scope.
+    await world.kill("bert")
+    await world.start("bert")
+    await world.settle()
+    assert world.nodes["anna"].get("a:new") == b"v"
+    assert not cluster.logged("bert", "scope_restored")
+
+
+@in_cluster
+async def test_a_writer_by_declaration_that_is_cut_off_takes_no_writes(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    await world.stop("bert")
+    for name in ("anna", "bert", "cleo"):
+        cluster.network.separate(f"{HOST}:{world.ports[name] + 10000}")
+    world.scopes[A] = "bert"
+    await world.start("bert")
+    await trio.sleep(30)
+    assert world.is_open("anna", A)
+    assert not world.is_open("bert", A)
+
+
+@in_cluster
+async def test_a_writer_by_declaration_knows_that_it_has_not_followed_for_a_while(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    await restart(world, "cleo", replicate=["b:"])
+    await restart(world, "cleo", replicate=["b:"])
+    await world.settle()
+    assert await world.write("anna", "SET", "a:late", "v") == "OK"
+    await world.settle()
+    expected = world.under("anna", A)
+    world.scopes[A] = "cleo"
+    await restart(world, "anna", "bert")
+    await restart(world, "cleo", replicate=["b:"])
+    await world.settle()
+    assert world.under("cleo", A) == expected
+
+
+@in_cluster
+async def test_what_has_been_removed_does_not_come_back_with_a_writer_by_declaration(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.stop("bert")
+    assert await world.write("anna", "DEL", *expected) == 20
+    world.scopes[A] = "bert"
+    await world.start("bert")
+    await restart(world, "cleo", "anna")
+    await world.settle()
+    assert [facts["peer"] for facts in cluster.logged("bert", "scope_restored")] == ["anna"]
+    assert world.under("bert", A) == {}

@@ -48,6 +48,9 @@ class World:
         # Set: a restore may come to its end.
         self.arrived = trio.Event()
 
+    def copies_before(self, state: LedgerState) -> Mapping[bytes, HeldCopy]:
+        return {}
+
     def lacking(self, state: LedgerState) -> Iterable[bytes]:
         return self.lost
 

@@ -10,7 +10,7 @@ from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerEntry
 from kevynode.scope.ledger_records import MoveRole, MoveState, Opened, Settled, VersionFloor
 from kevynode.scope.ledger_text import MAX_NUMBER
-from kevynode.scope.opening import PATIENCE, Open, RestoreFrom, Waiting, lacks_data
+from kevynode.scope.opening import PATIENCE, Decision, Open, RestoreFrom, Waiting, lacks_data
 
 # -- answers ----------------------------------------------------------------------------------------------------------
 
@@ -336,6 +336,46 @@ def test_copies_are_compared(b: HeldCopy, c: HeldCopy, best: str) -> None:
     made.copies("c", [APP], {APP: c})
     made.copies("b", [APP], {APP: b})
     assert app(made) == RestoreFrom(best, {"b": b, "c": c}[best])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "decision"),
+    [
+        (None, Open()),
+        (copy(40), Open()),
+        (copy(50), Open()),
+        (copy(60), RestoreFrom("b", copy(60))),
+        # The writer has removed everything since.
+        (copy(60, keys=0), RestoreFrom("b", copy(60, keys=0))),
+        (copy(40, history=2, epoch=1), RestoreFrom("b", copy(40, history=2, epoch=1))),
+    ],
+)
+def test_what_is_here_as_a_copy_is_one_among_the_copies(theirs: HeldCopy | None, decision: Decision) -> None:
+    made = opening(is_settled=True, own={APP: copy(50)})
+    answer(made, "b", "c")
+    assert app(made, 1000.0) == Waiting("b, c to say what copy they hold", frozenset("bc"))
+    made.copies("b", [APP], {} if theirs is None else {APP: theirs})
+    made.copies("c", [APP], {APP: copy(45)})
+    assert app(made) == decision
+    # Nobody who asks for nothing is asked.
+    empty = opening(is_settled=True, own={APP: copy(50)}, start_empty=True)
+    answer(empty, "b", "c")
+    assert app(empty) == Open()
+
+
+def test_who_had_no_copy_and_is_back_is_asked_again() -> None:
+    made = opening(lacking=[APP])
+    answer(made, "b", "c")
+    for peer in "bc":
+        made.copies(peer, [APP], {})
+    assert app(made) == Open()
+    made.disconnected("b")
+    # Who does not come back has said what there is to say.
+    assert app(made) == Open()
+    made.declared("b", SAME)
+    assert app(made) == Waiting("b to say what copy they hold", frozenset("b"))
+    made.copies("b", [APP], {APP: copy(50)})
+    assert app(made) == RestoreFrom("b", copy(50))
 
 
 def test_the_newest_copy_is_waited_for_when_its_node_is_gone() -> None:
