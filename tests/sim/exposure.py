@@ -89,6 +89,10 @@ class _Past:
     absent: list[tuple[float, float]] = attrs.Factory(list)
     absent_since: float | None = 0.0
 
+    def keep_what_is_in(self, place: Place | None) -> None:
+        """Forget when it got what is not in its data any more."""
+        self.got = {entry: when for entry, when in self.got.items() if place is not None and place.holds(*entry)}
+
 
 class Exposure:
     """Notes what nodes have, and says what a start has not found of it. Make it before anybody who asks it."""
@@ -175,7 +179,7 @@ class Exposure:
             past.place = place = None if lineage is None else Place(lineage, offset)
             for told in self.on_found:
                 told(life, place)
-            past.got = {entry: when for entry, when in past.got.items() if place is not None and place.holds(*entry)}
+            past.keep_what_is_in(place)
         return take(lineage, offset, *more, **named)
 
     def _follow(self, life: Life, take: Callable[[str, int], bool], host: str, port: int) -> bool:
@@ -187,9 +191,12 @@ class Exposure:
     def _adopted(
         self, life: Life, take: Callable[..., None], history: int, offset: int, ancestors: Any, kind: str, *more: Any
     ) -> None:
-        if kind == "full" and not life.dead:
-            self._past(life.name).copied = trio.current_time()
         take(history, offset, ancestors, kind, *more)
+        if kind == "full" and not life.dead and life.node is not None:
+            past = self._past(life.name)
+            past.copied = trio.current_time()
+            # Entries that the copy lacks come again, if at all.
+            past.keep_what_is_in(Place(life.node.replication.lineage, offset))
 
     def _ready(self, life: Life) -> None:
         past = self._past(life.name)

@@ -217,6 +217,27 @@ async def test_an_entry_that_comes_again_is_as_old_as_that(
     assert [(loss.since, loss.until) for loss in lives.found] == [(0.0, 2.1), (0.0, pytest.approx(7.6))]
 
 
+async def test_an_entry_that_comes_again_behind_a_copy_that_lacked_it_is_as_old_as_that(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    lives = Lives(nursery, "everysec")
+    node = lives.start(Place(FIRST, 0))
+    lineage = node.replication.lineage
+    write(node, b"SET", b"a:1", b"v")
+    await trio.sleep(5)
+    # It is told to copy one that is behind, and has the entry from that one later.
+    node.store.journal.offset = 0
+    node.replication.adopt(lineage.history, 0, (), "full", "")
+    await trio.sleep(5)
+    write(node, b"SET", b"a:1", b"v")
+    await trio.sleep(1)
+    lives.end("power")
+    lives.start(Place(lineage, 0))
+    assert lives.failures == []
+    (loss,) = lives.found
+    assert (loss.since, loss.until) == pytest.approx((0.0, 12.1))
+
+
 async def test_a_promotion_takes_what_the_replica_lacks_from_that_moment_on(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
