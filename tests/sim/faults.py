@@ -94,7 +94,7 @@ class Faults:
         world.trace.add("world", "heal")
         world.network.calm()
         world.network.on_sent.clear()
-        for name in self._plan.nodes:
+        for name in self._plan.everybody:
             if name in world.lives:
                 world.thaw(world.lives[name])
             world.disks[name]._moment = None
@@ -102,7 +102,7 @@ class Faults:
             world.disks[name].quick()
         async with self._promoting:
             pass
-        for name in self._plan.nodes:
+        for name in self._plan.everybody:
             if not await world.start(name) and not await world.start(name):
                 world.fail(f"{name} does not start again")
         for name in sorted(self.upstreams):

@@ -61,8 +61,15 @@ class Plan:
     actions: tuple[Action, ...]
     #: What clients do that others do not: each of them has some of its own (:mod:`sim.habits`).
     habits: tuple[str, ...] = ()
+    #: Plain replicas of nodes that write scopes: which ones they follow.
+    replicas: dict[str, str] = attrs.Factory(dict)
     #: Of a plan that is kept: what it has shown.
     about: str = ""
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        """All that run, plain replicas among them."""
+        return (*self.nodes, *self.replicas)
 
     def wants(self, name: str, prefix: bytes) -> bool:
         """Whether a node copies what is under a prefix, where another one writes it."""
@@ -95,6 +102,7 @@ _FREEZES: Final = {"freeze": 6, "freeze and end": 5}
 _FAILING: Final = {"disk full": 2, "disk error": 3, "fail and end": 2, "lost sync": 3, "slow disk": 5}
 _DISK: Final = {**_FAILING, "flooded ship": 3, "rewrite": 3, "clock": 2, **_FREEZES}
 _MOVES: Final = {"move": 12, "move struck": 12, "move trapped": 12, "move unrecorded": 5, "abort": 2}
+_REPLICA: Final = (*_NETWORK, "kill", "power", "kill in a call", "stop", "freeze", "disk error", "slow disk", "lose")
 _KINDS: Final[dict[str, dict[str, int]]] = {
     "replication": {**_NETWORK, **_ENDS, **_DISK, "promote": 6, "redirect": 4},
     "moves": {**_NETWORK, **_ENDS, **_MOVES, **_FREEZES, "rewrite": 2, "lose": 2, "disk error": 2, "slow disk": 3},
@@ -154,7 +162,30 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
     )
     if policy != "memory" and scopes:
         plan = _with_return(plan)
-    return _with_habits(_with_mistakes(plan))
+    return _with_replica(_with_habits(_with_mistakes(plan)))
+
+
+def _with_replica(plan: Plan) -> Plan:
+    """One in four clusters with scopes has a plain replica of one of its nodes, to which two things may happen."""
+    random = Random(f"{plan.seed} {plan.profile} replica")
+    if not plan.scopes or random.random() >= 0.25:
+        return plan
+    name, number = "r1", len(plan.actions)
+    kinds = [kind for kind in _REPLICA if kind in _KINDS[plan.profile]]
+    if plan.policy == "memory":
+        kinds = [kind for kind in kinds if kind in ("kill", "freeze", *_NETWORK)]
+    more = [
+        Action(
+            number=number + place,
+            at=random.uniform(0.5, LENGTH),
+            kind=random.choice(kinds),
+            nodes=(name, random.choice(plan.nodes)),
+            span=random.choice((0.05, 1.0, 6.0)),
+            seed=random.getrandbits(32),
+        )
+        for place in range(random.randrange(3))
+    ]
+    return attrs.evolve(plan, replicas={name: random.choice(plan.nodes)}, actions=(*plan.actions, *more))
 
 
 def _with_mistakes(plan: Plan) -> Plan:

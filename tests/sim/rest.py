@@ -70,23 +70,26 @@ class Rest:
     async def check(self) -> None:
         """What holds at rest. Copies may have something on the way still, so all of it is waited for again."""
         await self.reach()
-        nodes = self._nodes()
-        for name, node in nodes.items():
+        for name, node in self._world.living().items():
             check_memory(node.store)
             self._check_leftovers(name, node)
             for event, words in self._world.lives[name].log.errors:
                 if event not in EXPECTED_ERRORS:
                     self._world.fail(f"log: {name} {event} {words}")
+        nodes = self._nodes()
         if self._plan.scopes:
             self._compare_scopes(nodes)
+            self._compare_plain_replicas(nodes)
         else:
             self._compare_replicas(nodes)
 
     def _nodes(self) -> dict[str, Node]:
-        return self._world.living()
+        """Those of the plan, without plain replicas of nodes with scopes."""
+        living = self._world.living()
+        return {name: living[name] for name in self._plan.nodes if name in living}
 
     def _all_up(self) -> str:
-        return next((f"{name} is not up" for name in self._plan.nodes if not self._world.is_up(name)), "")
+        return next((f"{name} is not up" for name in self._plan.everybody if not self._world.is_up(name)), "")
 
     # -- scopes -------------------------------------------------------------------------------------------------------
 
@@ -97,6 +100,7 @@ class Rest:
             self._moves_over,
             self._open,
             self._copied,
+            self._plain_replicas_in_step,
             self._tasks.left_over,
         ]
 
@@ -166,21 +170,28 @@ class Rest:
         return [self._all_up, self._in_step, self._tasks.left_over]
 
     def _in_step(self) -> str:
-        nodes = self._nodes()
-        primary = nodes[self._losses.primary].replication
-        for name, node in nodes.items():
-            replication = node.replication
-            if name == self._losses.primary:
-                if replication.role != "master":
-                    return f"{name} is to be the primary, and is none"
-                continue
-            if replication.role != "slave":
-                return f"{name} is to be a replica, and is none"
-            place, expected = (replication.history, replication.position), (primary.history, primary.position)
-            if place != expected:
-                return f"{name} is at {place}, and the primary {self._losses.primary} at {expected}"
-            if any(facts.state != "connected" for facts in node.server.view.upstreams()):
-                return f"{name} is not connected to its upstream"
+        nodes, primary = self._nodes(), self._losses.primary
+        if nodes[primary].replication.role != "master":
+            return f"{primary} is to be the primary, and is none"
+        others = (name for name in nodes if name != primary)
+        return next((text for name in others if (text := self._behind(name, primary))), "")
+
+    def _plain_replicas_in_step(self) -> str:
+        replicas = self._plan.replicas.items()
+        return next((text for name, followed in replicas if (text := self._behind(name, followed))), "")
+
+    def _behind(self, name: str, followed: str) -> str:
+        """What a replica lacks of what it follows, at its upstream or above that."""
+        living = self._world.living()
+        node, primary = living[name], living[followed].replication
+        replication = node.replication
+        if replication.role != "slave":
+            return f"{name} is to be a replica, and is none"
+        place, expected = (replication.history, replication.position), (primary.history, primary.position)
+        if place != expected:
+            return f"{name} is at {place}, and the primary {followed} at {expected}"
+        if any(facts.state != "connected" for facts in node.server.view.upstreams()):
+            return f"{name} is not connected to its upstream"
         return ""
 
     def _compare_replicas(self, nodes: dict[str, Node]) -> None:
@@ -189,6 +200,12 @@ class Rest:
         for name, node in nodes.items():
             if name != primary:
                 self._equal(name, content(node.store), primary, expected)
+
+    def _compare_plain_replicas(self, nodes: dict[str, Node]) -> None:
+        """They have all that their upstream has, copies and keys of no scope included."""
+        living = self._world.living()
+        for name, followed in self._plan.replicas.items():
+            self._equal(name, content(living[name].store), followed, content(nodes[followed].store))
 
     # -- what must be gone --------------------------------------------------------------------------------------------
 

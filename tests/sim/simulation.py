@@ -135,7 +135,7 @@ class _Simulation:
             client.on_answered.append(losses.answered)
             client.redirected = losses.exposure.redirected
         async with trio.open_nursery() as starts:
-            for name in plan.nodes:
+            for name in plan.everybody:
                 starts.start_soon(_start, world, name)
         done: list[str] = []
         for client in clients:
@@ -155,7 +155,7 @@ class _Simulation:
         await rest.reach()
         await self._read_all(world, clients)
         await rest.check()
-        for name in plan.nodes:
+        for name in plan.everybody:
             await world.stop(name)
         self.outcome.records = records.looked
         self.outcome.counted = counted.looked
@@ -180,6 +180,17 @@ class _Simulation:
             if name in plan.upstreams:
                 place = plan.nodes.index(plan.upstreams[name]) + 1
                 sections["replication"] |= {"role": "replica", "upstream": f"10.0.0.{place}:{REPLICATION_PORT}"}
+            world.declare(name, sections)
+        for name, upstream in plan.replicas.items():
+            sections = {section: dict(values) for section, values in plan.sections.items()}
+            sections["server"] = {
+                "bind": f"10.0.0.{len(world.addresses) + 1}",
+                "port": CLIENT_PORT,
+                "data_dir": "/data",
+            }
+            sections["cluster"] = {"node_id": name}
+            address = f"{world.addresses[upstream]}:{REPLICATION_PORT}"
+            sections["replication"] |= {"role": "replica", "upstream": address}
             world.declare(name, sections)
 
     def _client(self, world: World, kind: type[Client], number: int) -> Client:

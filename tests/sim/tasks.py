@@ -52,7 +52,7 @@ class Tasks:
 
     def __init__(self, world: World, plan: Plan) -> None:
         self._world = world
-        others = len(plan.nodes) - 1
+        others = len(plan.everybody) - 1
         clients = plan.clients + sum(count for _, count in (HABITS[habit] for habit in plan.habits))
         #: How many there may be of each kind; the operator is a client, too.
         self._most = {

@@ -6,6 +6,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from sim.clients import Client
@@ -180,6 +181,26 @@ async def test_half_of_what_came_together_is_found(
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"] * found
 
 
+async def test_what_was_made_before_a_restart_is_the_same_in_the_next_history(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    one, other = cluster.add("n1"), cluster.add("n2")
+    cluster.watch.writers[b"a:"].add("n1")
+    one.replication.lineage = Lineage(5)
+    for count in (1, 2):
+        for number in range(count):
+            one.store.emit((b"SET", b"a:%d" % number, b"v"), b"a:%d" % number)
+        one.store.commit()
+    one.replication.lineage = one.replication.lineage.branch(6, 3)
+    cluster.watch._ready(cluster.world.lives["n1"])
+    other.store.journal.origin = Origin("n1", 6)
+    for numbers, behind, found in (((0,), 1, 0), ((0, 1), 3, 0), ((1,), 3, 1)):
+        other.replication.note_cursor("n1", 6, behind)
+        for number in numbers:
+            other.store.emit((b"SET", b"a:%d" % number, b"v"), b"a:%d" % number)
+        other.store.commit()
+        assert len(cluster.failures) == found, cluster.failures
+
+
 async def test_a_copy_that_is_behind_may_hold_what_was_emptied(nursery: trio.Nursery) -> None:
     cluster = Cluster(nursery)
     writer, _ = cluster.add("n1", "n1"), cluster.add("n2", "n1")
@@ -215,6 +236,26 @@ async def test_copies_that_differ_at_rest_are_found(nursery: trio.Nursery) -> No
     rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"2", None)})
     rest._equal("n1", {b"k": (b"1", None)}, "n2", {b"k": (b"1", 5)})
     assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"] * 2
+
+
+async def test_a_plain_replica_that_differs_at_rest_is_found(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    plan = attrs.evolve(cluster.plan, nodes=("n1",), replicas={"r1": "n1"})
+    rest = Rest(cluster.world, plan, None, cluster.losses, None)  # type: ignore[arg-type]
+    node, replica = cluster.add("n1"), cluster.add("r1")
+    assert list(rest._nodes()) == ["n1"]
+    assert rest._plain_replicas_in_step() == "r1 is to be a replica, and is none"
+    replica.replication.role = "slave"
+    replica.replication.lineage = node.replication.lineage = Lineage(5)
+    assert rest._plain_replicas_in_step() == ""
+    rest._compare_plain_replicas(rest._nodes())
+    assert cluster.failures == []
+    # What is under no scope is copied, too.
+    write(node, b"SET", b"free", b"v")
+    node.store.keyspace[b"free"] = b"v"
+    assert rest._plain_replicas_in_step().startswith("r1 is at (5, 0), and the primary n1 at (5, 1)")
+    rest._compare_plain_replicas(rest._nodes())
+    assert [failure.partition(":")[0] for failure in cluster.failures] == ["replicas"]
 
 
 async def test_a_wait_that_counts_too_many_is_found(nursery: trio.Nursery) -> None:

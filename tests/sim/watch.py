@@ -8,9 +8,11 @@ from typing import Final
 
 import attrs
 import trio
+from sim.exposure import Place
 from sim.world import Death, Life, World
 
 from kevynode import Node
+from kevynode.replicate.lineage import Lineage
 from kevynode.scope.ledger_file import load
 from kevynode.scope.ledger_records import LedgerState, MoveState
 from kevynode.store.journal import Effect
@@ -57,6 +59,8 @@ class Watch:
         self._entries: dict[tuple[int, int], Words] = {}
         # What came together where it was made, by the place of each of its entries.
         self._groups: dict[tuple[int, int], list[Effect]] = {}
+        # What each history that a node began goes back to.
+        self._lineages: dict[int, Lineage] = {}
         # The place in an upstream's history that the group which is committed next comes from, by the node's name.
         self._cursors: dict[str, tuple[int, int]] = {}
         world.on_birth.append(self._born)
@@ -100,6 +104,7 @@ class Watch:
     def _note_histories(self, node: Node) -> None:
         if node.replication.role == "master":
             lineage = node.replication.lineage
+            self._lineages[lineage.history] = lineage
             self._histories.update((lineage.history, *(history for history, _ in lineage.ancestors)))
 
     def promoted(self, name: str) -> None:
@@ -191,11 +196,14 @@ class Watch:
         if journal.origin is not None and not journal.follows:
             if cursor is None or not cursor[0]:
                 return
-            whole = self._groups.get((cursor[0], cursor[1] - 1))
+            # It may have been made in an ancestor.
+            lineage = self._lineages.get(cursor[0])
+            made = cursor[0] if lineage is None else Place(lineage, cursor[1]).history_of(cursor[1] - 1)
+            whole = self._groups.get((made, cursor[1] - 1))
             if whole is not None:
                 self._compare_part(life, cursor, group, whole)
             else:
-                self._compare(life, cursor[0], cursor[1] - len(group), group)
+                self._compare(life, made, cursor[1] - len(group), group)
         elif journal.follows and group[0][1] is None:
             # All data have been replaced: that is told, and is no entry.
             pass
