@@ -170,6 +170,7 @@ class ScopeKeeper:
             is_settled=state.settled,
             lacking=self._world.lacking(state),
             own=self._world.copies_before(state),
+            opened=state.opened,
             moves=state.open_moves(),
             trust_config=self.settings.trust_config,
             start_empty=self.settings.start_empty,

@@ -10,6 +10,9 @@ one has the data. So it opens a prefix when none of these speaks against it:
   lost its newest state: nothing is open until every peer has answered, or with ``trust_config`` those that said so.
 - **Declarations.** A prefix that a peer declares for another writer is closed until both agree, or the ledger has an
   entry for it; one that shares keys with another prefix of another writer, until both agree.
+- **Undeclared entries.** A prefix that was never open here and shares keys with one that is not declared, of which the
+  ledger says that it is another node's: that one has the data. Until the configuration says so too, or with
+  ``trust_config``.
 - **Moves.** A move that was under way at a restart and has not been decided, or has gone to the other side. What has
   gone there is restored all the same if it is lost here: the other side may have lost it, too, and asks for it again.
 - **Data.** A prefix for which the node has lost its data (:func:`lacks_data`) is restored from the most advanced copy
@@ -54,7 +57,7 @@ import attrs
 from .copies import HeldCopy, newest_copies
 from .ledger import Ledger, LedgerEntry
 from .ledger_records import MoveRecord, MoveRole, MoveState, Opened, Record, Settled, VersionFloor
-from .ledger_text import MAX_NUMBER
+from .ledger_text import MAX_NUMBER, escape_prefix
 from .prefixes import PrefixMap
 from .table import OwnershipTable
 
@@ -111,8 +114,8 @@ class Opening:
     ``peers``: the ids of the other configured nodes of kind kevynode; facts about others are ignored. ``now`` is the
     monotonic time in seconds, here the time of the start. ``version`` and ``is_settled`` are those of the ledger's
     state, ``lacking`` all declared prefixes, whoever owns them, of which :func:`lacks_data` is true, ``own`` those that
-    are here as copies of what others wrote, and by no move this node's, ``moves`` the last records of the moves that
-    are open.
+    are here as copies of what others wrote, and by no move this node's, ``opened`` those that the ledger's file says
+    were open here, ``moves`` the last records of the moves that are open.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class Opening:
         is_settled: bool,
         lacking: Iterable[bytes] = (),
         own: Mapping[bytes, HeldCopy] | None = None,
+        opened: Iterable[bytes] = (),
         moves: Iterable[MoveRecord] = (),
         trust_config: bool = False,
         start_empty: bool = False,
@@ -140,6 +144,7 @@ class Opening:
         self._is_settled = is_settled
         self._trusts = trust_config
         self._own = dict(own or {})
+        self._opened = set(opened)
         self._lacking = set() if start_empty else {*lacking, *self._own}
         self._moves: dict[bytes, dict[str, MoveRecord]] = {}
         self._answered: set[str] = set()
@@ -211,6 +216,7 @@ class Opening:
     def restored(self, prefix: bytes) -> None:
         """The data of ``prefix`` is here and durable."""
         self._lacking.discard(prefix)
+        self._opened.add(prefix)
 
     def moved(self, record: MoveRecord) -> None:
         """``record`` is durable. Moves that begin after the start have no say here: they quiesce the prefix."""
@@ -284,7 +290,9 @@ class Opening:
     def decide(self, now: float) -> dict[bytes, Decision]:
         """What to do with each prefix that this node owns, in order. Changes nothing."""
         wait = self._wait_for_answers(now)
-        return {scope.prefix: self._decide(scope.prefix, wait) for scope in self._table if self._owns(scope.prefix)}
+        inert = () if self._trusts else self._ledger.inert(self._table)
+        owned = [scope.prefix for scope in self._table if self._owns(scope.prefix)]
+        return {prefix: self._decide(prefix, wait or self._wait_for_declaration(prefix, inert)) for prefix in owned}
 
     def unclear(self) -> dict[bytes, Waiting]:
         """The prefixes that another node owns by what is known here, and whose writes must not be sent there yet."""
@@ -345,6 +353,17 @@ class Opening:
             return None
         listed = ", ".join(f"{peer} (there {others[peer]})" for peer in sorted(others))
         return Waiting(f"agreement with {listed}", frozenset(others))
+
+    def _wait_for_declaration(self, prefix: bytes, inert: Iterable[LedgerEntry]) -> Waiting | None:
+        if prefix in self._opened or self._ledger.entry(prefix) is not None:
+            return None
+        for entry in inert:
+            is_shared = prefix.startswith(entry.prefix) or entry.prefix.startswith(prefix)
+            if is_shared and entry.owner != self._self_id:
+                shown = escape_prefix(entry.prefix)
+                reason = f"{entry.owner}, which writes {shown} by the ledger, to be declared its writer"
+                return Waiting(reason, frozenset({entry.owner}))
+        return None
 
     def _is_silent(self, peer: str, prefix: bytes) -> bool:
         """Whether it is yet to be heard what copy a peer holds.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from support.cluster import HOST, Cluster, in_cluster
-from support.scoped import PORTS, ScopedCluster
+from support.scoped import PORTS, ScopedCluster, closed
 from support.store_harness import Content
 
 from kevynode.scope.ledger import LedgerEntry
@@ -255,3 +256,31 @@ async def test_what_has_been_removed_does_not_come_back_with_a_writer_by_declara
     await world.settle()
     assert [facts["peer"] for facts in cluster.logged("bert", "scope_restored")] == ["anna"]
     assert world.under("bert", A) == {}
+
+
+@pytest.mark.parametrize("prefix", [b"a:1", b"a"])
+@in_cluster
+async def test_a_scope_that_is_cut_out_of_one_that_was_moved_waits_for_the_right_writer(
+    cluster: Cluster, prefix: bytes
+) -> None:
+    """A scope that holds one that was moved, likewise."""
+    world = ScopedCluster(cluster)
+    await filled(world, "anna", "bert", "cleo")
+    assert await world.write("anna", "MOVE-SCOPE", "a:", "FROM", "anna", "TO", "bert") == "OK 0"
+    await world.settle()
+    await world.stop("anna")
+    assert await world.write("bert", "SET", "a:1late", "v") == "OK"
+    expected = world.under("bert", prefix)
+    del world.scopes[A]
+    world.scopes[prefix] = "anna"
+    await world.start("anna")
+    await restart(world, "bert", "cleo")
+    await trio.sleep(10)
+    reason = "bert, which writes a: by the ledger, to be declared its writer"
+    assert await world.write("anna", "SET", "a:1", "v") == closed(prefix.decode(), reason)
+    assert world.under("bert", prefix) == expected
+    world.scopes[prefix] = "bert"
+    await restart(world, "anna", "bert", "cleo")
+    await world.settle()
+    assert world.under("anna", prefix) == expected
+    assert await world.write("bert", "SET", "a:1", "v") == "OK"
