@@ -24,8 +24,8 @@ Who calls what, and when:
   ``loaded.cut`` says that an append was torn, log it. What the node goes by is a state of its own, ``loaded.state``.
 - *For each step*: ``version = file.append(records)``, in a thread, never two at the same time (hold one lock around
   it); when it has returned, ``state.add(records)`` in the thread of the node, and take the step.
-- *After an error*: the step is not taken. Whether the next start finds those records is open until another append has
-  returned; then they are gone for good, unless appended again.
+- *After an error*: the step is not taken. Whether the next start finds those records is open until another append, of
+  one record at least, has returned; then they are gone for good, unless appended again.
 - *Restoring a backup* of the data directory: leave this file out (remove it). The node then asks all others.
 """
 
