@@ -347,6 +347,11 @@ class LedgerChanged:
     epoch: int
     owner: str
 
+    @property
+    def reason(self) -> str:
+        """Why a move below that is pointless."""
+        return f"{self.owner} owns the prefix by epoch {self.epoch}"
+
 
 @attrs.frozen
 class AbortWanted:

@@ -334,8 +334,8 @@ TRANSITIONS: Final[dict[SourceState, Row]] = {
     ),
     _S.ABORTING: complete(
         EVENTS,
-        {Recorded: _M._aborted, RecordFailed: _M._not_aborted, Tick: _M._retry},
-        _MEANWHILE, (LinkLost, AbortWanted, LedgerChanged),
+        {Recorded: _M._aborted, RecordFailed: _M._not_aborted, Tick: _M._retry, AbortWanted: _M._abort_again},
+        _MEANWHILE, (LinkLost, LedgerChanged),
     ),
     _S.ABORTED: complete(
         EVENTS,

@@ -190,7 +190,7 @@ class SourceSteps(Machine[SourceState]):
 
     def _asked_too_late(self, event: LedgerChanged, now: float, output: _Output) -> None:
         if event.epoch > self.order.floor:
-            self._fail(_overtaken(event), now, output)
+            self._fail(event.reason, now, output)
 
     def _fail(self, reason: str, now: float, output: _Output) -> None:
         """End a move of which nothing was recorded. The target cannot have sealed anything."""
@@ -322,7 +322,7 @@ class SourceSteps(Machine[SourceState]):
             self._abort_asked = True
             return
         if event.epoch > self.order.floor:
-            self._unwanted = self._unwanted or _overtaken(event)
+            self._unwanted = self._unwanted or event.reason
         if event.epoch >= self.epoch:
             self._overtaken = event
             self._note_return(event, now, output)
@@ -340,7 +340,7 @@ class SourceSteps(Machine[SourceState]):
 
     def _overtaken_early(self, event: LedgerChanged, now: float, output: _Output) -> None:
         if event.epoch > self.order.floor:
-            self._abort(_overtaken(event), now, output)
+            self._abort(event.reason, now, output)
 
     def _abort(self, reason: str, now: float, output: _Output) -> None:
         self._reason = reason
@@ -483,6 +483,10 @@ class SourceSteps(Machine[SourceState]):
     def _too_late_to_abort(self, event: object, now: float, output: _Output) -> None:
         output.append(Refuse("the move is decided; it can only go forward"))
 
+    def _abort_again(self, event: AbortWanted, now: float, output: _Output) -> None:
+        if self.outcome is not None:
+            output.append(Refuse(self.outcome.reason))
+
     def _no_move(self, event: AbortWanted, now: float, output: _Output) -> None:
         output.append(Refuse("no move of this prefix is in flight"))
 
@@ -493,7 +497,3 @@ class SourceSteps(Machine[SourceState]):
     def _close_window(self, now: float) -> None:
         if not math.isnan(self._quiesced_at):
             self._window = now - self._quiesced_at
-
-
-def _overtaken(event: LedgerChanged) -> str:
-    return f"{event.owner} owns the prefix by epoch {event.epoch}"

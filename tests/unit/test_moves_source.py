@@ -164,6 +164,16 @@ def test_a_decision_that_may_not_be_in_the_file_keeps_the_prefix_quiesced() -> N
     assert move.handle(Ask(M), 2.0) == [Send(Aborted(M))]
 
 
+def test_who_calls_off_what_is_being_called_off_is_told_at_its_end_or_why_there_is_none() -> None:
+    move, _ = source(*STAGED)
+    move.handle(AbortWanted(), 0.0)
+    # All who wait are told when that is recorded.
+    assert move.handle(AbortWanted(), 0.0) == []
+    (report,) = [action for action in move.handle(RecordFailed("disk"), 0.0) if isinstance(action, Report)]
+    assert "writes stay refused until ABORTED is recorded" in report.outcome.reason
+    assert move.handle(AbortWanted(), 0.0) == [Refuse(report.outcome.reason)]
+
+
 def test_an_abort_that_comes_while_the_decision_is_written_is_too_late() -> None:
     move, _ = source(*FLIPPING)
     assert move.handle(AbortWanted(), 0.0) == []
