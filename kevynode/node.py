@@ -399,6 +399,7 @@ class Node(InProcess):
         """Have the data that the last run left, and stand where it stood."""
         server, replication = self.server, self.replication
         await self.files.load(replication, opens=self.config.replication.role != "replica")
+        replication.forget_void_cursors()
         if self.member is not None:
             from .scope.keeper import LedgerUnusable
 

@@ -64,6 +64,8 @@ class Replicas(ABC):
         self.is_withheld: Callable[[bytes], bool] | None = None
         # Where this node has released prefixes that it has not acquired again.
         self._released = ReleasedPrefixes()
+        # By the name of their cursors, the copies that the files know of and that are none any more.
+        self._void_cursors: tuple[str, ...] = ()
         # Whether what the files hold is still being loaded: until then there is nothing to copy.
         self.loading = False
         # What this node calls itself as a replica; empty: nothing yet.
@@ -324,6 +326,26 @@ class Replicas(ABC):
         if self.files is not None:
             self._released.note(mark, self.lineage.history, self.files.cursor_moved)
         return offset
+
+    # -- what the files say of upstreams ------------------------------------------------------------------------------
+
+    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
+        """The group that is committed next brings a renumbered upstream to this offset of its history."""
+        if self.files is not None:
+            self.files.note_cursor(upstream, history, offset)
+
+    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
+        """A renumbered upstream is at this offset of its history, and no entry says so; 0 and 0: forget it."""
+        if self.files is not None:
+            self.files.cursor_moved(upstream, history, offset)
+
+    def forget_void_cursors(self) -> None:
+        """Tell the files which copies that they know of are none any more. When they have been loaded."""
+        void, self._void_cursors = self._void_cursors, ()
+        for name in sorted(void):
+            self.cursor_moved(name, 0, 0)
+
+    # -- who owns what ------------------------------------------------------------------------------------------------
 
     def ownership_changed(self) -> None:
         """This node owns other prefixes than before, or more of them are good to be given to others.

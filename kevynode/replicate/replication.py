@@ -335,7 +335,9 @@ class Replication(Replicas):
             journal.outside = local and not branches
             found = self._released.find(cursors)
             self._found_cursors = {} if opens else found
-            self.found_scopes = found if opens else {}
+            # Where no scopes are declared clients may write what was a copy, and so may they beside a stream.
+            self.found_scopes = found if opens and self.ownership is not None and not local else {}
+            self._void_cursors = tuple(found.keys() - self.found_scopes.keys()) if opens else ()
             self._expects_until = self.now() + self.reconnect_window
             if not self.settings.standalone:
                 self._hold()
@@ -357,16 +359,6 @@ class Replication(Replicas):
         found, self._found_cursors = self._found_cursors, {}
         whole = found.keys() == set(upstreams) and all(history for history, _ in found.values())
         return found if whole else {}
-
-    def note_cursor(self, upstream: str, history: int, offset: int) -> None:
-        """The group that is committed next brings a renumbered upstream to this offset of its history."""
-        if self.files is not None:
-            self.files.note_cursor(upstream, history, offset)
-
-    def cursor_moved(self, upstream: str, history: int, offset: int) -> None:
-        """A renumbered upstream is at this offset of its history, and no entry says so; 0 and 0: forget it."""
-        if self.files is not None:
-            self.files.cursor_moved(upstream, history, offset)
 
     def diverged(self) -> None:
         """The data are about to be something that no upstream's history says: nobody is to go on from them."""

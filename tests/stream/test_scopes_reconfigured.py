@@ -284,3 +284,32 @@ async def test_a_scope_that_is_cut_out_of_one_that_was_moved_waits_for_the_right
     await world.settle()
     assert world.under("anna", prefix) == expected
     assert await world.write("bert", "SET", "a:1", "v") == "OK"
+
+
+@pytest.mark.parametrize(
+    "replication",
+    [{}, {"role": "replica", "upstream": f"{HOST}:9", "replica_read_only": False}],
+    ids=["alone", "replica of nobody"],
+)
+@in_cluster
+async def test_what_is_written_to_a_copy_while_no_scopes_are_declared_does_not_stay_there(
+    cluster: Cluster, replication: dict[str, Any]
+) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.stop("cleo")
+    tables = world.tables("cleo")
+    del tables["cluster"]
+    tables["replication"] = replication
+    alone = await cluster.start_with("cleo", tables)
+    alone.execute("SET", "a:1", "cleo's")
+    alone.execute("DEL", "a:2")
+    alone.execute("RPUSH", "a:list", "x")
+    await cluster.stop(alone)
+    await world.start("cleo")
+    await world.settle()
+    assert world.under("cleo", A) == expected
+    # And so it is for good.
+    await world.stop("cleo")
+    await world.start("cleo")
+    await world.settle()
