@@ -118,7 +118,11 @@ def _check_missing(operations: Sequence[Operation], lives: dict[bytes, _Life], l
 
 
 def _check_empty(operations: Sequence[Operation], lives: dict[bytes, _Life], losses: Sequence[Loss]) -> list[str]:
-    """Who was told that there is nothing was not told so while there was something all the time."""
+    """Who was told that there is nothing was not told so while there was something all the time.
+
+    A take that was not answered may have taken it, and a loss may have brought it back later.
+    """
+    silent = min((one.begun for one in operations if one.kind in TAKES and not one.known), default=math.inf)
     known = sorted((life for life in lives.values() if life.push.known), key=lambda life: life.push.ended)
     found = []
     for operation in operations:
@@ -127,8 +131,9 @@ def _check_empty(operations: Sequence[Operation], lives: dict[bytes, _Life], los
         for life in known:
             if life.push.ended > operation.begun:
                 break
-            was_there = life.left_first_list() > operation.ended
-            if was_there and not any(life.push.begun <= loss.at <= operation.ended for loss in losses):
+            left = life.left_first_list()
+            sure_until = left if silent < operation.ended else operation.ended
+            if left > operation.ended and not any(life.push.begun <= loss.at <= sure_until for loss in losses):
                 found.append(f"{life.push.argument!r} was there, from {life.push.ended:.4f} on: {operation}")
                 break
     return found

@@ -38,6 +38,9 @@ GOOD: dict[str, tuple[list[Operation], list[bytes], list[bytes], list[Loss]]] = 
     "lost": ([done("push", 2, 3, b"1;")], [], [], [POWER]),
     "nothing before it was there": ([done("pop", 0, 0.5, None), ONE], [b"1;"], [], []),
     "nothing while others took it": ([ONE, done("pop", 2, 3, b"1;"), done("pop", 2.5, 4, None)], [], [], []),
+    "nothing while it was taken, and back after a loss": (
+        [ONE, silent("pop", 2), done("pop", 3, 4, None), done("pop", 6, 7, b"1;")], [], [], [POWER]
+    ),
     "nothing while it was in the other list": (
         [ONE, done("move", 2, 3, b"1;"), done("pop", 4, 5, None), done("drain", 6, 7, b"1;")], [], [], []
     ),
@@ -58,6 +61,9 @@ BAD: dict[str, tuple[list[Operation], list[bytes], list[bytes], list[Loss]]] = {
     "there, and never pushed": ([ONE], [b"1;", b"2;"], [], []),
     "taken before it was pushed": ([done("pop", 0, 1, b"1;"), done("push", 2, 3, b"1;")], [], [], []),
     "nothing while it was there": ([ONE, done("pop", 2, 3, None), done("pop", 4, 5, b"1;")], [], [], []),
+    "nothing while it was there before a loss": (
+        [ONE, done("pop", 3, 4, None), silent("pop", 5.5), done("pop", 6, 7, b"1;")], [], [], [POWER]
+    ),
     "nothing to move while it was there": ([ONE, done("move", 2, 3, None), done("move", 4, 5, b"1;")], [], [b"1;"], []),
 }  # fmt: skip
 
