@@ -23,7 +23,7 @@ __all__ = ["CODES_OF_WAITERS", "Client", "Sessions", "command_of", "keys_of"]
 
 #: Errors that say that nothing was done.
 HARMLESS: Final = frozenset(
-    {"MISDIRECTED", "QUIESCED", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "EXECABORT"}
+    {"MISDIRECTED", "QUIESCED", "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "EXECABORT", "OOM"}
 )
 #: What else those may be told who wait for something: it is none of theirs.
 CODES_OF_WAITERS: Final = frozenset({"UNBLOCKED"})

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import trio
 from sim.losses import Losses
+from sim.meddling import Meddling
 from sim.mistakes import Mistakes
 from sim.network import Host
 from sim.plan import Action, Plan
@@ -39,6 +40,7 @@ class Faults:
         losses.on_promoted.append(self._is_promoted)
         traps = Traps(world, plan, losses, records, self._come_back, self._move)
         returns = Returns(world, plan, traps, self._come_back, self._ask)
+        meddling = Meddling(world, plan, self._ask)
         mistakes = Mistakes(world, plan, losses, self._ask, self._point, self._replace_primary)
         self._kinds: dict[str, Callable[[Action], Awaitable[None]]] = {
             "cut": self._cut,
@@ -76,6 +78,10 @@ class Faults:
             "switch over": mistakes.switch_over,
             "circle": mistakes.circle,
             "move twice": mistakes.move_twice,
+            "pause": meddling.pause,
+            "cut clients": meddling.cut_clients,
+            "limit memory": meddling.limit_memory,
+            "change policy": meddling.change_policy,
         }
 
     async def carry_out(self, action: Action) -> None:
@@ -284,13 +290,18 @@ class Faults:
     async def _ask(self, name: str, *words: Word, patience: float = 2.0) -> Any:
         """One command of the operator's; None if there is no answer."""
         reply: Any = None
+        connection: Connection | None = None
         try:
             with trio.fail_after(patience):
                 connection = await Connection.open(self._operator, self._world.addresses[name], CLIENT_PORT)
                 reply = await connection.call(*words)
-                await connection.aclose()
         except (trio.TooSlowError, *GONE):
             pass
+        finally:
+            # Who has waited for long enough hangs up.
+            if connection is not None:
+                with trio.CancelScope(shield=True):
+                    await connection.aclose()
         self._world.trace.add("operator", f"{name} {words!r}: {reply!r}")
         return reply
 

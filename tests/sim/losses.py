@@ -221,6 +221,8 @@ class Losses:
         if was == replication.role or life.dead:
             return
         if life.name in self.usurpers:
+            if self.watch is not None:
+                self.watch.promoted(life.name)
             self._dispute(life.name)
         else:
             self._takes_over(life.name, found)

@@ -117,6 +117,8 @@ _ONLY: Final = {
 
 #: What is drawn of mistakes.
 MISTAKES: Final = {"scoped": ("move twice",), "replicated": ("usurp", "usurp", "switch over", "switch over", "circle")}
+#: What is drawn of what is done to running nodes.
+MEDDLING: Final = ("pause", "cut clients", "limit memory", "change policy")
 #: What is drawn of habits.
 HABITS: Final = ("wait", "watch", "pipeline", "flush")
 
@@ -162,7 +164,26 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
     )
     if policy != "memory" and scopes:
         plan = _with_return(plan)
-    return _with_replica(_with_habits(_with_mistakes(plan)))
+    return _with_meddling(_with_replica(_with_habits(_with_mistakes(plan))))
+
+
+def _with_meddling(plan: Plan) -> Plan:
+    """One in five plans has an operator meddle with running nodes, up to three times. Drawn apart: all else stays."""
+    random = Random(f"{plan.seed} {plan.profile} meddling")
+    number = len(plan.actions)
+    count = random.randrange(1, 4) if random.random() < 0.2 else 0
+    more = [
+        Action(
+            number=number + place,
+            at=random.uniform(0.5, LENGTH),
+            kind=random.choice(MEDDLING),
+            nodes=tuple(random.sample(plan.nodes, 2)),
+            span=random.choice((0.3, 1.0, 6.0)),
+            seed=random.getrandbits(32),
+        )
+        for place in range(count)
+    ]
+    return attrs.evolve(plan, actions=(*plan.actions, *more))
 
 
 def _with_replica(plan: Plan) -> Plan:

@@ -81,6 +81,19 @@ async def test_a_usurper_takes_nobodys_place(
     assert not cluster.history.disputed(trio.current_time() + 1.0)
 
 
+async def test_who_follows_a_usurper_has_begun_no_history(nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    usurper, other = cluster.add("n2").replication, cluster.add("n3")
+    usurper.role = other.replication.role = "slave"
+    cluster.losses.usurpers.add("n2")
+    usurper.promote()
+    other.replication.lineage = usurper.lineage
+    other.store.journal.offset = 3
+    usurper.follow("10.0.0.1", 16004)
+    cluster.watch._ready(cluster.world.lives["n3"])
+    assert cluster.failures == []
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_a_primary_that_is_replaced_takes_writes_as_long_as_it_is_there(
     nursery: trio.Nursery, is_there: bool

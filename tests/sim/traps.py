@@ -169,6 +169,7 @@ class Traps:
 
     async def _flood(self, name: str, random: Random) -> None:
         prefixes = sorted(self._plan.scopes) or [b"k:"]
+        connection: Connection | None = None
         try:
             with trio.fail_after(4):
                 connection = await Connection.open(self._host, self._world.addresses[name], CLIENT_PORT)
@@ -181,6 +182,9 @@ class Traps:
                     for _ in words:
                         await connection.reply()
                     await trio.sleep(0.05)
-                await connection.aclose()
         except (trio.TooSlowError, *GONE):
             pass
+        finally:
+            if connection is not None:
+                with trio.CancelScope(shield=True):
+                    await connection.aclose()
