@@ -43,6 +43,7 @@ class Sessions:
     reads: int = 0
     waits: int = 0
     pairs: int = 0
+    mortals: int = 0
     answers: dict[str, int] = attrs.Factory(dict)
 
 

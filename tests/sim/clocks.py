@@ -21,6 +21,8 @@ class SimClock:
     def __init__(self, random: Random) -> None:
         self.drift = random.uniform(-1e-3, 1e-3)
         self.jump = random.uniform(-0.5, 0.5)
+        # The latest moment that it has shown before it was set back.
+        self._before = 0.0
         self._random = random
         self._time = trio.lowlevel.current_clock().current_time
         self._now = 0.0
@@ -35,6 +37,20 @@ class SimClock:
     def wall(self) -> float:
         """Seconds since 1970."""
         return START + self._time() * (1 + self.drift) + self.jump
+
+    @property
+    def highest(self) -> float:
+        """The latest moment that it has shown so far."""
+        return max(self._before, self.wall())
+
+    def set(self, seconds: float) -> None:
+        """Let it jump by so many seconds."""
+        self._before = self.highest
+        self.jump += seconds
+
+    def take_over(self, other: SimClock) -> None:
+        """Go on as the clock of the same machine has gone in an earlier life of its node."""
+        self.drift, self.jump, self._before = other.drift, other.jump, other.highest
 
     def timer(self) -> float:
         """What a session's turn is measured with: some turns end after a command, some after many."""

@@ -74,6 +74,7 @@ class Totals:
             "waits",
             "pairs",
             "taken",
+            "mortals",
         ):
             self.checked[name] += getattr(outcome, name)
         if outcome.failures:

@@ -282,7 +282,7 @@ class Faults:
     async def _clock(self, action: Action) -> None:
         random = Random(action.seed)
         life = self._world.lives[action.nodes[0]]
-        life.clock.jump += random.choice((-3600, -5, -0.5, 0.5, 5, 60))
+        life.clock.set(random.choice((-3600, -5, -0.5, 0.5, 5, 60)))
         await trio.lowlevel.checkpoint()
 
     # -- the operator -------------------------------------------------------------------------------------------------

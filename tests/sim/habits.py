@@ -6,15 +6,17 @@ means what it meant before there were any.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import trio
 from sim.clients import CODES_OF_WAITERS, Client, command_of, keys_of
-from sim.history import Operation
+from sim.history import UNKNOWN, Operation
+from sim.mortals import MortalKey, Span
 from sim.talk import GONE, Connection, Refusal, Word, encode
 from sim.world import CLIENT_PORT
 
-__all__ = ["HABITS", "Consumer", "Flusher", "Pipeliner", "Watcher"]
+__all__ = ["HABITS", "Consumer", "Flusher", "Mortician", "Pipeliner", "Watcher"]
 
 
 class Consumer(Client):
@@ -223,10 +225,114 @@ class Flusher(Client):
                 whole[prefix].ended = trio.current_time()
 
 
+class Mortician(Client):
+    """Sets keys with deadlines, changes those, and looks whether they are there as long as they are to be."""
+
+    pause = 0.3
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # Those that may be there still, and under which prefixes.
+        self._mortals: list[tuple[bytes, MortalKey]] = []
+
+    async def act(self, prefix: bytes) -> None:
+        """Set one, change one, or look at one."""
+        random = self._random
+        if len(self._mortals) < 3:
+            await self._set(prefix)
+            return
+        number = random.randrange(len(self._mortals))
+        prefix, mortal = self._mortals[number]
+        draw = random.random()
+        if draw < 0.3:
+            known = await self._change(prefix, mortal)
+        elif draw < 0.7:
+            known = await self._look_at_writer(prefix, mortal)
+        else:
+            known = await self._look_anywhere(prefix, mortal)
+        if not known or random.random() < 0.05:
+            self._mortals.remove((prefix, mortal))
+
+    async def _set(self, prefix: bytes) -> None:
+        key, value, since = prefix + b"brief." + self._token(), self._token(), trio.current_time()
+        milliseconds = self._random.choice((150, 1000, 4000, 20000))
+        clock, reply = await self._timed(prefix, (b"SET", key, value, b"PX", milliseconds))
+        if reply == "OK" and clock is not None:
+            self._mortals.append((prefix, MortalKey(key, value, since, clock.later(milliseconds / 1000))))
+
+    async def _change(self, prefix: bytes, mortal: MortalKey) -> bool:
+        """Give it another deadline, or none; whether it is worth while to look at it again."""
+        milliseconds = self._random.choice((150, 1000, 4000, 20000))
+        words, lasts = self._random.choice(
+            (
+                ((b"PEXPIRE", mortal.key, milliseconds), milliseconds / 1000),
+                ((b"GETEX", mortal.key, b"PX", milliseconds), milliseconds / 1000),
+                ((b"SET", mortal.key, mortal.value, b"XX", b"PX", milliseconds), milliseconds / 1000),
+                ((b"PERSIST", mortal.key), math.inf),
+                ((b"SET", mortal.key, mortal.value, b"XX"), math.inf),
+            )
+        )
+        clock, reply = await self._timed(prefix, words)
+        if clock is None:
+            # It may have been done, or may be yet, when nobody knows.
+            return False
+        if words[0] == b"PERSIST" and reply == 0:
+            # It had no deadline, or is gone.
+            return mortal.deadline.high == math.inf
+        elif reply in (None, 0):
+            self._tell(prefix, mortal, mortal.gone(self._latest()), True)
+            return False
+        elif not isinstance(reply, Refusal):
+            mortal.changed(clock.later(lasts))
+        return True
+
+    async def _look_at_writer(self, prefix: bytes, mortal: MortalKey) -> bool:
+        clock, reply = await self._timed(prefix, (b"GETEX", mortal.key))
+        if reply == mortal.value and clock is not None:
+            self._tell(prefix, mortal, mortal.shown(clock, True), True)
+        if reply is None:
+            self._tell(prefix, mortal, mortal.gone(self._latest()), True)
+        return reply is not None
+
+    async def _look_anywhere(self, prefix: bytes, mortal: MortalKey) -> bool:
+        node = self._random.choice(sorted(self._world.addresses))
+        clock, reply = await self._timed(prefix, (b"GET", mortal.key), node)
+        if reply == mortal.value and clock is not None:
+            self._tell(prefix, mortal, mortal.shown(clock, False), False)
+        return True
+
+    def _tell(self, prefix: bytes, mortal: MortalKey, wrong: str, by_writer: bool) -> None:
+        self.sessions.mortals += 1
+        history, world = self._history, self._world
+        lost = any(loss.at >= mortal.since and prefix.startswith(loss.prefix) for loss in history.losses)
+        lost = lost or history.disputed(mortal.since) or history.cleared(prefix, mortal.since) or world.evicts
+        if wrong and not (by_writer and lost):
+            world.fail(f"deadlines: {wrong}")
+
+    def _latest(self) -> float:
+        """The latest moment that any clock has shown so far."""
+        return max(life.clock.highest for life in self._world.lives.values())
+
+    async def _timed(self, prefix: bytes, words: tuple[Word, ...], node: str = "") -> tuple[Span | None, Any]:
+        """What the node's clock said meanwhile, None if nobody knows, and the reply."""
+        node = node or self._where[prefix]
+        life = self._world.lives[node]
+        began, jump = life.clock.wall(), life.clock.jump
+        replies = await self._ask(node, [words], self._random.choice((0.0012, 1.5, 1.5, 1.5)))
+        same = self._world.lives[node] is life and life.clock.jump == jump
+        clock = Span(began, life.clock.wall()) if same else None
+        if replies is None:
+            self._where[prefix] = self._random.choice(sorted(self._world.addresses))
+            return None, UNKNOWN
+        self._refused(prefix, replies[0], words)
+        return clock, replies[0]
+
+
 #: Who has which habit, and how many of them there are.
 HABITS: Final[dict[str, tuple[type[Client], int]]] = {
     "wait": (Consumer, 3),
     "watch": (Watcher, 2),
     "pipeline": (Pipeliner, 1),
     "flush": (Flusher, 1),
+    "deadlines": (Mortician, 2),
 }

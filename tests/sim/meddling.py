@@ -45,6 +45,7 @@ class Meddling:
         """A node has no more room for a while: it evicts what has a deadline, and refuses what needs memory."""
         random = Random(action.seed)
         policy = random.choice(("noeviction", "volatile-ttl", "volatile-random", "volatile-lru"))
+        self._world.evicts = True
         limit = random.choice((1, 5000, 20000))
         await self._change(action, ("maxmemory", limit, "maxmemory-policy", policy), ("maxmemory", 0))
 

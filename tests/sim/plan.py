@@ -120,7 +120,7 @@ MISTAKES: Final = {"scoped": ("move twice",), "replicated": ("usurp", "usurp", "
 #: What is drawn of what is done to running nodes.
 MEDDLING: Final = ("pause", "cut clients", "limit memory", "change policy")
 #: What is drawn of habits.
-HABITS: Final = ("wait", "watch", "pipeline", "flush")
+HABITS: Final = ("wait", "watch", "pipeline", "flush", "deadlines")
 
 
 def draw_plan(seed: int, profile: Profile) -> Plan:

@@ -58,6 +58,7 @@ class Outcome:
     waits: int = 0
     pairs: int = 0
     taken: int = 0
+    mortals: int = 0
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -238,6 +239,7 @@ class _Simulation:
         outcome.reads += sessions.reads
         outcome.waits += sessions.waits
         outcome.pairs += sessions.pairs
+        outcome.mortals += sessions.mortals
         for code, count in sessions.answers.items():
             outcome.answers[code] = outcome.answers.get(code, 0) + count
 

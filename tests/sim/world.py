@@ -69,6 +69,8 @@ class World:
         self.lives: dict[str, Life] = {}
         self.disks: dict[str, SimDisk] = {}
         self.failures: list[str] = []
+        #: Whether keys may have been evicted anywhere.
+        self.evicts = False
         # Called with each life: when its node is made, when it has loaded, and when it ends, however it does.
         self.on_birth: list[Callable[[Life], object]] = []
         self.on_ready: list[Callable[[Life], object]] = []
@@ -125,7 +127,7 @@ class World:
         random = Random(f"{self.seed} {name} {self.starts}")
         life = Life(name, self.starts, TraceLog(self.trace, name), SimClock(random), trio.current_time())
         if before is not None:
-            life.clock.drift, life.clock.jump = before.clock.drift, before.clock.jump
+            life.clock.take_over(before.clock)
         self.lives[name] = life
         self.network.up(name)
         self.trace.add("world", f"start {name}")
