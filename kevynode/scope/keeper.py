@@ -123,6 +123,7 @@ class ScopeKeeper:
         self._appending = trio.Lock()
         self._alarm = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._is_settling = False
         # Peers that are up and could be asked, those that are being asked, and prefixes that are being restored.
         self._askable: set[str] = set()
         self._asked: set[str] = set()
@@ -356,8 +357,26 @@ class ScopeKeeper:
         assert self._file is not None
         # Whoever is cancelled meanwhile: what is in the file counts.
         with trio.CancelScope(shield=True):
-            await self._in_thread(partial(self._file.append, records))
+            try:
+                await self._in_thread(partial(self._file.append, records))
+            except OSError:
+                if self._nursery is not None and not self._is_settling:
+                    self._is_settling = True
+                    self._nursery.start_soon(self._settle, self._file)
+                raise
         self._count(records)
+
+    async def _settle(self, file: LedgerFile) -> None:
+        """Make sure that the next start finds nothing of an append that has failed."""
+        while file.is_doubtful:
+            try:
+                async with self._appending:
+                    with trio.CancelScope(shield=True):
+                        await self._in_thread(file.settle)
+            except OSError:
+                # Whoever wanted to append has said why.
+                await trio.sleep(RETRY_SECONDS)
+        self._is_settling = False
 
     @enable_ki_protection
     def _count(self, records: tuple[Record, ...]) -> None:
@@ -415,15 +434,10 @@ class ScopeKeeper:
 
     def own_facts(self) -> OwnFacts:
         """What this node is now."""
-        waits = any(row.state == "waiting" for row in self.ownership.declared())
+        is_waiting = any(row.state == "waiting" for row in self.ownership.declared())
         own = next((node.address for node in self.settings.nodes if node.node_id == self.settings.node_id), "")
-        return OwnFacts(
-            self.state.ledger.digest,
-            self.state.version,
-            self._configuration.digest,
-            "waiting" if waits else "serving",
-            own,
-        )
+        ledger, version, state = self.state.ledger, self.state.version, "waiting" if is_waiting else "serving"
+        return OwnFacts(ledger.digest, version, self._configuration.digest, state, own)
 
     def ledger_pages(self) -> Sequence[bytes]:
         """The whole ledger."""

@@ -25,7 +25,8 @@ Who calls what, and when:
 - *For each step*: ``version = file.append(records)``, in a thread, never two at the same time (hold one lock around
   it); when it has returned, ``state.add(records)`` in the thread of the node, and take the step.
 - *After an error*: the step is not taken. Whether the next start finds those records is open until another append, of
-  one record at least, has returned; then they are gone for good, unless appended again.
+  one record at least, has returned, or :meth:`LedgerFile.settle`; then they are gone for good, unless appended again.
+  Settle soon: somebody may have been told that what failed is not done.
 - *Restoring a backup* of the data directory: leave this file out (remove it). The node then asks all others.
 """
 
@@ -33,8 +34,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, TypeVar
 from zlib import crc32
 
 import attrs
@@ -64,6 +66,8 @@ FORMAT_VERSION: Final = 1
 REWRITE_SIZE: Final = 256 * 1024
 #: No larger file is read: several times what a full ledger takes.
 FILE_LIMIT: Final = 256 * 1024 * 1024
+
+T = TypeVar("T")
 
 _FIRST_LINE: Final = b"kevynode-ledger version=%d\n" % FORMAT_VERSION
 _ANY_FIRST_LINE: Final = re.compile(rb"kevynode-ledger version=([1-9][0-9]{0,8})\n")
@@ -154,6 +158,8 @@ class LedgerFile:
         self._state = loaded.state.copy()
         # Appends in the file, and its size; None: the next append writes another file.
         self._end = (1, loaded.size) if loaded.existed else None
+        # Whether the last append has failed.
+        self._is_doubtful = False
         # Its size when it was written.
         self._made_size = loaded.size
         self._file: DiskFile | None = None
@@ -169,6 +175,16 @@ class LedgerFile:
         """Bytes in the file; None while the next append will write another."""
         return None if self._end is None else self._end[1]
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the next start may find records of which an append has failed."""
+        return self._is_doubtful
+
+    def settle(self) -> None:
+        """If the last append has failed, have the file hold nothing of it. As :meth:`append` in every other way."""
+        if self._is_doubtful:
+            self._alone(self._settle)
+
     def append(self, records: Iterable[Record]) -> int:
         """Make ``records`` durable, all or none, and return the version of the ledger with them.
 
@@ -176,11 +192,14 @@ class LedgerFile:
         OSError; what the file then holds is open until another append has succeeded, which writes a new file. Raises
         LedgerError, before anything is written, for more than a ledger holds.
         """
+        return self._alone(partial(self._append, tuple(records)))
+
+    def _alone(self, call: Callable[[], T]) -> T:
         if self._is_appending:
             raise RuntimeError("two appends to the ledger at the same time")
         self._is_appending = True
         try:
-            return self._append(tuple(records))
+            return call()
         finally:
             self._is_appending = False
 
@@ -189,6 +208,12 @@ class LedgerFile:
         file, self._file = self._file, None
         if file is not None:
             _close(file)
+
+    def _settle(self) -> None:
+        self.close()
+        self._made_size = _write_anew(self._disk, self._data_dir, self._state)
+        self._end = 1, self._made_size
+        self._is_doubtful = False
 
     def _append(self, records: tuple[Record, ...]) -> int:
         if not records:
@@ -213,9 +238,11 @@ class LedgerFile:
                 end = number + 1, size + len(lines)
         except BaseException:
             # Nothing is known about the end of the file any more.
+            self._is_doubtful = True
             self.close()
             raise
         self._end = end
+        self._is_doubtful = False
         self._state.add(records)
         return version
 

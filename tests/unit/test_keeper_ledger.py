@@ -50,6 +50,23 @@ async def test_what_cannot_be_written_down_does_not_count(nursery: trio.Nursery)
 
 
 @in_time
+async def test_what_could_not_be_written_down_is_not_found_by_the_next_start(nursery: trio.Nursery) -> None:
+    """The bytes may be in the file though it could not be said that they are durable."""
+    bench = Bench()
+    await bench.keeper.load()
+    nursery.start_soon(bench.keeper.run)
+    bench.connect()
+    await trio.sleep(1)
+    before = load(bench.disk.kill(), "/data").state
+    bench.disk.fail_next("sync")
+    with pytest.raises(OSError, match="Input/output"):
+        await bench.keeper.append([LedgerEntry(b"a:", "bert", 1, "m")])
+    assert load(bench.disk.kill(), "/data").state != before
+    await trio.sleep(0.1)
+    assert load(bench.disk.kill(), "/data").state == before
+
+
+@in_time
 async def test_what_was_lost_is_kept_before_it_is_given_back(nursery: trio.Nursery) -> None:
     bench = Bench()
     await bench.keeper.load()

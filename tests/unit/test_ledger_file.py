@@ -224,6 +224,38 @@ def test_the_file_with_an_error_is_never_appended_to_again() -> None:
     assert load(disk, DATA).state.opened == {b"second:"}
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_has_failed_can_be_made_sure_not_to_count(number: int) -> None:
+    disk = MemoryDisk()
+    file = opened(disk)
+    for records in APPENDS[:number]:
+        file.append(records)
+    before = state_of(APPENDS[:number])
+    doubts: list[bool] = []
+
+    def settle() -> None:
+        try:
+            file.settle()
+        finally:
+            doubts.append(file.is_doubtful)
+
+    settle()
+    disk.fail_next("sync" if number else "sync_folder")
+    with pytest.raises(OSError, match="Input/output"):
+        file.append(APPENDS[number])
+    # It is there for who starts now.
+    assert load(disk.kill(), DATA).state == state_of(APPENDS[: number + 1])
+    disk.fail_next("create")
+    with pytest.raises(OSError, match="Input/output"):
+        settle()
+    settle()
+    assert doubts == [False, True, False]
+    for found_disk in (disk.kill(), *map(disk.crash, range(10))):
+        assert load(found_disk, DATA).state == before
+    file.append(APPENDS[number])
+    assert load(disk.kill(), DATA).state == state_of(APPENDS[: number + 1])
+
+
 def test_a_disk_that_is_full() -> None:
     disk = MemoryDisk()
     file = opened(disk)
