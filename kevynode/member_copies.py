@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from .config_values import split_address
 from .replicate.mesh import Mesh, ScopeCopy
 from .replicate.replication import Replication
-from .replicate.scope_cursors import found_best
+from .replicate.scope_cursors import copy_covering, found_best
 from .scope.copies import HeldCopy
 from .scope.keeper import ScopeKeeper
 from .scope.ledger_records import LedgerState
@@ -32,6 +32,8 @@ class MemberCopies:
         self._replication = replication
         self._store = store
         self._wants = wants
+        # How many keys there were under each declared prefix when that was last counted for all of them.
+        self._counts: dict[bytes, int] = {}
         # By prefix, the copy that the files said is here at the start, until something else takes its place.
         self._found: dict[bytes, ScopeCopy] = {}
 
@@ -39,22 +41,26 @@ class MemberCopies:
 
     def lacking(self, state: LedgerState, *, has_loaded: bool) -> Iterable[bytes]:
         """The declared prefixes whose data must be taken for lost."""
-        counts = self._count(scope.prefix for scope in self._ownership.table)
+        self._counts = self._count(scope.prefix for scope in self._ownership.table)
         return [
             prefix
-            for prefix, keys in counts.items()
+            for prefix, keys in self._counts.items()
             if lacks_data(keys, was_opened=prefix in state.opened, has_loaded=has_loaded)
         ]
 
     def before(self, state: LedgerState) -> Mapping[bytes, HeldCopy]:
-        """Which copies of what other nodes wrote the files said are here, of prefixes that no move made this node's."""
+        """Which copies of what other nodes wrote the files said are here, of prefixes that no move made this node's.
+
+        Behind :meth:`lacking`, in the same step: there may be many keys, and they are counted once.
+        """
+        found = found_best(self._replication.found_scopes)
         self._found = {
-            prefix: copy
-            for prefix, copy in found_best(self._replication.found_scopes).items()
-            if self._ownership.table.declared(prefix) is not None
-            and (prefix not in state.opened or state.ledger.entry(prefix) is None)
+            scope.prefix: copy
+            for scope in self._ownership.table
+            if (copy := copy_covering(scope.prefix, found)) is not None
+            and (scope.prefix not in state.opened or state.ledger.entry(scope.prefix) is None)
         }
-        return self.held(self._found)
+        return _held(self._found, self._counts)
 
     # -- while the node runs -------------------------------------------------------------------------------------------
 
@@ -64,6 +70,9 @@ class MemberCopies:
         Others write it, and no copy is wanted; or it has become this node's by another declaration, and is not open.
         """
         ownership = self._ownership
+        if self._replication.role != "master":
+            # All data are about to be another node's.
+            self._found.clear()
         return {
             prefix: copy
             for prefix, copy in self._found.items()
@@ -76,11 +85,7 @@ class MemberCopies:
 
     def held(self, copies: Mapping[bytes, ScopeCopy]) -> dict[bytes, HeldCopy]:
         """Copies of declared prefixes, with the number of their keys."""
-        counts = self._count(copies)
-        return {
-            prefix: HeldCopy(copy.history, copy.offset, counts[prefix], copy.epoch, copy.ancestors)
-            for prefix, copy in copies.items()
-        }
+        return _held(copies, self._count(copies))
 
     def _count(self, prefixes: Iterable[bytes]) -> dict[bytes, int]:
         """How many keys there are under each of some declared prefixes. Walks all keys."""
@@ -127,14 +132,23 @@ class MemberCopies:
     def _written(self, prefix: bytes) -> ScopeCopy | None:
         """What a prefix stands for that this node wrote until another one was declared its writer, here or there.
 
-        Nothing was moved by that, so it may be the best that there is; until a ship has taken its place.
+        Nothing was moved by that, so it may be the best that there is; until a ship has taken its place. It may have
+        been cut out of a scope that this node wrote.
         """
         state = self._keeper.state
-        is_moved = state.ledger.entry(prefix) is not None
-        if is_moved or prefix not in state.opened or self._keeper.opening.lacks(prefix):
+        if state.ledger.entry(prefix) is not None or self._keeper.opening.lacks(prefix):
+            return None
+        if not any(prefix.startswith(other) and state.ledger.entry(other) is None for other in state.opened):
             return None
         is_own = self._ownership.owner(prefix) == self._node_id
         if not is_own and self.mesh is not None and self.mesh.was_copied(prefix):
             return None
         lineage = self._replication.lineage
         return ScopeCopy(lineage.history, self._replication.position, 0, lineage.ancestors)
+
+
+def _held(copies: Mapping[bytes, ScopeCopy], counts: Mapping[bytes, int]) -> dict[bytes, HeldCopy]:
+    return {
+        prefix: HeldCopy(copy.history, copy.offset, counts[prefix], copy.epoch, copy.ancestors)
+        for prefix, copy in copies.items()
+    }

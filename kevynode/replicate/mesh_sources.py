@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from .mesh_following import MeshFollowing, MeshPeer, Released, ScopeCopy
+from .scope_cursors import copy_covering
 
 __all__ = ["NOBODY", "PATIENCE", "Choice", "Manner", "MeshSources"]
 
@@ -138,7 +139,7 @@ class MeshSources:
 
     def was_copied(self, prefix: bytes) -> bool:
         """Whether a ship of a prefix is here, or was at the start."""
-        return prefix in self._copied
+        return prefix.startswith(tuple(self._copied))
 
     def forget_found(self) -> None:
         """What the files say of prefixes that nobody has asked for by now is of no use later."""
@@ -298,9 +299,13 @@ class MeshSources:
         """What is here of a prefix in whole, whoever wrote it, if ``source`` has nothing to do with it; else None."""
         copy = self._copies.get(prefix)
         if copy is None:
-            found = self._found_copies.get(prefix, {})
             # What is here of its own stream is followed as it is.
-            return None if source in found else max(found.values(), key=lambda held: held.epoch, default=None)
+            if source in self._found_copies.get(prefix, {}):
+                return None
+            best = {
+                other: max(found.values(), key=lambda held: held.epoch) for other, found in self._found_copies.items()
+            }
+            return copy_covering(prefix, best)
         follower = self._followers.get(copy.source)
         is_followed = follower is not None and prefix in follower.prefixes and prefix not in follower.missing
         if follower is None or not is_followed or copy.released is not None:

@@ -38,6 +38,7 @@ __all__ = [
     "PREFIX_LIMIT",
     "CursorNote",
     "ScopeCursors",
+    "copy_covering",
     "descent_cursor_name",
     "earlier_cursor_name",
     "found_best",
@@ -109,6 +110,12 @@ def found_best(found: Mapping[str, tuple[int, int]]) -> dict[bytes, ScopeCopy]:
             for prefix, copy in copies.items():
                 best[prefix] = max(copy, best.get(prefix, copy), key=lambda held: held.epoch)
     return best
+
+
+def copy_covering(prefix: bytes, copies: Mapping[bytes, ScopeCopy]) -> ScopeCopy | None:
+    """The copy of a prefix among ``copies``, or of one that had all keys under it before this one was cut out of it."""
+    held = (copies[other] for other in sorted(copies, key=len, reverse=True) if prefix.startswith(other))
+    return max(held, key=lambda copy: copy.epoch, default=None)
 
 
 def found_left(upstream: str, found: Mapping[str, tuple[int, int]]) -> dict[bytes, ScopeCopy]:

@@ -283,7 +283,8 @@ class Opening:
         """
         if self._peers - self._answered:
             return None
-        told = [copy.epoch for known in self._copies.values() if (copy := known.get(prefix)) is not None]
+        known: list[Mapping[bytes, HeldCopy | None]] = [*self._copies.values(), self._own]
+        told = [copy.epoch for held in known if (copy := held.get(prefix)) is not None]
         highest = max(told, default=0)
         return highest + 1 if self._ledger.epoch(prefix) < highest < MAX_NUMBER else None
 

@@ -313,3 +313,39 @@ async def test_what_is_written_to_a_copy_while_no_scopes_are_declared_does_not_s
     await world.stop("cleo")
     await world.start("cleo")
     await world.settle()
+
+
+@pytest.mark.parametrize("wanted", ["all", ["b:"]], ids=["behind", "no copy"])
+@in_cluster
+async def test_a_scope_that_is_divided_among_writers_loses_nothing(cluster: Cluster, wanted: Any) -> None:
+    world = ScopedCluster(cluster)
+    await world.start("anna", "cleo")
+    await world.start("bert", replicate=wanted)
+    await world.settle()
+    for number in range(30):
+        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
+    await world.settle()
+    await world.stop("bert")
+    assert await world.write("anna", "SET", "a:1late", "v") == "OK"
+    expected = world.under("anna", A)
+    del world.scopes[A]
+    world.scopes |= {b"a:1": "bert", b"a:2": "anna"}
+    await world.start("bert", replicate=wanted)
+    await restart(world, "anna", "cleo")
+    await world.settle()
+    for prefix in (b"a:1", b"a:2"):
+        assert world.under("cleo", prefix) == {key: value for key, value in expected.items() if key.startswith(prefix)}
+
+
+@in_cluster
+async def test_a_writer_that_comes_back_without_data_to_a_part_of_its_scope_gets_that_back(cluster: Cluster) -> None:
+    world = ScopedCluster(cluster)
+    expected = await filled(world, "anna", "bert", "cleo")
+    await world.lose_disk("anna")
+    del world.scopes[A]
+    world.scopes[b"a:1"] = "anna"
+    await restart(world, "bert", "cleo")
+    await restart(world, "bert", "cleo")
+    await world.start("anna")
+    await world.settle()
+    assert world.under("anna", b"a:1") == {key: value for key, value in expected.items() if key.startswith(b"a:1")}

@@ -10,7 +10,7 @@ from kevynode.scope.copies import HeldCopy
 from kevynode.scope.ledger import Ledger, LedgerEntry
 from kevynode.scope.ledger_records import MoveRole, MoveState, Opened, Settled, VersionFloor
 from kevynode.scope.ledger_text import MAX_NUMBER
-from kevynode.scope.opening import PATIENCE, Decision, Open, RestoreFrom, Waiting, lacks_data
+from kevynode.scope.opening import PATIENCE, RESTORED, Decision, Open, RestoreFrom, Waiting, lacks_data
 
 # -- answers ----------------------------------------------------------------------------------------------------------
 
@@ -361,6 +361,15 @@ def test_what_is_here_as_a_copy_is_one_among_the_copies(theirs: HeldCopy | None,
     empty = opening(is_settled=True, own={APP: copy(50)}, start_empty=True)
     answer(empty, "b", "c")
     assert app(empty) == Open()
+
+
+def test_an_epoch_that_only_the_own_copy_knows_is_not_used_again() -> None:
+    made = opening(own={APP: copy(50, epoch=3)})
+    answer(made, "b", "c")
+    for peer in "bc":
+        made.copies(peer, [APP], {APP: copy(60, epoch=1)})
+    assert app(made) == Open()
+    assert made.opening_records(APP, was_opened=False) == (LedgerEntry(APP, "a", 4, RESTORED), Opened(APP))
 
 
 def test_who_had_no_copy_and_is_back_is_asked_again() -> None:
