@@ -334,9 +334,13 @@ def read_manifest(disk: Disk, path: str) -> Manifest | None:
     name = posixpath.join(path, manifest_name())
     if disk.exists(name):
         try:
-            return Manifest.parse(disk.read(name))
+            manifest = Manifest.parse(disk.read(name))
         except ManifestError as error:
             raise FolderError(f"{name}: {error}") from None
+        left_out = manifest.left_out()
+        if left_out is not None:
+            raise FolderError(f"{name}: {left_out.name} is said to be superseded, and nothing in use comes after it")
+        return manifest
     names = disk.list(path) if disk.exists(path) else []
     files = [name for name in names if name.startswith(NAME)]
     if files and _TEMPORARY + manifest_name() not in names:

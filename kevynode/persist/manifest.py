@@ -124,6 +124,22 @@ class Manifest:
         """What has to be loaded, in order."""
         return self.increments if self.base is None else (self.base, *self.increments)
 
+    def left_out(self) -> ManifestFile | None:
+        """A superseded file that nothing in use can have superseded; None if there is none, as in all that are written.
+
+        Bits that change on a disk make one of a file in use, which would be left out, and removed.
+        """
+        bases = [file for file in self.history if ".base." in file.name]
+        increments = [file for file in self.history if ".incr." in file.name]
+        for file in bases:
+            if self.base is None or file.sequence >= self.base.sequence:
+                return file
+        if not self.increments:
+            # Valkey supersedes all of them where it has switched the file off, with the base before.
+            return increments[0] if increments and not bases else None
+        first = self.increments[0].sequence
+        return next((file for file in increments if file.sequence >= first), None)
+
     @property
     def next_base(self) -> int:
         """The number of the next base; no base that is known here has it."""

@@ -167,3 +167,28 @@ def test_increments_are_added_in_order() -> None:
     manifest = Manifest().with_increment(3)
     with pytest.raises(ValueError, match="increment 3 cannot follow 3"):
         manifest.with_increment(3)
+
+
+@pytest.mark.parametrize(
+    ("types", "left_out"),
+    [
+        ("b1 i1", None),
+        ("b2 h1 i3", None),
+        ("b2 hb1 h1 h2 i3", None),
+        # Valkey writes this while the file is switched off.
+        ("b2 hb1 h1", None),
+        ("b1 h1", "appendonly.aof.1.incr.aof"),
+        ("b1 i1 h2", "appendonly.aof.2.incr.aof"),
+        ("b1 i1 h2 i3", "appendonly.aof.2.incr.aof"),
+        ("hb1 i1", "appendonly.aof.1.base.aof"),
+        ("b1 hb2 i1", "appendonly.aof.2.base.aof"),
+    ],
+)
+def test_what_nothing_can_have_superseded_is_left_out(types: str, left_out: str | None) -> None:
+    lines = []
+    for word in types.split():
+        kind = "base" if "b" in word else "incr"
+        number = word.lstrip("bhi")
+        lines.append(f"file appendonly.aof.{number}.{kind}.aof seq {number} type {word[0]}\n")
+    found = Manifest.parse("".join(lines).encode()).left_out()
+    assert (None if found is None else found.name) == left_out
