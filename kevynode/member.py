@@ -27,6 +27,7 @@ from .replicate.mesh import Mesh, MeshPeer
 from .replicate.mesh_follower import MeshFollower
 from .replicate.mesh_service import MeshService, ScopeRestorer
 from .replicate.replication import Replication
+from .replicate.request import RESTORING
 from .scope.coordinator import Coordinator
 from .scope.copies import HeldCopy
 from .scope.keeper import LedgerUnusable, ScopeKeeper
@@ -121,6 +122,7 @@ class Member:
         self._port: Callable[[], int] = lambda: 0
         replication.set_ownership(self.ownership)
         replication.is_withheld = self._is_withheld
+        replication.is_elsewhere = lambda prefix: prefix in self.ownership.elsewhere()
 
     @property
     def ownership(self) -> Ownership:
@@ -289,7 +291,7 @@ class Member:
         """Put a peer's copy of a prefix in place of what is here, durably."""
         node = next(node for node in self._settings.nodes if node.node_id == peer)
         mesh_peer = MeshPeer(node.node_id, *split_address(node.replication), node.kind)
-        restorer = self._following(ScopeRestorer, mesh_peer, (prefix,), f"{self._replica_id()}.restore", {})
+        restorer = self._following(ScopeRestorer, mesh_peer, (prefix,), f"{self._replica_id()}{RESTORING}", {})
         assert isinstance(restorer, ScopeRestorer)
         # What comes back builds on nothing. Who has something is to have all of it anew, and not as entries.
         self._replication.number_above(self._replication.position)

@@ -62,6 +62,8 @@ class Replicas(ABC):
         # Whether what is here under a prefix is nothing to give to others: it is this node's and has yet to be restored
         # from a copy, or it is a copy that is not whole.
         self.is_withheld: Callable[[bytes], bool] | None = None
+        # Whether another node writes a prefix, as far as this one knows; None: there are no such prefixes.
+        self.is_elsewhere: Callable[[bytes], bool] | None = None
         # Where this node has released prefixes that it has not acquired again.
         self._released = ReleasedPrefixes()
         # By the name of their cursors, the copies that the files know of and that are none any more.
@@ -362,13 +364,17 @@ class Replicas(ABC):
         """Whether a snapshot of ``prefixes`` may start on ``link`` now; if it never may, the link is closed.
 
         Whoever follows a scope keeps the copy that it has until there is good data of it here; so does who follows
-        everything (None), until there is of all that this node owns.
+        everything (None), until there is of all that this node owns. Copies of others' scopes go to nobody but to who
+        gets his own data back.
         """
         if self._holds_own_writes():
             link.close(_OWN_WRITES)
             return False
         concerned = self.owned_prefixes() if prefixes is None else prefixes
         if self.is_withheld is not None and any(map(self.is_withheld, concerned)):
+            return False
+        if self.is_elsewhere is not None and not link.request.is_restoring and any(map(self.is_elsewhere, concerned)):
+            # One of the two does not know who writes it. If it is this one, what is here is older than what is there.
             return False
         return self._gate.may_start(now)
 

@@ -7,10 +7,14 @@ from typing import Final
 
 import attrs
 
-__all__ = ["CAPABILITIES", "Form", "Request"]
+__all__ = ["CAPABILITIES", "RESTORING", "Form", "Request"]
 
 #: What a link between kevynodes can do beyond the kevy server's, in the order in which it is named.
 CAPABILITIES: Final = ("txn", "skip", "scopes", "ackreq", "lineage")
+
+
+#: How the id ends by which a writer asks for its own data.
+RESTORING: Final = ".restore"
 
 
 class Form(enum.Enum):
@@ -34,3 +38,8 @@ class Request:
     offset: int
     replica_id: str
     capabilities: frozenset[str] = frozenset()
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether it is a writer that has lost its data and gets them back from a copy: its id says so."""
+        return self.replica_id.endswith(RESTORING)

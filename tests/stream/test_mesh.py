@@ -442,6 +442,32 @@ async def test_a_writer_that_lost_its_data_wipes_no_copy_and_gets_it_back(cluste
 
 
 @in_cluster
+async def test_who_does_not_know_to_be_the_writer_ships_a_copy_only_to_who_has_lost_his_own_data(
+    cluster: Cluster,
+) -> None:
+    """One that came back in an older state, say: those who follow it have more than it has."""
+    mesh = three(cluster)
+    await mesh.start("anna", "bert")
+    anna = mesh.members["anna"]
+    anna.run("SET", "a:1", "v")
+    await mesh.settle()
+    elsewhere = {b"a:"}
+    anna.node.replication.is_elsewhere = elsewhere.__contains__
+    await mesh.start("cleo")
+    await trio.sleep(20)
+    cleo = mesh.members["cleo"]
+    assert cleo.under(b"a:") == {}
+    assert cleo.mesh.copy_of(b"a:") is None
+    restorer = mesh.restorer("cleo", "anna", (b"a:",))
+    await restorer.restore()
+    assert restorer.restored == 1
+    elsewhere.clear()
+    anna.node.replication.ownership_changed()
+    await mesh.settle()
+    assert cleo.mesh.copy_of(b"a:") is not None
+
+
+@in_cluster
 async def test_copies_are_shipped_to_who_asks_for_them_and_never_streamed(cluster: Cluster) -> None:
     mesh = three(cluster)
     await mesh.start("anna", "bert")

@@ -19,6 +19,7 @@ from kevynode import Node
 from kevynode.replicate.mesh import Mesh, MeshPeer
 from kevynode.replicate.mesh_follower import MeshFollower
 from kevynode.replicate.mesh_service import MeshService, ScopeRestorer
+from kevynode.replicate.request import RESTORING
 from kevynode.replicate.stream_events import Event, Frames
 from kevynode.store.apply import Applier
 from kevynode.store.marks import Acquire, Release
@@ -175,7 +176,8 @@ class MeshCluster:
     def restorer(self, name: str, other: str, prefixes: tuple[bytes, ...]) -> ScopeRestorer:
         """What gets a node's own scopes back from the copy that another one holds."""
         node, peer = self.members[name].node, MeshPeer(other, HOST, self.ports[other] + 10000)
-        return ScopeRestorer(peer.node_id, peer.host, peer.port, prefixes, **_options("restore", node, peer), found={})
+        options = _options(name, node, peer) | {"replica_id": f"kevynode-mesh-{node.port}#{name}{RESTORING}"}
+        return ScopeRestorer(peer.node_id, peer.host, peer.port, prefixes, **options, found={})
 
     @staticmethod
     async def _follow(member: Member) -> None:
