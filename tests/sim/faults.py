@@ -15,6 +15,7 @@ from sim.mistakes import Mistakes
 from sim.network import Host
 from sim.plan import Action, Plan
 from sim.records import Records
+from sim.relocation import Relocation
 from sim.returns import Returns
 from sim.talk import GONE, Connection, Refusal, Word
 from sim.traps import Traps
@@ -41,6 +42,7 @@ class Faults:
         traps = Traps(world, plan, losses, records, self._come_back, self._move)
         returns = Returns(world, plan, traps, self._come_back, self._ask)
         meddling = Meddling(world, plan, self._ask)
+        self._relocation = Relocation(world, plan)
         mistakes = Mistakes(world, plan, losses, self._ask, self._point, self._replace_primary)
         self._kinds: dict[str, Callable[[Action], Awaitable[None]]] = {
             "cut": self._cut,
@@ -72,6 +74,7 @@ class Faults:
             "move and return": returns.move_and_return,
             "flooded ship": traps.flooded_ship,
             "abort": self._abort,
+            "relocate": self._relocation.relocate,
             "promote": self._promote,
             "redirect": self._redirect,
             "usurp": mistakes.usurp,
@@ -108,6 +111,7 @@ class Faults:
             world.disks[name].quick()
         async with self._promoting:
             pass
+        await self._relocation.finish()
         for name in self._plan.everybody:
             if not await world.start(name) and not await world.start(name):
                 world.fail(f"{name} does not start again")

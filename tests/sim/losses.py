@@ -86,8 +86,8 @@ class Losses:
         # How many faults have the disk of a node fail, and since when; and from when to when they did.
         self._failing: dict[str, tuple[int, float]] = {}
         self._failed: dict[str, list[tuple[float, float]]] = {}
-        # Where data were lost with a disk: what whole copies held then, by prefix, node and its life.
-        self._held: dict[bytes, list[tuple[Life, dict[bytes, bytes]]]] = {}
+        # Where data were lost with a disk: what whole copies held then, by prefix and node.
+        self._held: dict[bytes, dict[str, dict[bytes, bytes]]] = {}
         self.exposure.on_found.append(self._found)
         world.on_death.append(self._ended)
         world.on_birth.append(self._born)
@@ -118,6 +118,10 @@ class Losses:
     def _ended(self, life: Life, how: Death) -> None:
         now = self._unsteady = trio.current_time()
         self._gives_in(life.name)
+        if how != "stop" or self._plan.policy == "memory" or life.name in self._failing:
+            # Of those that are stopped, and can write what they have, a whole copy is there after their next start.
+            for held in self._held.values():
+                held.pop(life.name, None)
         written = [prefix for prefix in self._prefixes if self._is_writer(life, prefix)]
         if how == "lose" or self._plan.policy == "memory":
             self._ends.pop(life.name, None)
@@ -272,16 +276,14 @@ class Losses:
     # -- what others hold ---------------------------------------------------------------------------------------------
 
     def _note_copies(self, life: Life, prefix: bytes) -> None:
-        held = []
+        held = self._held[prefix] = {}
         for name, node in self._world.living().items():
             mesh = None if node.member is None else node.member.mesh
             copy = None if mesh is None or name == life.name else mesh.copy_of(prefix)
             if copy is None or self._is_dead_branch(life, copy.history, copy.offset):
                 continue
             found = {key: node.store.keyspace.get(key) for key in keys_of(prefix) if key[-3:] in (b"log", b"ter")}
-            values = {key: value for key, value in found.items() if isinstance(value, bytes)}
-            held.append((self._world.lives[name], values))
-        self._held[prefix] = held
+            held[name] = {key: value for key, value in found.items() if isinstance(value, bytes)}
 
     def _is_dead_branch(self, life: Life, history: int, offset: int) -> bool:
         """Whether a copy holds what its writer, ``life`` or another, had lost before: it is to be replaced."""
@@ -294,15 +296,15 @@ class Losses:
     def opened(self, life: Life, prefix: bytes) -> None:
         """A writer opens a prefix: it has at least what somebody had who has had it all the time since the loss."""
         assert life.node is not None
-        for other, values in self._held.pop(prefix, []):
+        for name, values in self._held.pop(prefix, {}).items():
             # A copy that is behind has still what has been emptied.
-            if other.dead or life is other or self._history.cleared(prefix):
+            if name == life.name or self._history.cleared(prefix):
                 continue
             for key, value in values.items():
                 there = life.node.store.keyspace.get(key)
                 if not isinstance(there, bytes) or not _has(there, value):
                     self._world.fail(
-                        f"durability: {life.name} opens {prefix!r} with {there!r} in {key!r}, and {other.name} had"
+                        f"durability: {life.name} opens {prefix!r} with {there!r} in {key!r}, and {name} had"
                         f" {value!r} when the disk was lost"
                     )
 

@@ -363,6 +363,13 @@ class Network:
         host = self.hosts[name] = self._by_ip[ip] = Host(self, name, ip)
         return host
 
+    def relocate(self, name: str, ip: str) -> None:
+        """A host on which nothing runs has another address from now on; nobody is at the one that it had."""
+        host = self.hosts[name]
+        del self._by_ip[host.ip]
+        host.ip = ip
+        self._by_ip[ip] = host
+
     def weather(self, way: tuple[str, str]) -> Weather:
         """How it is from one host to another one; may be changed, then call :meth:`changed`."""
         found = self._ways.get(way)

@@ -164,7 +164,7 @@ def draw_plan(seed: int, profile: Profile) -> Plan:
     )
     if policy != "memory" and scopes:
         plan = _with_return(plan)
-    return _with_meddling(_with_replica(_with_habits(_with_mistakes(plan))))
+    return _with_relocation(_with_meddling(_with_replica(_with_habits(_with_mistakes(plan)))))
 
 
 def _with_meddling(plan: Plan) -> Plan:
@@ -240,6 +240,16 @@ def _with_return(plan: Plan) -> Plan:
     number, at = len(plan.actions), random.uniform(0.5, LENGTH)
     nodes, span = tuple(random.sample(plan.nodes, 2)), 1.0
     action = Action(number, at, "move and return", nodes, span, random.getrandbits(32))
+    return attrs.evolve(plan, actions=(*plan.actions, action))
+
+
+def _with_relocation(plan: Plan) -> Plan:
+    """One in ten clusters with scopes has a node go to another machine. Drawn apart: all else stays."""
+    random = Random(f"{plan.seed} {plan.profile} relocation")
+    if not plan.scopes or plan.policy == "memory" or random.random() >= 0.1:
+        return plan
+    number, at = len(plan.actions), random.uniform(0.5, LENGTH)
+    action = Action(number, at, "relocate", tuple(random.sample(plan.nodes, 2)), 1.0, random.getrandbits(32))
     return attrs.evolve(plan, actions=(*plan.actions, action))
 
 

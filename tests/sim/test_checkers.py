@@ -18,7 +18,7 @@ from sim.records import Records
 from sim.rest import Rest
 from sim.trace import Trace, TraceLog
 from sim.watch import Watch
-from sim.world import Life, World
+from sim.world import Death, Life, World
 
 from kevynode import Node, NodeConfig
 from kevynode.replicate.lineage import Lineage
@@ -206,7 +206,7 @@ async def test_a_copy_that_is_behind_may_hold_what_was_emptied(nursery: trio.Nur
     writer, _ = cluster.add("n1", "n1"), cluster.add("n2", "n1")
     change(writer)
     cluster.history.clearings.append(Operation("c", b"a:", "clear", b"", 0.0))
-    cluster.losses._held[b"a:"] = [(cluster.world.lives["n2"], {b"a:counter": b"6"})]
+    cluster.losses._held[b"a:"] = {"n2": {b"a:counter": b"6"}}
     cluster.losses.opened(cluster.world.lives["n1"], b"a:")
     assert cluster.failures == []
 
@@ -218,14 +218,28 @@ async def test_a_lost_disk_that_is_not_made_up_for_is_found(nursery: trio.Nurser
         node.store.keyspace[b"a:counter"] = count
         change(node)
     assert copy.member is not None
-    cluster.losses._held[b"a:"] = [(cluster.world.lives["n2"], {b"a:counter": b"6"})]
+    cluster.losses._held[b"a:"] = {"n2": {b"a:counter": b"6"}}
     cluster.losses.opened(cluster.world.lives["n1"], b"a:")
     assert cluster.failures == []
     writer.store.keyspace[b"a:counter"] = b"5"
-    cluster.losses._held[b"a:"] = [(cluster.world.lives["n2"], {b"a:counter": b"6"})]
+    cluster.losses._held[b"a:"] = {"n2": {b"a:counter": b"6"}}
     cluster.losses.opened(cluster.world.lives["n1"], b"a:")
     (failure,) = cluster.failures
     assert failure.startswith("durability: n1 opens b'a:' with b'5' in b'a:counter', and n2 had b'6'")
+
+
+@pytest.mark.parametrize(("how", "counts"), [("stop", True), ("kill", False), ("lose", False)])
+async def test_a_copy_whose_node_was_stopped_is_there_after_its_next_start(
+    nursery: trio.Nursery, how: Death, counts: bool
+) -> None:
+    cluster = Cluster(nursery)
+    cluster.losses._plan = attrs.evolve(cluster.plan, policy="always")
+    cluster.add("n1", "n1")
+    cluster.add("n2", "n1")
+    cluster.losses._held[b"a:"] = {"n2": {b"a:counter": b"6"}}
+    cluster.world.die("n2", how)
+    cluster.losses.opened(cluster.world.lives["n1"], b"a:")
+    assert bool(cluster.failures) is counts
 
 
 async def test_copies_that_differ_at_rest_are_found(nursery: trio.Nursery) -> None:

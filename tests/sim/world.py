@@ -87,6 +87,12 @@ class World:
         self.disks[name] = SimDisk(self.seed, self.network.now)
         self.network.add(name, ip)
 
+    def relocate(self, name: str, ip: str) -> None:
+        """Have a node that is dead go on at another address; it and the others are to be told."""
+        self.trace.add("world", f"{name} goes to {ip}")
+        self.addresses[name] = ip
+        self.network.relocate(name, ip)
+
     def name_of(self, address: str) -> str | None:
         """The node with this client address."""
         ip = address.rpartition(":")[0]
