@@ -166,6 +166,7 @@ class Roles:
             self.loading_reasons.discard(reason)
             self.foreign_count.again()
         self._set_gate("loading", self.loading)
+        self.ask_for_room(self._make_room_as_primary)
 
     def _set_gate(self, name: str, shut: bool) -> None:
         if shut:
@@ -209,9 +210,13 @@ class Roles:
             self.open_writes("readonly")
 
     def ask_for_room(self, make_room: Callable[[], bool] | None) -> None:
-        """Have every command ask for room before it runs, or none. A replica asks nobody: its primary decides."""
+        """Have every command ask for room before it runs, or none.
+
+        A replica asks nobody: its primary decides. Nor does who is loading, as in Valkey: what there is does not stand
+        where its history ends, and it may become a replica's.
+        """
         self._make_room_as_primary = make_room
-        self.make_room = make_room if self.role == "master" else None
+        self.make_room = make_room if self.role == "master" and not self.loading else None
         self._set_gate("memory", self.make_room is not None)
 
     # -- scopes -----------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def test_a_program_is_refused_too(node: ServerHarness) -> None:
 
 
 def test_precedence(node: ServerHarness, client: Client) -> None:
-    """Memory, replicas, read-only, subscriptions, staleness, loading, as the real server asks."""
+    """Memory, replicas, read-only, subscriptions, staleness, loading, as the real server asks; no memory then."""
     server = node.server
     listener = node.connect()
     listener.call("SUBSCRIBE", "c")
@@ -133,8 +133,9 @@ def test_precedence(node: ServerHarness, client: Client) -> None:
     server.close_writes("noreplicas")
     server.close_writes("readonly")
     server.set_stale(True)
-    server.set_loading(True)
     assert client.call("SET", "k", "v") == OOM
+    server.set_loading(True)
+    assert client.call("SET", "k", "v") == NOREPLICAS
     assert client.call("DEL", "k") == NOREPLICAS
     assert client.call("NEVER").startswith(b"-ERR unknown command")
     assert client.call("GET").startswith(b"-ERR wrong number")
@@ -251,6 +252,31 @@ def test_a_replica_hides_what_has_expired_and_deletes_nothing(node: ServerHarnes
     house.work()
     assert len(node.store.keyspace) == 0
     assert node.store.journal.offset == offset + 1
+
+
+@pytest.mark.parametrize("reason", ["files", "copy"])
+def test_nothing_is_evicted_while_data_are_loaded(node: ServerHarness, client: Client, reason: str) -> None:
+    """Half of the data may be there, and all of it may be a copy: what it lacks then its history would not tell."""
+    server, settings = node.server, node.store.settings
+    house = Housekeeper(server)
+    for number in range(50):
+        client.call("SET", f"k{number}", "v")
+    offset = node.store.journal.offset
+    settings.maxmemory, settings.maxmemory_policy = 1, "allkeys-random"
+    house.follow_policy("")
+    for limits_before in (False, True):
+        if limits_before:
+            house.limit_memory(1)
+        server.set_loading(True, reason)
+        house.limit_memory(1)
+        assert client.call("CLIENT", "GETNAME") == b"$-1\r\n"
+        assert client.call("INFO", "server").startswith(b"$")
+        assert (len(node.store.keyspace), node.store.journal.offset) == (50, offset)
+        house.limit_memory(0)
+        server.set_loading(False, reason)
+    house.limit_memory(1)
+    assert client.call("CLIENT", "GETNAME") == b"$-1\r\n"
+    assert len(node.store.keyspace) < 50
 
 
 def test_a_replica_does_not_ask_for_room(node: ServerHarness, client: Client) -> None:
