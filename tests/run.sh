@@ -163,7 +163,7 @@ part_sim() {
 }
 part_seeds() {
     export KEVYNODE_PURE=1
-    cd "$root" && python -m tests.sim --seeds 200 --minutes 10
+    cd "$root" && python -m tests.sim --seeds 200 --jobs 1 --minutes 10
 }
 # What is compared with a baseline is counted in a folder of its own, with the wheel's compiled parts.
 part_instructions() {

@@ -121,7 +121,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1, metavar="N", help="the first of them (1)")
     parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="stop after so long (10)")
     parser.add_argument("--profile", choices=PROFILES, default="all", help="what befalls the cluster (all)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many processes (1); 0: one for each core")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="how many processes (0: one for each core)")
     parser.add_argument("--failures", type=int, default=5, metavar="N", help="stop after so many failures (5)")
     parser.add_argument("--no-shrink", action="store_true", help="report failures as they are")
     parser.add_argument("--seed", type=int, metavar="S", help="run this seed only, and say what happened")

@@ -52,7 +52,8 @@ PATIENCE: Final = 60
 class Mutation:
     """A mistake: in ``file`` of the package ``new`` stands instead of ``old``, which is there once.
 
-    ``also`` are further pairs of old and new texts of that file. ``profile`` is what it is searched with.
+    ``also`` are further files, with their old and new texts: where one line of defence is enough, a mistake is one if
+    none is left. ``profile`` is what it is searched with.
     """
 
     name: str
@@ -60,20 +61,22 @@ class Mutation:
     old: str
     new: str
     profile: str
-    also: tuple[tuple[str, str], ...] = ()
+    also: tuple[tuple[str, str, str], ...] = ()
 
-    def changed(self, package: Path) -> str:
-        """The text of the file with the mistake. Raises ValueError if what is to be changed is not there once."""
-        text = (package / self.file).read_text(encoding="utf-8")
-        for old, new in ((self.old, self.new), *self.also):
+    def changed(self, package: Path) -> dict[str, str]:
+        """The texts of the files with the mistake. Raises ValueError if what is to be changed is not there once."""
+        texts: dict[str, str] = {}
+        for file, old, new in ((self.file, self.old, self.new), *self.also):
+            text = texts.get(file) or (package / file).read_text(encoding="utf-8")
             if text.count(old) != 1:
-                raise ValueError(f"{self.name}: {self.file} has it {text.count(old)} times: {old!r}")
-            text = text.replace(old, new)
-        return text
+                raise ValueError(f"{self.name}: {file} has it {text.count(old)} times: {old!r}")
+            texts[file] = text.replace(old, new)
+        return texts
 
     def make(self, package: Path) -> None:
         """Make the mistake. Raises ValueError as :meth:`changed` does."""
-        (package / self.file).write_text(self.changed(package), encoding="utf-8")
+        for file, text in self.changed(package).items():
+            (package / file).write_text(text, encoding="utf-8")
 
     def plans(self) -> list[Path]:
         """The plans that are kept for it."""
@@ -113,7 +116,13 @@ MUTATIONS = (
         '        if writer.policy == "always" and writer.durable_mark < writer.mark:\n',
         "        if False:\n",
         "restarts",
-        (("writer.reply_mark >= writer.mark\n\n    def _look", "writer.written_mark >= writer.mark\n\n    def _look"),),
+        (
+            (
+                "persist/gate.py",
+                "writer.reply_mark >= writer.mark\n\n    def _look",
+                "writer.written_mark >= writer.mark\n\n    def _look",
+            ),
+        ),
     ),
     Mutation(
         "acknowledge a scope before it is in place",
@@ -247,6 +256,13 @@ MUTATIONS = (
         "            if is_whole and mark.epoch > self._epochs.get(prefix, -1):\n",
         "            if False:\n",
         "moves",
+        (
+            (
+                "replicate/replicas.py",
+                "        if self.is_elsewhere is not None and not link.request.is_restoring and",
+                "        if False and self.is_elsewhere is not None and",
+            ),
+        ),
     ),
 )
 

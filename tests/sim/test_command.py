@@ -11,7 +11,7 @@ from sim import command
 from sim.plan import Profile, plan_from_json
 from sim.simulation import Outcome, simulate
 
-ONE = ("--seeds", "1", "--first", "3", "--profile", "replication", "--no-shrink")
+ONE = ("--jobs", "1", "--seeds", "1", "--first", "3", "--profile", "replication", "--no-shrink")
 
 
 @pytest.fixture
@@ -69,6 +69,6 @@ def test_an_interruption_ends_it_with_what_the_others_came_to(
     monkeypatch.setattr(command, "simulate", interrupted)
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     before = signal.getsignal(signal.SIGINT)
-    assert command.main(["--seeds", "100", "--first", "4", "--profile", "replication"]) == 0
+    assert command.main(["--jobs", "1", "--seeds", "100", "--first", "4", "--profile", "replication"]) == 0
     assert capsys.readouterr().out.startswith("1 seeds in ")
     assert signal.getsignal(signal.SIGINT) is before

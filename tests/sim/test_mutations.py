@@ -21,9 +21,9 @@ def _named(name: str) -> Mutation:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mistake_can_be_made_and_has_a_plan(mutation: Mutation) -> None:
-    changed = mutation.changed(ROOT / "kevynode")
-    assert changed != (ROOT / "kevynode" / mutation.file).read_text(encoding="utf-8")
-    ast.parse(changed)
+    for file, changed in mutation.changed(ROOT / "kevynode").items():
+        assert changed != (ROOT / "kevynode" / file).read_text(encoding="utf-8")
+        ast.parse(changed)
     assert mutation.plans()
     for plan in mutation.plans():
         assert plan_from_json(plan.read_text(encoding="utf-8")).about
@@ -35,12 +35,15 @@ def test_no_plan_is_kept_for_nothing() -> None:
 
 def test_a_mistake_that_cannot_be_made_is_said_to_be_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "some.py").write_text("a = 1\nb = 2\nb = 2\n")
-    mutation = Mutation("some", "some.py", "a = 1", "a = 2", "all", (("a = 2", "a = 3"),))
-    assert mutation.changed(tmp_path) == "a = 3\nb = 2\nb = 2\n"
+    (tmp_path / "other.py").write_text("c = 1\n")
+    more = (("some.py", "a = 2", "a = 3"), ("other.py", "c = 1", "c = 2"))
+    mutation = Mutation("some", "some.py", "a = 1", "a = 2", "all", more)
+    assert mutation.changed(tmp_path) == {"some.py": "a = 3\nb = 2\nb = 2\n", "other.py": "c = 2\n"}
     for old in ("b = 2", "c = 3"):
         with pytest.raises(ValueError, match=r"some.py has it [02] times"):
             attrs.evolve(mutation, old=old).make(tmp_path)
     assert (tmp_path / "some.py").read_text() == "a = 1\nb = 2\nb = 2\n"
+    assert (tmp_path / "other.py").read_text() == "c = 1\n"
     assert main(["--only", "no mistake has this name"]) == 0
     assert capsys.readouterr().out == "0 of 0 caught\n"
 
