@@ -17,14 +17,19 @@ from kevynode.scope.ledger_records import MoveRecord, MoveState, Record, Tail
 A = b"a:"
 
 
-async def filled(world: ScopedCluster, *names: str) -> Content:
-    """Start nodes, and let anna write; what all of them hold then under its scope."""
-    await world.start(*names)
+async def written(world: ScopedCluster) -> Content:
+    """Let anna write; what all that copy it hold then under its scope."""
     await world.settle()
     for number in range(20):
         assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
     await world.settle()
     return world.under("anna", A)
+
+
+async def filled(world: ScopedCluster, *names: str) -> Content:
+    """Start nodes, and let anna write; what all of them hold then under its scope."""
+    await world.start(*names)
+    return await written(world)
 
 
 async def restart(world: ScopedCluster, *names: str, **cluster: Any) -> None:
@@ -86,11 +91,7 @@ async def test_a_new_writer_without_a_copy_gets_that_of_a_node_that_is_declared_
     world = ScopedCluster(cluster)
     await world.start("anna", "bert")
     await world.start("cleo", replicate=["b:"])
-    await world.settle()
-    for number in range(20):
-        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
-    await world.settle()
-    expected = world.under("bert", A)
+    expected = await written(world)
     await world.lose_disk("anna")
     del world.ports["anna"]
     world.scopes[A] = "cleo"
@@ -104,11 +105,7 @@ async def test_a_writer_by_declaration_that_has_nothing_begins_with_what_the_one
     world = ScopedCluster(cluster)
     await world.start("anna", "bert")
     await world.start("cleo", replicate=["b:"])
-    await world.settle()
-    for number in range(20):
-        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
-    await world.settle()
-    expected = world.under("anna", A)
+    expected = await written(world)
     world.scopes[A] = "cleo"
     await restart(world, "anna", "bert", "cleo")
     await world.settle()
@@ -120,11 +117,7 @@ async def test_nobody_else_needs_to_have_a_copy_for_that(cluster: Cluster) -> No
     world = ScopedCluster(cluster)
     await world.start("anna")
     await world.start("bert", "cleo", replicate=["b:"])
-    await world.settle()
-    for number in range(20):
-        assert await world.write("anna", "SET", f"a:{number}", f"v{number}") == "OK"
-    await world.settle()
-    expected = world.under("anna", A)
+    expected = await written(world)
     world.scopes[A] = "cleo"
     # One after the other, as people do it.
     await restart(world, "cleo")
