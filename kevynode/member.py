@@ -186,7 +186,7 @@ class Member:
             self._log,
             monotonic=self._clock.monotonic,
             epoch=self.ownership.epoch,
-            is_sure=lambda prefix: not self.ownership.is_closed(prefix),
+            is_sure=lambda prefix: self.keeper.opening.knows_moves and not self.ownership.is_closed(prefix),
             is_active=lambda: replication.role == "master",
             found=replication.found_scopes,
             kept=self._copies.kept,

@@ -41,10 +41,10 @@ class Mesh:
 
     ``owners`` gives the owner of every declared prefix that is wanted here, now. Those of this node itself should be
     among them: then others are listened to before anything moves there. ``epoch`` gives the epoch of the move that made
-    that owner one; None: it is not known. ``is_sure`` says whether there is no doubt of that owner. ``monotonic``
-    seconds; ``is_active`` whether this node is one that copies scopes; ``kept`` gives copies that nobody is followed
-    for, and which the files are to name all the same; ``note`` tells the files of cursors: among those ``found`` in
-    them at the start it is told of those that nobody will go on from.
+    that owner one; None: it is not known. ``is_sure`` says whether there is no doubt of that owner, nor of who was it
+    before. ``monotonic`` seconds; ``is_active`` whether this node is one that copies scopes; ``kept`` gives copies that
+    nobody is followed for, and which the files are to name all the same; ``note`` tells the files of cursors: among
+    those ``found`` in them at the start it is told of those that nobody will go on from.
     """
 
     def __init__(

@@ -488,7 +488,11 @@ class ScopeKeeper:
 
     def on_answered(self, node_id: str) -> None:
         """All entries that a peer has are taken in."""
+        knew = self.opening.knows_moves
         self.opening.answered(node_id)
+        if self.opening.knows_moves and not knew:
+            # Who the owners are may be as before, and is sure now.
+            self.ownership.ask_again()
         self.wake()
 
     async def copies_held(self, prefixes: tuple[bytes, ...]) -> Mapping[bytes, HeldCopy]:

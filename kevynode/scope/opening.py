@@ -295,6 +295,11 @@ class Opening:
         owned = [scope.prefix for scope in self._table if self._owns(scope.prefix)]
         return {prefix: self._decide(prefix, wait or self._wait_for_declaration(prefix, inert)) for prefix in owned}
 
+    @property
+    def knows_moves(self) -> bool:
+        """Whether the ledger here has every move that any declared node knew of when this one started."""
+        return (self._is_settled and not self._lost) or self._trusts or self._peers <= self._answered
+
     def unclear(self) -> dict[bytes, Waiting]:
         """The prefixes that another node owns by what is known here, and whose writes must not be sent there yet."""
         found: dict[bytes, Waiting] = {}
@@ -308,8 +313,8 @@ class Opening:
         return found
 
     def _wait_for_owner(self, owner: str) -> Waiting | None:
-        is_sure = (self._is_settled and not self._lost) or self._trusts
-        return None if is_sure or owner not in self._peers - self._answered else Waiting(owner, frozenset({owner}))
+        missing = self._peers - self._answered
+        return None if self.knows_moves or owner not in missing else Waiting(owner, frozenset({owner}))
 
     def _owns(self, prefix: bytes) -> bool:
         scope = self._table.declared(prefix)

@@ -231,6 +231,10 @@ class Ownership:
             held.target = None
             self._changed()
 
+    def ask_again(self) -> None:
+        """Have observers look again though nothing has changed: more is known of how sure it is."""
+        self._changed()
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Make the changes inside one: observers hear of them at the end. Nothing may be awaited before, nor run.

@@ -82,3 +82,31 @@ async def test_the_old_writer_does_not_answer_while_its_disk_keeps_it_from_being
     for client in (mover, writer, reader):
         await client.aclose()
     await world.settle()
+
+
+@in_cluster
+async def test_a_node_that_knows_of_no_moves_answers_when_everybody_has_told_it_of_theirs(cluster: Cluster) -> None:
+    """bert has lost its disk, and with it who had cleo's scope before: anna may have, or dora, who is away."""
+    world = ScopedCluster(cluster)
+    del world.scopes[b"b:"]
+    world.ports["dora"] = 7003
+    await world.start("anna", "bert", "cleo", "dora")
+    await world.settle()
+    writer = await world.connect("anna")
+    assert await writer.call("SET", "a:1", "v") == "OK"
+    history, offset = await writer.call("REPL.TOKEN")
+    await world.settle()
+    await world.stop("dora")
+    await world.lose_disk("bert")
+    await world.start("bert")
+    await cluster.until(lambda: world.nodes["bert"].get("a:1") == b"v", "the copy at bert")
+    await trio.sleep(5)
+    reader = await world.connect("bert")
+    assert isinstance(await reader.call("REPL.WAIT", history, offset, "TIMEOUT", 500), ErrorReply)
+    await reader.send("REPL.WAIT", history, offset)
+    await trio.sleep(5)
+    await world.start("dora")
+    assert await reader.reply() == "OK"
+    for client in (writer, reader):
+        await client.aclose()
+    await world.settle()

@@ -37,6 +37,22 @@ def test_with_a_ledger_answers_are_waited_for_a_little() -> None:
     assert made.deadline(100.0) is None
 
 
+def test_all_moves_are_known_by_a_ledger_or_by_all_answers() -> None:
+    made, told = opening(), []
+    for peer in ("b", "c"):
+        told.append(made.knows_moves)
+        answer(made, peer)
+    told.append(made.knows_moves)
+    made.remembered("b", 8)
+    told.append(made.knows_moves)
+    assert told == [False, False, True, False]
+    settled = opening(is_settled=True)
+    told = [settled.knows_moves]
+    settled.remembered("b", 8)
+    told += [settled.knows_moves, opening(trust_config=True).knows_moves]
+    assert told == [True, False, True]
+
+
 def test_trust_in_the_configuration_waits_for_nobody() -> None:
     made = opening(trust_config=True)
     assert app(made) == Open()
