@@ -491,7 +491,6 @@ class ScopeKeeper:
         knew = self.opening.knows_moves
         self.opening.answered(node_id)
         if self.opening.knows_moves and not knew:
-            # Who the owners are may be as before, and is sure now.
             self.ownership.ask_again()
         self.wake()
 
